@@ -1,0 +1,111 @@
+"""Generate reference trajectories; see README.md in this folder."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from paracetamol import paracetamol
+from protocol import Settings, record
+from sanity import check_force_field, check_runs, report
+from storage import SettingsError
+from system import System
+
+SYSTEMS = (paracetamol,)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+class StartOption(StrEnum):
+    """Total energy at which an NVE run starts."""
+
+    MEAN = "mean"
+    CANONICAL = "canonical"
+
+
+Seeds = Annotated[str, typer.Option(help="Such as 1, 1-16 or 1,3,7-9.")]
+Folder = Annotated[Path, typer.Option("--out", help="Folder of the files.")]
+Length = Annotated[float | None, typer.Option(help="Length of each run, ps.")]
+Stride = Annotated[float | None, typer.Option(help="Time between frames, fs.")]
+Damping = Annotated[float | None, typer.Option(help="Of the thermostat, fs.")]
+StartEnergy = Annotated[
+    StartOption,
+    typer.Option(help="Start at the mean energy, or at a snapshot as it comes."),
+]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds in a list of numbers and ranges, such as ``1,3,7-9``."""
+    seeds: list[int] = []
+    for item in text.split(","):
+        first, _, last = item.partition("-")
+        try:
+            seeds += range(int(first), int(last or first) + 1)
+        except ValueError:
+            message = f"{item!r} is neither a number nor a range such as 1-16"
+            raise typer.BadParameter(message) from None
+    return seeds
+
+
+def commands(system: System) -> typer.Typer:
+    """Return the commands of a system."""
+    group = typer.Typer(no_args_is_help=True, help=f"{system.force_field}.")
+
+    @group.command()
+    def nve(
+        seeds: Seeds = "1-5",
+        out: Folder = Path("runs") / system.name,
+        length: Length = system.length,
+        stride: Stride = system.stride,
+        start: StartEnergy = StartOption.MEAN,
+        damping: Damping = system.damping,
+    ) -> None:
+        """Record NVE runs for training, one per seed."""
+        settings = [
+            Settings("nve", seed, length, stride, start.value, damping)
+            for seed in parse_seeds(seeds)
+        ]
+        record_all(system, settings, out)
+
+    @group.command()
+    def nvt(
+        seeds: Seeds = "1",
+        out: Folder = Path("runs") / system.name,
+        length: Length = 10 * system.length,
+        stride: Stride = system.stride,
+        damping: Damping = system.damping,
+    ) -> None:
+        """Record NVT runs for validation, with stochastic velocity rescaling."""
+        settings = [
+            Settings("nvt", seed, length, stride, "canonical", damping)
+            for seed in parse_seeds(seeds)
+        ]
+        record_all(system, settings, out)
+
+    @group.command()
+    def check() -> None:
+        """Compare the energy terms of the start geometry with known values."""
+        report(check_force_field(system))
+
+    return group
+
+
+def record_all(system: System, runs: list[Settings], folder: Path) -> None:
+    """Record runs, then check what they hold."""
+    try:
+        paths = [record(system, settings, folder) for settings in runs]
+    except (SettingsError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues from here", err=True)
+        raise typer.Exit(130) from None
+    report(check_runs(system, paths))
+
+
+for make_system in SYSTEMS:
+    _system = make_system()
+    app.add_typer(commands(_system), name=_system.name)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,119 @@
+"""One stride: neighbours, network, conservation; a pure function of a State."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, overload
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trajcast_ase.conservation import Conservation, com_velocity, conserve
+from trajcast_ase.state import State, state_from_atoms
+
+
+class ForecastModel(Protocol):
+    """What a stride needs of a model; :class:`Forecaster` is one."""
+
+    @property
+    def horizon_fs(self) -> float:
+        """Time that one forecast covers, fs."""
+
+    @property
+    def conservation(self) -> Conservation:
+        """The angular momentum that the forecast conserves."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which the model computes."""
+
+    def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
+        """Raise ValueError for an element that the model does not know."""
+
+    def raw_forecast(
+        self, state: State
+    ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
+        """Return displacements (Å) and new velocities (Å/fs), float64.
+
+        The velocities of `state` are relative to each system's centre of mass.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One stride of one system.
+
+    Attributes
+    ----------
+    displacements : (n_atoms, 3) float64, Å
+    velocities : (n_atoms, 3) float64, Å/fs
+    """
+
+    displacements: Float[np.ndarray, "atoms 3"]
+    velocities: Float[np.ndarray, "atoms 3"]
+
+
+def stride(model: ForecastModel, state: State) -> State:
+    """Return `state` one horizon later.
+
+    The network sees velocities relative to the centre of mass, so that the forecast is
+    Galilean invariant; conservation adds the drift back.
+    """
+    displacements, velocities = conserved_forecast(model, state)
+    return state.moved(state.positions + displacements, velocities)
+
+
+def conserved_forecast(
+    model: ForecastModel, state: State
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
+    """Return displacements (Å) and new velocities (Å/fs) after conservation."""
+    drift = com_velocity(state)[state.system_index]
+    resting = state.moved(state.positions, state.velocities - drift)
+    displacements, velocities = model.raw_forecast(resting)
+    return conserve(
+        state, displacements, velocities, model.horizon_fs, model.conservation
+    )
+
+
+@overload
+def forecast(model: ForecastModel, atoms: Atoms) -> Forecast: ...
+
+
+@overload
+def forecast(model: ForecastModel, atoms: Sequence[Atoms]) -> list[Forecast]: ...
+
+
+def forecast(
+    model: ForecastModel, atoms: Atoms | Sequence[Atoms]
+) -> Forecast | list[Forecast]:
+    """Return one stride of `atoms` without changing them.
+
+    Parameters
+    ----------
+    model : Forecaster
+    atoms : Atoms or list of Atoms
+        A list is evaluated as one batch.
+
+    Returns
+    -------
+    Forecast, or a list of them for a list
+
+    Raises
+    ------
+    ValueError
+        Unknown element, no atoms, or values that are not finite.
+    """
+    state = state_from_atoms(atoms, model.device)
+    model.check_elements(state.atomic_numbers)
+    with torch.no_grad():
+        displacements, velocities = conserved_forecast(model, state)
+    sizes = [len(atoms)] if isinstance(atoms, Atoms) else [len(one) for one in atoms]
+    forecasts = [
+        Forecast(d.cpu().numpy(), v.cpu().numpy())
+        for d, v in zip(displacements.split(sizes), velocities.split(sizes), strict=True)
+    ]
+    return forecasts[0] if isinstance(atoms, Atoms) else forecasts

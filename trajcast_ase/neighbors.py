@@ -1,0 +1,161 @@
+"""All pairs of atoms within a cutoff, for any cell and any periodicity.
+
+Sign convention, stated once: an edge points from its *receiver* i to its *sender* j,
+``vector = r_j - r_i + shift @ cell``; the message flows from j to i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from ase.geometry import complete_cell
+from jaxtyping import Float, Int
+from torch import Tensor
+from vesin import NeighborList
+
+from trajcast_ase.state import State
+
+NeighborBackend = Literal["vesin", "torch-cluster"]
+Search = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, float],
+    tuple[np.ndarray, np.ndarray, np.ndarray],
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Pairs of atoms within the cutoff, sorted by receiver.
+
+    Attributes
+    ----------
+    receivers, senders : (n_edges,) int64
+        Indices into the atoms of the batch; `receivers` ascends.
+    vectors : (n_edges, 3) float64, Å
+        From receiver to sender.
+    """
+
+    receivers: Int[Tensor, " edges"]
+    senders: Int[Tensor, " edges"]
+    vectors: Float[Tensor, "edges 3"]
+
+
+def find_edges(
+    state: State, cutoff: float, backend: NeighborBackend = "vesin"
+) -> Edges:
+    """Return every pair closer than `cutoff`, images of an atom with itself included.
+
+    Parameters
+    ----------
+    state : State
+    cutoff : float, Å
+    backend : "vesin" or "torch-cluster"
+        Both give the same pairs. The second needs the extra ``torch-cluster``.
+
+    Raises
+    ------
+    ValueError
+        `backend` is unknown, or a periodic axis has a cell vector of length zero.
+    """
+    if backend not in ("vesin", "torch-cluster"):
+        raise ValueError(
+            f"unknown neighbor backend {backend!r}; choose 'vesin' or 'torch-cluster'"
+        )
+    positions = state.positions.detach().cpu().numpy()
+    cells = state.cell.cpu().numpy()
+    pbc = state.pbc.cpu().numpy()
+    bounds = np.searchsorted(
+        state.system_index.cpu().numpy(), np.arange(state.n_systems + 1)
+    )
+    search = _search_vesin if backend == "vesin" else _search_torch_cluster
+    found = []
+    for index in range(state.n_systems):
+        start, stop = bounds[index], bounds[index + 1]
+        receivers, senders, vectors = _search_one(
+            positions[start:stop], cells[index], pbc[index], cutoff, search
+        )
+        found.append((receivers + start, senders + start, vectors))
+    merged = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Edges(*(torch.from_numpy(part).to(state.device) for part in merged))
+
+
+def _search_one(
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: np.ndarray,
+    cutoff: float,
+    search: Search,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return receivers, senders and vectors of one system, sorted by receiver."""
+    full_cell = complete_cell(cell)
+    lengths = np.linalg.norm(cell, axis=1)
+    if np.any(pbc & (lengths == 0)):
+        axis = int(np.flatnonzero(pbc & (lengths == 0))[0])
+        raise ValueError(
+            f"axis {axis} is periodic but its cell vector is zero; set a cell or "
+            "atoms.pbc = False"
+        )
+    # Searches work on a wrapped copy: unwrapped atoms may be many cells away.
+    images = np.where(pbc, np.floor(positions @ np.linalg.inv(full_cell)), 0.0)
+    wrapped = positions - images @ full_cell
+    receivers, senders, vectors = search(wrapped, full_cell, pbc, cutoff)
+    order = np.lexsort((senders, receivers))
+    return receivers[order], senders[order], vectors[order]
+
+
+def _search_vesin(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    neighbors = NeighborList(
+        cutoff=cutoff, full_list=True, n_threads=torch.get_num_threads()
+    )
+    receivers, senders, vectors = neighbors.compute(
+        points=positions, box=cell, periodic=pbc, quantities="ijD"
+    )
+    return receivers.astype(np.int64), senders.astype(np.int64), vectors
+
+
+def _search_torch_cluster(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Search real atoms against real and ghost atoms; torch-cluster knows no cells."""
+    try:
+        from torch_cluster import radius  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise ImportError(
+            "the neighbor backend 'torch-cluster' needs that package; install it with "
+            "pip install --no-build-isolation 'trajcast-ase[torch-cluster]', or use "
+            "backend='vesin'"
+        ) from error
+    points, parents, is_home = _with_ghosts(positions, cell, pbc, cutoff)
+    # radius() drops neighbours beyond max_num_neighbors without a word.
+    receivers, ghosts = (
+        index.numpy()
+        for index in radius(
+            torch.from_numpy(points),
+            torch.from_numpy(positions),
+            cutoff,
+            max_num_neighbors=len(points),
+        )
+    )
+    vectors = points[ghosts] - positions[receivers]
+    is_self = is_home[ghosts] & (parents[ghosts] == receivers)
+    keep = ~is_self & (np.linalg.norm(vectors, axis=1) < cutoff)
+    return receivers[keep], parents[ghosts[keep]], vectors[keep]
+
+
+def _with_ghosts(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return points with images, the atom behind each, and whether it is the atom."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    reach = np.where(pbc, np.ceil(cutoff / heights), 0).astype(int)
+    ranges = [np.arange(-n, n + 1) for n in reach]
+    shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = (positions[None] + (shifts @ cell)[:, None]).reshape(-1, 3)
+    parents = np.tile(np.arange(len(positions)), len(shifts))
+    is_home = np.repeat(~shifts.any(axis=1), len(positions))
+    return points, parents, is_home

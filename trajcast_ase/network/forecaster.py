@@ -1,0 +1,364 @@
+"""The network: edges and velocities in, normalised displacement and velocity out.
+
+===================  ========================  ==================  =========
+symbol (paper)       variable                  shape               unit
+===================  ========================  ==================  =========
+r_ij                 ``edge_vectors``          (n_edges, 3)        Å
+v_i                  ``velocities``            (n_atoms, 3)        Å/fs
+h_i                  ``x``                     (n_atoms, dim, C)   1
+Δr_i / σ_r           ``targets[:, 0]``         (n_atoms, 3)        1
+v_i(t + Δt) / σ_v    ``targets[:, 1]``         (n_atoms, 3)        1
+Δt                   ``config.horizon_fs``                         fs
+===================  ========================  ==================  =========
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from ase.data import chemical_symbols
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trajcast_ase.conservation import Conservation
+from trajcast_ase.neighbors import Edges, NeighborBackend, find_edges
+from trajcast_ase.network.embedding import (
+    DirectionEmbedding,
+    SpeedEmbedding,
+    ThermalEmbedding,
+)
+from trajcast_ase.network.harmonics import spherical_harmonics
+from trajcast_ase.network.interaction import Graph, Interaction, IrrepLinear
+from trajcast_ase.network.irreps import Irrep, Irreps
+from trajcast_ase.network.radial import BesselBasis
+from trajcast_ase.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class ForecasterConfig:
+    """Hyperparameters and constants of a :class:`Forecaster`.
+
+    Attributes
+    ----------
+    elements : tuple of int
+        Atomic numbers that the network knows, in the order of its species index.
+    horizon_fs : float, fs
+        Time that one forecast covers.
+    cutoff : float, Å
+    displacement_rms : float, Å
+        Unit of the displacement target, per Cartesian component.
+    velocity_rms : float, Å/fs
+        Unit of the velocity target, per Cartesian component.
+    avg_num_neighbors : float
+        Divisor of the summed messages.
+    n_channels, lmax, n_layers : int
+    n_edge_rbf, edge_poly_cutoff : int
+        Bessel functions of the edge length and exponent of their envelope.
+    edge_mlp, velocity_mlp : tuple of int
+        Hidden widths of the perceptrons that give the weights of the products.
+    n_velocity_rbf : int
+    velocity_encoding : "direction" or "thermal"
+        "direction" (published): spherical harmonics of the velocity's direction, and
+        speeds in Å/fs. "thermal": solid harmonics of the velocity in units of its
+        element's rms speed, and an own map for each element; smooth at rest and
+        linear in the velocity where the dynamics is (docs/method.md).
+    velocity_max : float
+        Upper end of the speed basis: Å/fs for "direction", multiples of the rms
+        speed for "thermal".
+    velocity_scales : tuple of float, Å/fs
+        Rms speed of each element; empty for "direction".
+    conserve_angular_momentum : bool
+        For systems without any periodic axis.
+    fixed_angular_momentum : tuple of 3 floats or None, amu Å²/fs
+        Impose this value instead of conserving the input's (published files do).
+    """
+
+    elements: tuple[int, ...]
+    horizon_fs: float
+    cutoff: float
+    displacement_rms: float
+    velocity_rms: float
+    avg_num_neighbors: float
+    n_channels: int = 64
+    lmax: int = 2
+    n_layers: int = 4
+    n_edge_rbf: int = 8
+    edge_poly_cutoff: int = 6
+    edge_mlp: tuple[int, ...] = (64, 64, 64)
+    n_velocity_rbf: int = 8
+    velocity_mlp: tuple[int, ...] = (64, 64, 64)
+    velocity_encoding: Literal["direction", "thermal"] = "thermal"
+    velocity_max: float = 4.0
+    velocity_scales: tuple[float, ...] = ()
+    conserve_angular_momentum: bool = True
+    fixed_angular_momentum: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check_config(self)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Chemical symbols of the elements."""
+        return tuple(chemical_symbols[number] for number in self.elements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the configuration of a dictionary.
+
+        Raises
+        ------
+        ValueError
+            A key is unknown or missing, or a value is out of range.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise ValueError(
+                f"unknown key {unknown[0]!r} in the network configuration; known: "
+                + ", ".join(fields)
+            )
+        required = [
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING
+        ]
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise ValueError(f"the network configuration lacks {missing[0]!r}")
+        return cls(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        )
+
+
+def _check_config(config: ForecasterConfig) -> None:
+    positive = (
+        "horizon_fs",
+        "cutoff",
+        "displacement_rms",
+        "velocity_rms",
+        "avg_num_neighbors",
+        "n_layers",
+        "velocity_max",
+    )
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} = {getattr(config, name)} must be positive")
+    if not config.elements or len(set(config.elements)) != len(config.elements):
+        raise ValueError(f"elements = {config.elements} must be distinct and not empty")
+    if config.lmax < 1:
+        raise ValueError(f"lmax = {config.lmax}: displacements are vectors, use lmax >= 1")
+    if config.n_channels < 4:  # noqa: PLR2004  the readout uses a quarter of them
+        raise ValueError(f"n_channels = {config.n_channels}; the least is 4")
+    if config.velocity_encoding not in ("direction", "thermal"):
+        raise ValueError(
+            f"velocity_encoding = {config.velocity_encoding!r}; choose 'direction' or "
+            "'thermal'"
+        )
+    expected = len(config.elements) if config.velocity_encoding == "thermal" else 0
+    if len(config.velocity_scales) != expected or any(
+        not scale > 0 for scale in config.velocity_scales
+    ):
+        raise ValueError(
+            f"velocity_scales = {config.velocity_scales} must hold {expected} positive "
+            f"numbers for velocity_encoding = {config.velocity_encoding!r}"
+        )
+
+
+class Forecaster(nn.Module):
+    """Equivariant network that forecasts displacements and velocities.
+
+    Thiemann et al., arXiv:2503.23794 (Nat. Mach. Intell. 8, 764, 2026). Parameters are
+    drawn from the unit normal distribution through `generator`; every linear map
+    divides by the root of its fan-in.
+    """
+
+    species_of_number: Tensor
+    velocity_scales: Tensor
+
+    def __init__(
+        self, config: ForecasterConfig, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.neighbor_backend: NeighborBackend = "vesin"
+        n_species, n_basis = len(config.elements), config.n_velocity_rbf
+        self.edge_basis = BesselBasis(
+            config.n_edge_rbf, config.cutoff, config.edge_poly_cutoff
+        )
+        self.speed = SpeedEmbedding(n_basis, n_species, config.velocity_max)
+        thermal = config.velocity_encoding == "thermal"
+        embedding = ThermalEmbedding if thermal else DirectionEmbedding
+        self.embedding = embedding(config.lmax, config.n_channels, n_species, n_basis)
+        self.layers = nn.ModuleList()
+        irreps: Irreps = self.embedding.irreps
+        for _ in range(config.n_layers):
+            layer = Interaction(
+                irreps,
+                lmax=config.lmax,
+                n_channels=config.n_channels,
+                n_species=n_species,
+                avg_num_neighbors=config.avg_num_neighbors,
+                edge_widths=(config.n_edge_rbf, *config.edge_mlp),
+                velocity_widths=(n_basis, *config.velocity_mlp),
+            )
+            self.layers.append(layer)
+            irreps = layer.irreps_out
+        self.vector_rows = _rows_of(irreps, Irrep(1, -1))
+        vector, quarter = (Irrep(1, -1),), config.n_channels // 4
+        self.compression = IrrepLinear(
+            vector, (config.n_channels,), vector, (quarter,)
+        )
+        self.readout = IrrepLinear(vector, (quarter,), vector, (2,))
+        self._register_tables()
+        if generator is not None:
+            self.reset_parameters(generator)
+
+    def _register_tables(self) -> None:
+        table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        table[list(self.config.elements)] = torch.arange(len(self.config.elements))
+        self.register_buffer("species_of_number", table, persistent=False)
+        scales = torch.tensor(self.config.velocity_scales, dtype=torch.float64)
+        self.register_buffer("velocity_scales", scales, persistent=False)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw all weights anew; the Bessel roots keep their initial values."""
+        for name, parameter in self.named_parameters():
+            if name != "edge_basis.roots":
+                fresh = torch.randn(
+                    parameter.shape, generator=generator, dtype=torch.float64
+                )
+                parameter.copy_(fresh)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        return self.edge_basis.roots.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return self.edge_basis.roots.device
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def horizon_fs(self) -> float:
+        """Time that one forecast covers, fs."""
+        return self.config.horizon_fs
+
+    @property
+    def conservation(self) -> Conservation:
+        """The angular momentum that the forecast conserves."""
+        return Conservation(
+            self.config.conserve_angular_momentum, self.config.fixed_angular_momentum
+        )
+
+    def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
+        """Raise ValueError for an element that the network was not trained on."""
+        self.species_index(atomic_numbers)
+
+    def raw_forecast(
+        self, state: State
+    ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
+        """Return displacements (Å) and velocities (Å/fs) before conservation.
+
+        Parameters
+        ----------
+        state : State
+            Velocities relative to the centre of mass of each system.
+        """
+        edges = find_edges(state, self.config.cutoff, self.neighbor_backend)
+        targets = self(state.atomic_numbers, state.velocities, edges).double()
+        return (
+            targets[:, 0] * self.config.displacement_rms,
+            targets[:, 1] * self.config.velocity_rms,
+        )
+
+    def species_index(self, atomic_numbers: Int[Tensor, " atoms"]) -> Int[Tensor, " atoms"]:
+        """Return the network's index of each element.
+
+        Raises
+        ------
+        ValueError
+            An element that the network was not trained on.
+        """
+        known = (atomic_numbers >= 0) & (atomic_numbers < len(self.species_of_number))
+        index = self.species_of_number[torch.where(known, atomic_numbers, 0)]
+        if bool((index < 0).any()):
+            number = int(atomic_numbers[index < 0][0])
+            symbol = chemical_symbols[number] if 0 <= number < len(chemical_symbols) else "?"
+            raise ValueError(
+                f"element {symbol} (atomic number {number}) is unknown to this model, "
+                f"which knows {', '.join(self.config.symbols)}; use another model or "
+                "train one on data that contain the element"
+            )
+        return index
+
+    def forward(
+        self,
+        atomic_numbers: Int[Tensor, " atoms"],
+        velocities: Float[Tensor, "atoms 3"],
+        edges: Edges,
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return displacement and velocity in units of their training rms.
+
+        Parameters
+        ----------
+        atomic_numbers : (n_atoms,)
+        velocities : (n_atoms, 3), Å/fs
+            Relative to the centre of mass of each system.
+        edges : Edges
+            All pairs within ``config.cutoff``.
+        """
+        graph = self.graph(self.species_index(atomic_numbers), velocities, edges)
+        x = self.embedding(
+            graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
+        )
+        for layer in self.layers:
+            x = layer(x, graph)
+        (compressed,) = self.compression((x[:, self.vector_rows],))
+        (targets,) = self.readout((compressed,))
+        return targets.transpose(1, 2)
+
+    def graph(
+        self,
+        species_index: Int[Tensor, " atoms"],
+        velocities: Float[Tensor, "atoms 3"],
+        edges: Edges,
+    ) -> Graph:
+        """Return the embedded edges and velocities."""
+        lmax, dtype = self.config.lmax, self.dtype
+        one_hot = nn.functional.one_hot(species_index, len(self.config.elements))
+        one_hot = one_hot.to(dtype)
+        thermal = self.config.velocity_encoding == "thermal"
+        if thermal:
+            velocities = velocities / self.velocity_scales[species_index, None]
+        velocities, vectors = velocities.to(dtype), edges.vectors.to(dtype)
+        return Graph(
+            receivers=edges.receivers,
+            senders=edges.senders,
+            edge_harmonics=spherical_harmonics(vectors, lmax, normalize=True),
+            edge_radial=self.edge_basis(vectors.norm(dim=1)),
+            velocity_harmonics=spherical_harmonics(
+                velocities, lmax, normalize=not thermal
+            ),
+            velocity_radial=self.speed(velocities.norm(dim=1), one_hot),
+            species_one_hot=one_hot,
+        )
+
+
+def _rows_of(irreps: Irreps, wanted: Irrep) -> slice:
+    """Return the rows of one irrep."""
+    start = sum(ir.dim for ir in irreps if ir < wanted)
+    return slice(start, start + wanted.dim)

@@ -1,0 +1,95 @@
+"""Irreducible representations of O(3) as the network orders and couples them.
+
+Node features are tensors ``(n_atoms, dim, n_channels)``, channels last: the rows run
+over the irreps in sorted order 0o 0e 1o 1e 2o 2e ..., each with its 2l + 1 components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Irrep:
+    """Angular momentum `l` and parity `p` (-1 odd, +1 even); odd sorts first."""
+
+    l: int  # noqa: E741  the symbol of the field
+    p: int
+
+    @property
+    def dim(self) -> int:
+        """Number of components, 2l + 1."""
+        return 2 * self.l + 1
+
+    def __str__(self) -> str:
+        return f"{self.l}{'e' if self.p > 0 else 'o'}"
+
+
+Irreps = tuple[Irrep, ...]
+
+
+def dimension(irreps: Irreps) -> int:
+    """Return the number of components of all irreps together."""
+    return sum(irrep.dim for irrep in irreps)
+
+
+def slices(irreps: Irreps) -> tuple[slice, ...]:
+    """Return the rows that each irrep occupies."""
+    ends = tuple(accumulate(irrep.dim for irrep in irreps))
+    return tuple(slice(end - ir.dim, end) for end, ir in zip(ends, irreps, strict=True))
+
+
+def harmonics_irreps(lmax: int) -> Irreps:
+    """Return the irreps of spherical harmonics up to `lmax`."""
+    return tuple(Irrep(l, (-1) ** l) for l in range(lmax + 1))
+
+
+def all_irreps(lmax: int) -> Irreps:
+    """Return both parities of every l up to `lmax`."""
+    return tuple(Irrep(l, p) for l in range(lmax + 1) for p in (-1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One coupling of input block `block` with harmonic `harmonic` to irrep `out`."""
+
+    block: int
+    harmonic: int
+    out: Irrep
+
+
+def product_paths(irreps: Irreps, lmax: int) -> tuple[Path, ...]:
+    """Return the paths of `irreps` times harmonics, sorted by output irrep.
+
+    The order within an output irrep is that of input block, then harmonic; radial
+    weights are consumed in this order (arXiv:2503.23794; e3nn's convention).
+    """
+    paths = [
+        Path(block, j, Irrep(l_out, irrep.p * (-1) ** j))
+        for block, irrep in enumerate(irreps)
+        for j in range(lmax + 1)
+        for l_out in range(abs(irrep.l - j), min(irrep.l + j, lmax) + 1)
+    ]
+    return tuple(sorted(paths, key=lambda path: path.out))
+
+
+def path_irreps(paths: tuple[Path, ...]) -> Irreps:
+    """Return the distinct output irreps of `paths`, sorted."""
+    return tuple(sorted({path.out for path in paths}))
+
+
+@cache
+def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
+    """Return e3nn's real Wigner 3j tensor, Frobenius norm 1, float64.
+
+    Shape ``(2 l1 + 1, 2 l2 + 1, 2 l3 + 1)``.
+    """
+    from e3nn import o3  # noqa: PLC0415  takes seconds: only where a network is built
+
+    symbol: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    return symbol

@@ -1,0 +1,142 @@
+"""The state of one or many systems as float64 tensors, and its bridge to ASE.
+
+Everything behind this module sees a :class:`State` in Å, fs and amu; everything in
+front of it sees :class:`ase.Atoms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trajcast_ase.units import FS
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Positions and velocities of a batch of systems.
+
+    Attributes
+    ----------
+    positions : (n_atoms, 3) float64, Å
+        Never wrapped.
+    velocities : (n_atoms, 3) float64, Å/fs
+    masses : (n_atoms,) float64, amu
+    atomic_numbers : (n_atoms,) int64
+    cell : (n_systems, 3, 3) float64, Å
+        Rows are the cell vectors; zeros where there are none.
+    pbc : (n_systems, 3) bool
+    system_index : (n_atoms,) int64
+        System of each atom, ascending from 0.
+    """
+
+    positions: Float[Tensor, "atoms 3"]
+    velocities: Float[Tensor, "atoms 3"]
+    masses: Float[Tensor, " atoms"]
+    atomic_numbers: Int[Tensor, " atoms"]
+    cell: Float[Tensor, "systems 3 3"]
+    pbc: Bool[Tensor, "systems 3"]
+    system_index: Int[Tensor, " atoms"]
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all systems together."""
+        return self.positions.shape[0]
+
+    @property
+    def n_systems(self) -> int:
+        """Number of systems in the batch."""
+        return self.cell.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Device that holds the tensors."""
+        return self.positions.device
+
+    def to(self, device: torch.device | str) -> State:
+        """Return the state on `device`."""
+        return State(*(getattr(self, name).to(device) for name in self.__slots__))
+
+    def moved(
+        self,
+        positions: Float[Tensor, "atoms 3"],
+        velocities: Float[Tensor, "atoms 3"],
+    ) -> State:
+        """Return the same systems at other positions and velocities."""
+        return replace(self, positions=positions, velocities=velocities)
+
+
+def state_from_atoms(
+    atoms: Atoms | Sequence[Atoms], device: torch.device | str = "cpu"
+) -> State:
+    """Return the state of one `Atoms`, or of a list of them as one batch.
+
+    Raises
+    ------
+    ValueError
+        No atoms, or positions, momenta or cell that are not finite.
+    """
+    systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+    if not systems:
+        raise ValueError("the list of Atoms is empty; give at least one system")
+    for system in systems:
+        _check_system(system)
+    sizes = [len(system) for system in systems]
+    arrays = (
+        np.concatenate([s.positions for s in systems]).astype(np.float64),
+        np.concatenate([velocities_from_atoms(s) for s in systems]),
+        np.concatenate([s.get_masses() for s in systems]).astype(np.float64),
+        np.concatenate([s.numbers for s in systems]).astype(np.int64),
+        np.stack([s.cell.array for s in systems]).astype(np.float64),
+        np.stack([s.pbc for s in systems]).astype(bool),
+        np.repeat(np.arange(len(systems)), sizes).astype(np.int64),
+    )
+    return State(*(torch.from_numpy(np.array(a)).to(device) for a in arrays))
+
+
+def velocities_from_atoms(atoms: Atoms) -> Float[np.ndarray, "atoms 3"]:
+    """Return the velocities of `atoms` in Å/fs, zero where it has no momenta."""
+    momenta = np.asarray(atoms.get_momenta(), dtype=np.float64)
+    return momenta_to_velocities(momenta, atoms.get_masses())
+
+
+def momenta_to_velocities(
+    momenta: Float[np.ndarray, "atoms 3"], masses: Float[np.ndarray, " atoms"]
+) -> Float[np.ndarray, "atoms 3"]:
+    """Return velocities in Å/fs from ASE momenta."""
+    return np.asarray(momenta / masses[:, None] * FS)
+
+
+def ase_momenta(state: State) -> Float[Tensor, "atoms 3"]:
+    """Return the momenta of `state` in ASE units."""
+    return state.velocities * state.masses[:, None] / FS
+
+
+def _check_system(atoms: Atoms) -> None:
+    if not isinstance(atoms, Atoms):
+        raise TypeError(
+            f"expected ase.Atoms, got {type(atoms).__name__}; a Filter cannot be "
+            "forecast, pass the Atoms that it wraps"
+        )
+    if len(atoms) == 0:
+        raise ValueError("the Atoms object is empty; a forecast needs at least one atom")
+    for name, values in (
+        ("positions", atoms.positions),
+        ("momenta", atoms.get_momenta()),
+        ("cell", atoms.cell.array),
+        ("masses", atoms.get_masses()),
+    ):
+        bad = np.flatnonzero(~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1))
+        if bad.size:
+            raise ValueError(
+                f"{name} of row {bad[0]} are not finite "
+                f"({np.asarray(values)[bad[0]]}); correct them before the next stride"
+            )
+    if np.any(atoms.get_masses() <= 0):
+        raise ValueError("every atom needs a positive mass; set them with set_masses")
