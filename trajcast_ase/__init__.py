@@ -1,0 +1,67 @@
+"""Molecular dynamics with strides of 5 to 30 fs as an ASE dynamics driver.
+
+Public names are imported on first use: ``import trajcast_ase`` loads neither torch nor
+e3nn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from trajcast_ase._version import __version__
+
+if TYPE_CHECKING:
+    from trajcast_ase.driver import TrajCast
+    from trajcast_ase.model_file import load_model, save_model
+    from trajcast_ase.model_zoo import available_models
+    from trajcast_ase.network.forecaster import Forecaster, ForecasterConfig
+    from trajcast_ase.published import import_published
+    from trajcast_ase.schedules import ExponentialQuench, LinearRamp
+    from trajcast_ase.stride import forecast
+    from trajcast_ase.thermostats import CSVR, Langevin, Thermostat
+
+__all__ = [
+    "CSVR",
+    "ExponentialQuench",
+    "Forecaster",
+    "ForecasterConfig",
+    "Langevin",
+    "LinearRamp",
+    "Thermostat",
+    "TrajCast",
+    "__version__",
+    "available_models",
+    "forecast",
+    "import_published",
+    "load_model",
+    "save_model",
+]
+
+_MODULES = {
+    "CSVR": "thermostats",
+    "ExponentialQuench": "schedules",
+    "Forecaster": "network.forecaster",
+    "ForecasterConfig": "network.forecaster",
+    "Langevin": "thermostats",
+    "LinearRamp": "schedules",
+    "Thermostat": "thermostats",
+    "TrajCast": "driver",
+    "available_models": "model_zoo",
+    "forecast": "stride",
+    "import_published": "published",
+    "load_model": "model_file",
+    "save_model": "model_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, importing its module on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.state import State
@@ -100,6 +100,39 @@ def conserve(
     return displacements, velocities
 
 
+def rigid_motion(state: State, rule: Conservation) -> Float[Tensor, "atoms 3"]:
+    r"""Return the velocities that the conserved momenta prescribe, Å/fs.
+
+    :math:`V + I^{+} L \times r'` for isolated systems whose angular momentum is
+    conserved, :math:`V` for all others. In the mass-weighted inner product the rest
+    of the motion is orthogonal to it.
+    """
+    index = state.system_index
+    drift = com_velocity(state)[index]
+    isolated = ~state.pbc.any(dim=1)
+    if not rule.angular or not bool(isolated.any()):
+        return drift
+    spin = _angular_velocity(state, angular_momentum(state)) * isolated[:, None]
+    turning: Tensor = torch.linalg.cross(spin[index], _relative(state))
+    return drift + turning
+
+
+def n_conserved(state: State, rule: Conservation) -> Int[Tensor, " systems"]:
+    """Return how many components of (angular) momentum each system conserves.
+
+    3 for periodic systems; 6 for isolated ones, 5 where all atoms lie on a line and 3
+    for a single atom.
+    """
+    isolated = ~state.pbc.any(dim=1)
+    momentum = torch.full_like(isolated, 3, dtype=torch.int64)
+    if not rule.angular or not bool(isolated.any()):
+        return momentum
+    rank: Tensor = torch.linalg.matrix_rank(
+        _inertia(state), rtol=SMALLEST_MOMENT, hermitian=True
+    )
+    return momentum + rank * isolated
+
+
 def angular_momentum(state: State) -> Float[Tensor, "systems 3"]:
     """Return each system's angular momentum about its centre of mass, amu Å²/fs."""
     relative = state.velocities - com_velocity(state)[state.system_index]
@@ -115,9 +148,29 @@ def _missing_rotation(
         target = angular_momentum(before)
     else:
         target = before.positions.new_tensor(rule.fixed_angular)
-    inverse = torch.linalg.pinv(_inertia(after), rtol=SMALLEST_MOMENT, hermitian=True)
-    missing = target - angular_momentum(after)
-    return (inverse @ missing[:, :, None]).squeeze(2)
+    return _angular_velocity(after, target - angular_momentum(after))
+
+
+def _angular_velocity(
+    state: State, momentum: Float[Tensor, "systems 3"]
+) -> Float[Tensor, "systems 3"]:
+    """Return the angular velocity of `momentum` with each system's inertia, 1/fs.
+
+    Autograd through a pseudo-inverse is singular for equal principal moments, so the
+    derivative of :math:`I^{+} L` is written out: :math:`I^{+} (dL - dI ω)`.
+    """
+    inertia = _inertia(state)
+    # A forecast that is not finite stays so through `momentum`, without an exception.
+    inverse: Tensor = torch.linalg.pinv(
+        torch.nan_to_num(inertia.detach(), 0.0, 0.0, 0.0),
+        rtol=SMALLEST_MOMENT,
+        hermitian=True,
+    )
+    momentum = momentum[:, :, None]
+    if inertia.requires_grad:
+        spin = inverse @ momentum.detach()
+        momentum = momentum - (inertia - inertia.detach()) @ spin
+    return (inverse @ momentum).squeeze(2)
 
 
 def _inertia(state: State) -> Float[Tensor, "systems 3 3"]:

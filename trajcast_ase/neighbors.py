@@ -25,6 +25,9 @@ Search = Callable[
     tuple[np.ndarray, np.ndarray, np.ndarray],
 ]
 
+# Volume of a cell relative to the box with vectors of the same lengths.
+SMALLEST_VOLUME = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Edges:
@@ -58,7 +61,7 @@ def find_edges(
     Raises
     ------
     ValueError
-        `backend` is unknown, or a periodic axis has a cell vector of length zero.
+        `backend` is unknown, or a periodic system has a cell without volume.
     """
     if backend not in ("vesin", "torch-cluster"):
         raise ValueError(
@@ -90,7 +93,19 @@ def _search_one(
     search: Search,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return receivers, senders and vectors of one system, sorted by receiver."""
-    full_cell = complete_cell(cell)
+    full_cell = _searchable_cell(cell, pbc)
+    # Searches work on a wrapped copy: unwrapped atoms may be many cells away.
+    images = np.where(pbc, np.floor(positions @ np.linalg.inv(full_cell)), 0.0)
+    wrapped = positions - images @ full_cell
+    receivers, senders, vectors = search(wrapped, full_cell, pbc, cutoff)
+    order = np.lexsort((senders, receivers))
+    return receivers[order], senders[order], vectors[order]
+
+
+def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Return `cell` with every missing vector filled in, so that it spans a volume."""
+    if not pbc.any():
+        return np.eye(3)
     lengths = np.linalg.norm(cell, axis=1)
     if np.any(pbc & (lengths == 0)):
         axis = int(np.flatnonzero(pbc & (lengths == 0))[0])
@@ -98,12 +113,14 @@ def _search_one(
             f"axis {axis} is periodic but its cell vector is zero; set a cell or "
             "atoms.pbc = False"
         )
-    # Searches work on a wrapped copy: unwrapped atoms may be many cells away.
-    images = np.where(pbc, np.floor(positions @ np.linalg.inv(full_cell)), 0.0)
-    wrapped = positions - images @ full_cell
-    receivers, senders, vectors = search(wrapped, full_cell, pbc, cutoff)
-    order = np.lexsort((senders, receivers))
-    return receivers[order], senders[order], vectors[order]
+    full_cell: np.ndarray = complete_cell(cell)
+    relative = abs(np.linalg.det(full_cell)) / np.linalg.norm(full_cell, axis=1).prod()
+    if relative < SMALLEST_VOLUME:
+        raise ValueError(
+            f"the cell vectors {full_cell.tolist()} lie in a plane, so the cell has no "
+            "volume; set a cell or atoms.pbc = False"
+        )
+    return full_cell
 
 
 def _search_vesin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251  only the exception
 from typing import Any
 
 import torch
@@ -13,6 +14,23 @@ from torch import Tensor
 from trajcast_ase.network.forecaster import Forecaster, ForecasterConfig
 
 OLDER_CLASSES = ("TrajCastModel", "FlexibleModel")
+REQUIRED_OPTIONS = (
+    "num_chem_elements",
+    "edge_cutoff",
+    "num_edge_rbf",
+    "num_edge_poly_cutoff",
+    "num_vel_rbf",
+    "vel_max",
+    "max_rotation_order",
+    "num_hidden_channels",
+    "num_mp_layers",
+    "edge_mlp_kwargs",
+    "vel_mlp_kwargs",
+)
+GATE = {
+    "activation_scalars": {"o": "tanh", "e": "silu"},
+    "activation_gates": {"e": "silu"},
+}
 # Constants that the configuration repeats, and bookkeeping of e3nn's products.
 IGNORED_NAMES = frozenset(
     {
@@ -59,9 +77,9 @@ def import_published(
         An older model class, a number of elements that does not fit, or tensors that
         are missing, unknown or of another shape.
     """
-    options = _model_options(config)
     tensors = _tensors(state_dict)
-    _refuse_older_classes(tensors, options)
+    _refuse_older_classes(tensors)
+    options = _model_options(config)
     numbers = tuple(_atomic_number(element) for element in elements)
     if len(numbers) != int(options["num_chem_elements"]):
         raise ValueError(
@@ -75,42 +93,92 @@ def import_published(
 
 
 def _model_options(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    if isinstance(config, Mapping):
-        content: Any = config
-    else:
-        import yaml  # noqa: PLC0415  only the published files are YAML
-
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        raise ValueError(
-            f"{config if not isinstance(config, Mapping) else 'the configuration'} has "
-            "no section 'model'; give the config*.yaml that belongs to the weights"
+    """Return the section 'model' with every required key and supported activations."""
+    named = "the configuration" if isinstance(config, Mapping) else str(config)
+    content = config if isinstance(config, Mapping) else _read_yaml(Path(config))
+    if not isinstance(content, Mapping) or not isinstance(
+        content.get("model"), Mapping
+    ):
+        raise ValueError(  # noqa: TRY004  wrong content, not a wrong argument
+            f"{named} has no section 'model'; give the config*.yaml that belongs to "
+            "the weights"
         )
     options: Mapping[str, Any] = content["model"]
+    missing = [name for name in REQUIRED_OPTIONS if name not in options]
+    if missing:
+        raise ValueError(
+            f"{named} lacks {missing[0]!r} in its section 'model'; give the "
+            "config*.yaml that belongs to the weights"
+        )
+    if options.get("nl_gate_kwargs", GATE) != GATE:
+        raise ValueError(
+            f"nl_gate_kwargs = {options['nl_gate_kwargs']} is not supported, only the "
+            f"published {GATE}"
+        )
     return options
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml  # noqa: PLC0415  only the published files are YAML
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a YAML file ({str(error).splitlines()[0]}); give the "
+            "config*.yaml that belongs to the weights"
+        ) from error
 
 
 def _tensors(state_dict: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
     if isinstance(state_dict, Mapping):
-        return dict(state_dict)
-    # weights_only reads tensors and plain containers; no code in the file can run.
-    content = torch.load(  # noqa: TID251
-        state_dict, map_location="cpu", weights_only=True
-    )
-    if not isinstance(content, Mapping):
-        raise TypeError(f"{state_dict} holds no state dict")
+        content: Any = state_dict
+    else:
+        content = _read_state_dict(Path(state_dict))
+    if not isinstance(content, Mapping) or not all(
+        isinstance(tensor, Tensor) for tensor in content.values()
+    ):
+        raise ValueError(
+            f"{_source(state_dict)} is not a mapping of names to tensors; give the "
+            "state_dict*.pt of the model"
+        )
+    for name, tensor in content.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(
+                f"{name!r} in the weights holds numbers that are not finite"
+            )
     return dict(content)
 
 
-def _refuse_older_classes(
-    tensors: Mapping[str, Tensor], options: Mapping[str, Any]
-) -> None:
-    if not any(name.startswith("_int_out.mp_layer_0.") for name in tensors):
-        named = str(options.get("model_type", " or ".join(OLDER_CLASSES)))
-        raise ValueError(
-            f"these weights are of the older class {named}, which is not supported; "
-            "only EfficientTrajCastModel files can be imported"
+def _source(state_dict: str | Path | Mapping[str, Tensor]) -> str:
+    """Return how an error should name the weights."""
+    return "the state dict" if isinstance(state_dict, Mapping) else str(state_dict)
+
+
+def _read_state_dict(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; check the path")
+    try:
+        # weights_only reads tensors and plain containers; no code in the file can run.
+        return torch.load(  # noqa: TID251
+            path, map_location="cpu", weights_only=True
         )
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged, or is no file of tensors; give the state_dict*.pt of "
+            "the model"
+        ) from error
+
+
+def _refuse_older_classes(tensors: Mapping[str, Tensor]) -> None:
+    if any(name.startswith("_int_out.mp_layer_0.") for name in tensors):
+        return
+    flexible = any(name.startswith("layers.") for name in tensors)
+    named = OLDER_CLASSES[1] if flexible else " or ".join(OLDER_CLASSES)
+    raise ValueError(
+        f"these weights are of the older class {named}, which is not supported; "
+        "only EfficientTrajCastModel files can be imported"
+    )
 
 
 def _atomic_number(element: str | int) -> int:
@@ -127,12 +195,11 @@ def _convert_config(
     numbers: tuple[int, ...],
     horizon_fs: float,
 ) -> ForecasterConfig:
+    for name, size in (("rms_targets", 2), ("avg_num_neighbors", 1)):
+        if name not in tensors or tensors[name].numel() != size:
+            raise ValueError(f"the weights lack {name!r} with {size} number(s)")
     rms = tensors["rms_targets"].double().tolist()
     angular = options.get("net_ang_mom")
-    edge, velocity = options["edge_mlp_kwargs"], options["vel_mlp_kwargs"]
-    for mlp in (edge, velocity):
-        if mlp.get("activation", "silu") != "silu":
-            raise ValueError(f"activation {mlp['activation']!r} is not supported, only silu")
     return ForecasterConfig(
         elements=numbers,
         horizon_fs=horizon_fs,
@@ -145,9 +212,9 @@ def _convert_config(
         n_layers=int(options["num_mp_layers"]),
         n_edge_rbf=int(options["num_edge_rbf"]),
         edge_poly_cutoff=int(options["num_edge_poly_cutoff"]),
-        edge_mlp=tuple(edge["n_neurons"]),
+        edge_mlp=_mlp_widths(options, "edge_mlp_kwargs"),
         n_velocity_rbf=int(options["num_vel_rbf"]),
-        velocity_mlp=tuple(velocity["n_neurons"]),
+        velocity_mlp=_mlp_widths(options, "vel_mlp_kwargs"),
         velocity_encoding="direction",
         velocity_max=float(options["vel_max"]),
         conserve_angular_momentum=bool(options.get("conserve_ang_mom", False)),
@@ -155,6 +222,19 @@ def _convert_config(
             None if angular is None else tuple(float(x) for x in angular)  # type: ignore[arg-type]  # three numbers
         ),
     )
+
+
+def _mlp_widths(options: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    mlp = options[name]
+    if not isinstance(mlp, Mapping) or not isinstance(mlp.get("n_neurons"), list):
+        raise ValueError(  # noqa: TRY004  wrong content, not a wrong argument
+            f"{name} = {mlp} must hold a list 'n_neurons'"
+        )
+    if mlp.get("activation", "silu") != "silu":
+        raise ValueError(
+            f"activation {mlp['activation']!r} is not supported, only silu"
+        )
+    return tuple(int(width) for width in mlp["n_neurons"])
 
 
 def _load_tensors(model: Forecaster, tensors: Mapping[str, Tensor]) -> None:
@@ -165,10 +245,11 @@ def _load_tensors(model: Forecaster, tensors: Mapping[str, Tensor]) -> None:
         if key not in tensors:
             raise ValueError(f"the weights lack {key!r}; the file is not complete")
         tensor = tensors[key].double()
-        if tensor.numel() != parameter.numel():
+        if tensor.shape not in (parameter.shape, (parameter.numel(),)):
             raise ValueError(
-                f"{key!r} holds {tensor.numel()} numbers, the configuration asks for "
-                f"{parameter.numel()}; configuration and weights do not belong together"
+                f"{key!r} has the shape {tuple(tensor.shape)}, the configuration asks "
+                f"for {parameter.numel()} numbers or {tuple(parameter.shape)}; "
+                "configuration and weights do not belong together"
             )
         parameter.data.copy_(tensor.view(parameter.shape))
     read = set(sources.values())

@@ -86,7 +86,7 @@ def state_from_atoms(
     if not systems:
         raise ValueError("the list of Atoms is empty; give at least one system")
     for system in systems:
-        _check_system(system)
+        check_atoms(system)
     sizes = [len(system) for system in systems]
     arrays = (
         np.concatenate([s.positions for s in systems]).astype(np.float64),
@@ -118,21 +118,47 @@ def ase_momenta(state: State) -> Float[Tensor, "atoms 3"]:
     return state.velocities * state.masses[:, None] / FS
 
 
-def _check_system(atoms: Atoms) -> None:
+def state_with_momenta(
+    state: State,
+    positions: Float[Tensor, "atoms 3"],
+    momenta: Float[Tensor, "atoms 3"],
+) -> State:
+    """Return the same systems at other positions and ASE momenta.
+
+    The velocities are bit-equal to those of :func:`state_from_atoms` for the same
+    momenta, so that a run continues exactly from its Atoms.
+    """
+    return state.moved(positions, momenta / state.masses[:, None] * FS)
+
+
+def check_atoms(atoms: Atoms) -> None:
+    """Raise for anything but non-empty Atoms with finite arrays and positive masses.
+
+    Raises
+    ------
+    TypeError
+        Not an `Atoms`, for example a Filter.
+    ValueError
+        No atoms, a value that is not finite, or a mass that is not positive.
+    """
     if not isinstance(atoms, Atoms):
         raise TypeError(
             f"expected ase.Atoms, got {type(atoms).__name__}; a Filter cannot be "
             "forecast, pass the Atoms that it wraps"
         )
     if len(atoms) == 0:
-        raise ValueError("the Atoms object is empty; a forecast needs at least one atom")
+        raise ValueError(
+            "the Atoms object is empty; a forecast needs at least one atom"
+        )
     for name, values in (
         ("positions", atoms.positions),
         ("momenta", atoms.get_momenta()),
         ("cell", atoms.cell.array),
         ("masses", atoms.get_masses()),
     ):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1))
+        bad = np.flatnonzero(
+            ~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1)
+        )
         if bad.size:
             raise ValueError(
                 f"{name} of row {bad[0]} are not finite "

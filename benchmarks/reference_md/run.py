@@ -25,9 +25,9 @@ class StartOption(StrEnum):
 
 Seeds = Annotated[str, typer.Option(help="Such as 1, 1-16 or 1,3,7-9.")]
 Folder = Annotated[Path, typer.Option("--out", help="Folder of the files.")]
-Length = Annotated[float | None, typer.Option(help="Length of each run, ps.")]
-Stride = Annotated[float | None, typer.Option(help="Time between frames, fs.")]
-Damping = Annotated[float | None, typer.Option(help="Of the thermostat, fs.")]
+Length = Annotated[float, typer.Option(min=0.0, help="Length of each run, ps.")]
+Stride = Annotated[float, typer.Option(help="Time between frames, fs.")]
+Damping = Annotated[float, typer.Option(min=1.0, help="Damping time, fs.")]
 StartEnergy = Annotated[
     StartOption,
     typer.Option(help="Start at the mean energy, or at a snapshot as it comes."),
@@ -52,7 +52,7 @@ def commands(system: System) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, help=f"{system.force_field}.")
 
     @group.command()
-    def nve(
+    def nve(  # noqa: PLR0917  (typer calls it by name)
         seeds: Seeds = "1-5",
         out: Folder = Path("runs") / system.name,
         length: Length = system.length,

@@ -60,19 +60,26 @@ class Journal:
 
     def __init__(self, path: Path, n_atoms: int, attributes: Attributes) -> None:
         self.dtype = record_type(n_atoms)
-        header = (json.dumps(attributes) + "\n").encode()
         self._file = path.open("r+b" if path.exists() else "w+b")
-        found = self._file.readline()
-        if found.endswith(b"\n"):
-            check_settings(path, json.loads(found), attributes)
-        else:  # new, or ended within the header
-            self._file.seek(0)
-            self._file.write(header)
-        self._start = self._file.tell()
+        try:
+            self._start = self._read_header(path, attributes)
+        except SettingsError:
+            self._file.close()
+            raise
         end = self._file.seek(0, os.SEEK_END)
         self.n_frames = (end - self._start) // self.dtype.itemsize
         self._seek_frame(self.n_frames)
         self._file.truncate()
+
+    def _read_header(self, path: Path, attributes: Attributes) -> int:
+        """Check or write the first line and return its length."""
+        found = self._file.readline()
+        if found.endswith(b"\n"):
+            check_settings(path, json.loads(found), attributes)
+            return len(found)
+        # New, or ended within the header.
+        self._file.seek(0)
+        return self._file.write((json.dumps(attributes) + "\n").encode())
 
     def __enter__(self) -> Self:
         """Return the journal, which is closed at the end of the block."""

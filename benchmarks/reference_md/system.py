@@ -41,23 +41,28 @@ class Expected:
     ----------
     terms : dict
         Thermo keyword to energy of the start geometry, in units of the system.
-    drift, scatter : float
-        Total energy in NVE: limit of the slope, meV/atom/ns, and standard deviation
-        about the slope, meV/atom.
+    drift, drift_sd : float
+        Slope of the total energy in NVE and its spread among runs, meV/atom/ns.
+    scatter : float
+        Standard deviation of the total energy about that slope, meV/atom.
     nve_temperature_sd : float
         Spread of the mean temperature of NVE runs started at the mean energy, K.
     energy_mean, energy_sd : float
         Canonical potential energy, eV/atom.
+    energy_length : float
+        Length of the run that gave these, ps.
     longest_bonds : dict
         Pair of symbols such as ``"C-H"`` to the longest length ever seen, Å.
     """
 
     terms: dict[str, float]
     drift: float
+    drift_sd: float
     scatter: float
     nve_temperature_sd: float
     energy_mean: float
     energy_sd: float
+    energy_length: float
     longest_bonds: dict[str, float]
 
 

@@ -24,7 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.conservation import Conservation
+from trajcast_ase.fingerprint import fingerprint
+from trajcast_ase.model_header import ModelHeader
 from trajcast_ase.neighbors import Edges, NeighborBackend, find_edges
+from trajcast_ase.network.backends import BackendChoice, set_backend
 from trajcast_ase.network.embedding import (
     DirectionEmbedding,
     SpeedEmbedding,
@@ -34,6 +37,7 @@ from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.interaction import Graph, Interaction, IrrepLinear
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.radial import BesselBasis
+from trajcast_ase.network.routes import Routes
 from trajcast_ase.state import State
 
 
@@ -153,7 +157,9 @@ def _check_config(config: ForecasterConfig) -> None:
     if not config.elements or len(set(config.elements)) != len(config.elements):
         raise ValueError(f"elements = {config.elements} must be distinct and not empty")
     if config.lmax < 1:
-        raise ValueError(f"lmax = {config.lmax}: displacements are vectors, use lmax >= 1")
+        raise ValueError(
+            f"lmax = {config.lmax}: displacements are vectors, use lmax >= 1"
+        )
     if config.n_channels < 4:  # noqa: PLR2004  the readout uses a quarter of them
         raise ValueError(f"n_channels = {config.n_channels}; the least is 4")
     if config.velocity_encoding not in ("direction", "thermal"):
@@ -177,6 +183,15 @@ class Forecaster(nn.Module):
     Thiemann et al., arXiv:2503.23794 (Nat. Mach. Intell. 8, 764, 2026). Parameters are
     drawn from the unit normal distribution through `generator`; every linear map
     divides by the root of its fan-in.
+
+    Attributes
+    ----------
+    config : ForecasterConfig
+    name : str
+        Of the model file it was loaded from.
+    header : ModelHeader or None
+        What that file states.
+    neighbor_backend : "vesin" or "torch-cluster"
     """
 
     species_of_number: Tensor
@@ -187,6 +202,8 @@ class Forecaster(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.name = "unnamed"
+        self.header: ModelHeader | None = None
         self.neighbor_backend: NeighborBackend = "vesin"
         n_species, n_basis = len(config.elements), config.n_velocity_rbf
         self.edge_basis = BesselBasis(
@@ -212,9 +229,7 @@ class Forecaster(nn.Module):
             irreps = layer.irreps_out
         self.vector_rows = _rows_of(irreps, Irrep(1, -1))
         vector, quarter = (Irrep(1, -1),), config.n_channels // 4
-        self.compression = IrrepLinear(
-            vector, (config.n_channels,), vector, (quarter,)
-        )
+        self.compression = IrrepLinear(vector, (config.n_channels,), vector, (quarter,))
         self.readout = IrrepLinear(vector, (quarter,), vector, (2,))
         self._register_tables()
         if generator is not None:
@@ -253,6 +268,11 @@ class Forecaster(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
+    def content_hash(self) -> str:
+        """Fingerprint of the configuration and the present weights."""
+        return fingerprint(self.config.to_dict(), dict(self.named_parameters()))
+
+    @property
     def horizon_fs(self) -> float:
         """Time that one forecast covers, fs."""
         return self.config.horizon_fs
@@ -263,6 +283,25 @@ class Forecaster(nn.Module):
         return Conservation(
             self.config.conserve_angular_momentum, self.config.fixed_angular_momentum
         )
+
+    def set_backend(self, choice: BackendChoice) -> Self:
+        """Choose how products are computed; parameters and files do not depend on it.
+
+        Parameters
+        ----------
+        choice : "auto", "reference" or "cpp"
+            "reference": torch operations, any device. "cpp": a kernel compiled on
+            demand, for the CPU. "auto": "cpp" where it works.
+
+        Raises
+        ------
+        ValueError
+            `choice` is unknown, or "cpp" for a model on another device.
+        CompilerError
+            "cpp" without a C++ compiler.
+        """
+        set_backend(self, choice)
+        return self
 
     def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
         """Raise ValueError for an element that the network was not trained on."""
@@ -285,7 +324,9 @@ class Forecaster(nn.Module):
             targets[:, 1] * self.config.velocity_rms,
         )
 
-    def species_index(self, atomic_numbers: Int[Tensor, " atoms"]) -> Int[Tensor, " atoms"]:
+    def species_index(
+        self, atomic_numbers: Int[Tensor, " atoms"]
+    ) -> Int[Tensor, " atoms"]:
         """Return the network's index of each element.
 
         Raises
@@ -297,7 +338,9 @@ class Forecaster(nn.Module):
         index = self.species_of_number[torch.where(known, atomic_numbers, 0)]
         if bool((index < 0).any()):
             number = int(atomic_numbers[index < 0][0])
-            symbol = chemical_symbols[number] if 0 <= number < len(chemical_symbols) else "?"
+            symbol = (
+                chemical_symbols[number] if 0 <= number < len(chemical_symbols) else "?"
+            )
             raise ValueError(
                 f"element {symbol} (atomic number {number}) is unknown to this model, "
                 f"which knows {', '.join(self.config.symbols)}; use another model or "
@@ -339,6 +382,7 @@ class Forecaster(nn.Module):
     ) -> Graph:
         """Return the embedded edges and velocities."""
         lmax, dtype = self.config.lmax, self.dtype
+        routes = Routes.of_edges(edges, species_index.shape[0])
         one_hot = nn.functional.one_hot(species_index, len(self.config.elements))
         one_hot = one_hot.to(dtype)
         thermal = self.config.velocity_encoding == "thermal"
@@ -346,10 +390,9 @@ class Forecaster(nn.Module):
             velocities = velocities / self.velocity_scales[species_index, None]
         velocities, vectors = velocities.to(dtype), edges.vectors.to(dtype)
         return Graph(
-            receivers=edges.receivers,
-            senders=edges.senders,
+            routes=routes,
             edge_harmonics=spherical_harmonics(vectors, lmax, normalize=True),
-            edge_radial=self.edge_basis(vectors.norm(dim=1)),
+            edge_radial=self.edge_basis(vectors[routes.representatives].norm(dim=1)),
             velocity_harmonics=spherical_harmonics(
                 velocities, lmax, normalize=not thermal
             ),

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from trajcast_ase.network.irreps import (
-    Irrep,
-    Irreps,
-    all_irreps,
-    harmonics_irreps,
-    path_irreps,
-    product_paths,
-    slices,
-    wigner_3j,
-)
+from trajcast_ase.network.irreps import Irrep, Irreps, path_irreps
+from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.radial import MLP, SILU_NORM, TANH_NORM
+from trajcast_ase.network.routes import Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +22,8 @@ class Graph:
 
     Attributes
     ----------
-    receivers, senders : (n_edges,)
-        `receivers` ascends.
+    routes : Routes
+        Which atom sends to which.
     edge_harmonics : (n_edges, (lmax + 1)²)
     edge_radial : (n_edges, n_edge_rbf)
     velocity_harmonics : (n_atoms, (lmax + 1)²)
@@ -37,101 +31,12 @@ class Graph:
     species_one_hot : (n_atoms, n_species)
     """
 
-    receivers: Int[Tensor, " edges"]
-    senders: Int[Tensor, " edges"]
+    routes: Routes
     edge_harmonics: Float[Tensor, "edges harmonics"]
-    edge_radial: Float[Tensor, "edges rbf"]
+    edge_radial: Float[Tensor, "pairs edge_rbf"]
     velocity_harmonics: Float[Tensor, "atoms harmonics"]
-    velocity_radial: Float[Tensor, "atoms rbf"]
+    velocity_radial: Float[Tensor, "atoms velocity_rbf"]
     species_one_hot: Float[Tensor, "atoms species"]
-
-
-class DepthwiseProduct(nn.Module):
-    """Channel-wise product of features with harmonics, one block per path ("uvu").
-
-    ``out_u = sqrt(2 l_out + 1) w_u sum x_u Y w3j``. The harmonics are contracted with
-    the Wigner tensors to one small matrix per row and input irrep, so that the product
-    is one batched matrix multiplication per input irrep.
-    """
-
-    coupling: Tensor
-    path_of_row: Tensor
-    sorted_rows: Tensor
-
-    def __init__(self, irreps: Irreps, lmax: int) -> None:
-        super().__init__()
-        self.irreps = irreps
-        self.lmax = lmax
-        self.paths = product_paths(irreps, lmax)
-        self.irreps_out: Irreps = tuple(path.out for path in self.paths)
-        self._build()
-
-    @property
-    def n_paths(self) -> int:
-        """Number of paths, each with one weight per channel."""
-        return len(self.paths)
-
-    def _build(self) -> None:
-        harmonic_rows = slices(harmonics_irreps(self.lmax))
-        starts = [rows.start for rows in slices(self.irreps_out)]
-        coupling, path_of_row, sorted_rows = [], [], []
-        self.block_rows: list[int] = []
-        for block, irrep in enumerate(self.irreps):
-            parts = []
-            for number, path in enumerate(self.paths):
-                if path.block != block:
-                    continue
-                symbol = wigner_3j(irrep.l, path.harmonic, path.out.l)
-                part = torch.zeros(
-                    (self.lmax + 1) ** 2, path.out.dim, irrep.dim, dtype=torch.float64
-                )
-                part[harmonic_rows[path.harmonic]] = symbol.permute(
-                    1, 2, 0
-                ) * math.sqrt(path.out.dim)
-                parts.append(part)
-                path_of_row += [number] * path.out.dim
-                sorted_rows += range(
-                    starts[number], starts[number] + path.out.dim
-                )
-            stacked = torch.cat(parts, dim=1)
-            self.block_rows.append(stacked.shape[1])
-            coupling.append(stacked.flatten(1))
-        self.register_buffer("coupling", torch.cat(coupling, dim=1), persistent=False)
-        self.register_buffer(
-            "path_of_row", torch.tensor(path_of_row), persistent=False
-        )
-        self.register_buffer(
-            "sorted_rows", torch.argsort(torch.tensor(sorted_rows)), persistent=False
-        )
-
-    def forward(
-        self,
-        x: Float[Tensor, "rows dim channels"],
-        harmonics: Float[Tensor, "rows harmonics"],
-        weights: Float[Tensor, "rows paths channels"],
-    ) -> Float[Tensor, "rows dim_out channels"]:
-        """Return the product; rows in block order, see :meth:`sort`."""
-        matrices = (harmonics @ self.coupling).split(
-            [r * ir.dim for r, ir in zip(self.block_rows, self.irreps, strict=True)],
-            dim=1,
-        )
-        parts = [
-            torch.bmm(matrix.view(-1, n_rows, irrep.dim), block)
-            for matrix, n_rows, irrep, block in zip(
-                matrices,
-                self.block_rows,
-                self.irreps,
-                x.split([irrep.dim for irrep in self.irreps], dim=1),
-                strict=True,
-            )
-        ]
-        return torch.cat(parts, dim=1) * weights[:, self.path_of_row]
-
-    def sort(
-        self, product: Float[Tensor, "rows dim_out channels"]
-    ) -> Float[Tensor, "rows dim_out channels"]:
-        """Return the rows of a product (or of a sum of them) in path order."""
-        return product[:, self.sorted_rows]
 
 
 class IrrepLinear(nn.Module):
@@ -143,7 +48,11 @@ class IrrepLinear(nn.Module):
         Input blocks, sorted by irrep; equal irreps may repeat (they are summed over).
     irreps_out, multiplicities_out
         Output blocks, each irrep once.
+    divisor : float
+        Of the output, besides the root of the fan-in.
     """
+
+    scales: Tensor
 
     def __init__(
         self,
@@ -151,36 +60,44 @@ class IrrepLinear(nn.Module):
         multiplicities_in: tuple[int, ...],
         irreps_out: Irreps,
         multiplicities_out: tuple[int, ...],
+        divisor: float = 1.0,
     ) -> None:
         super().__init__()
-        self.dims_in = [ir.dim for ir in irreps_in]
-        fan_in = {ir: 0 for ir in irreps_in}
+        fan_in = dict.fromkeys(irreps_in, 0)
         for irrep, mul in zip(irreps_in, multiplicities_in, strict=True):
             fan_in[irrep] += mul
-        self.blocks_in = {
-            ir: [k for k, other in enumerate(irreps_in) if other == ir]
-            for ir in irreps_out
-        }
+        self.blocks_in = [
+            [k for k, other in enumerate(irreps_in) if other == ir] for ir in irreps_out
+        ]
         self.irreps_out = irreps_out
         self.shapes = [
             (fan_in[ir], mul)
             for ir, mul in zip(irreps_out, multiplicities_out, strict=True)
         ]
-        n_weights = sum(n_in * n_out for n_in, n_out in self.shapes)
-        self.weight = nn.Parameter(torch.randn(n_weights, dtype=torch.float64))
+        self.sizes = [n_in * n_out for n_in, n_out in self.shapes]
+        self.weight = nn.Parameter(torch.randn(sum(self.sizes), dtype=torch.float64))
+        scales = torch.cat(
+            [
+                torch.full(
+                    (size,), 1.0 / (math.sqrt(n_in) * divisor), dtype=torch.float64
+                )
+                for size, (n_in, _) in zip(self.sizes, self.shapes, strict=True)
+            ]
+        )
+        self.register_buffer("scales", scales, persistent=False)
 
     def forward(
-        self, blocks: tuple[Float[Tensor, "atoms dim channels"], ...]
-    ) -> list[Float[Tensor, "atoms dim_out channels_out"]]:
+        self, blocks: Sequence[Float[Tensor, "atoms _ _"]]
+    ) -> list[Float[Tensor, "atoms _ _"]]:
         """Return one tensor ``(n_atoms, 2l + 1, multiplicity)`` per output irrep."""
-        weights = self.weight.split([n_in * n_out for n_in, n_out in self.shapes])
+        weights = (self.weight * self.scales).split_with_sizes(self.sizes)
         outputs = []
-        for irrep, weight, shape in zip(
-            self.irreps_out, weights, self.shapes, strict=True
+        for numbers, weight, shape in zip(
+            self.blocks_in, weights, self.shapes, strict=True
         ):
-            inputs = [blocks[k] for k in self.blocks_in[irrep]]
+            inputs = [blocks[k] for k in numbers]
             joined = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=2)
-            outputs.append(joined @ (weight.view(shape) / math.sqrt(shape[0])))
+            outputs.append(joined @ weight.view(shape))
         return outputs
 
 
@@ -202,16 +119,15 @@ class SpeciesLinear(nn.Module):
         self,
         x: Float[Tensor, "atoms dim channels"],
         species_one_hot: Float[Tensor, "atoms species"],
-    ) -> list[Float[Tensor, "atoms dim_irrep channels"]]:
+    ) -> list[Float[Tensor, "atoms _dim_irrep channels"]]:
         """Return one mapped tensor per irrep."""
         _, n_channels, n_species, _ = self.shape
         scale = 1.0 / math.sqrt(n_species * n_channels)
         outputs = []
-        weights = self.weight.view(self.shape).unbind(0)
-        blocks = x.split([irrep.dim for irrep in self.irreps], dim=1)
-        for block, weight in zip(blocks, weights, strict=True):
-            every = block @ (weight.reshape(n_channels, -1) * scale)
-            every = every.view(*block.shape[:2], n_species, n_channels)
+        weights = (self.weight * scale).view(-1, n_channels, n_species * n_channels)
+        blocks = x.split_with_sizes([irrep.dim for irrep in self.irreps], dim=1)
+        for block, weight in zip(blocks, weights.unbind(0), strict=True):
+            every = (block @ weight).view(*block.shape[:2], n_species, n_channels)
             outputs.append((every * species_one_hot[:, None, :, None]).sum(2))
         return outputs
 
@@ -238,28 +154,24 @@ class Interaction(nn.Module):
     ) -> None:
         super().__init__()
         self.n_channels = n_channels
-        self.avg_num_neighbors = avg_num_neighbors
         self.edge_product = DepthwiseProduct(irreps_in, lmax)
         self.edge_mlp = MLP((*edge_widths, self.edge_product.n_paths * n_channels))
         summed = path_irreps(self.edge_product.paths)
         self.contraction = IrrepLinear(
-            self.edge_product.irreps_out,
-            (n_channels,) * self.edge_product.n_paths,
+            summed,
+            tuple(b.n_paths * n_channels for b in self.edge_product.blocks),
             summed,
             (n_channels,) * len(summed),
+            divisor=avg_num_neighbors,
         )
         self.velocity_product = DepthwiseProduct(summed, lmax)
         self.velocity_mlp = MLP(
             (*velocity_widths, self.velocity_product.n_paths * n_channels)
         )
-        self.irreps_out = tuple(
-            ir
-            for ir in all_irreps(lmax)
-            if ir in path_irreps(self.velocity_product.paths)
-        )
+        self.irreps_out = path_irreps(self.velocity_product.paths)
         self.update = IrrepLinear(
-            self.velocity_product.irreps_out,
-            (n_channels,) * self.velocity_product.n_paths,
+            self.irreps_out,
+            tuple(b.n_paths * n_channels for b in self.velocity_product.blocks),
             self.irreps_out,
             tuple(self._update_multiplicity(ir) for ir in self.irreps_out),
         )
@@ -278,16 +190,12 @@ class Interaction(nn.Module):
         product = self.velocity_product
         weights = self.velocity_mlp(graph.velocity_radial)
         summed = self.contraction(self._messages(x, graph))
-        updated = product.sort(
-            product(
-                torch.cat(summed, dim=1),
-                graph.velocity_harmonics,
-                weights.view(-1, product.n_paths, self.n_channels),
-            )
+        updated = product.rowwise(
+            torch.cat(summed, dim=1),
+            graph.velocity_harmonics,
+            weights.view(-1, product.n_paths, self.n_channels),
         )
-        new = self._gate(
-            self.update(updated.split([ir.dim for ir in product.irreps_out], dim=1))
-        )
+        new = self._gate(self.update(updated))
         for irrep, old in zip(
             self.residual.irreps,
             self.residual(x, graph.species_one_hot),
@@ -298,30 +206,27 @@ class Interaction(nn.Module):
 
     def _messages(
         self, x: Float[Tensor, "atoms dim channels"], graph: Graph
-    ) -> tuple[Float[Tensor, "atoms dim_path channels"], ...]:
+    ) -> tuple[Float[Tensor, "atoms _dim _columns"], ...]:
         """Return the sum of messages over the neighbours, one block per path."""
         product = self.edge_product
         weights = self.edge_mlp(graph.edge_radial)
-        messages = product(
-            x[graph.senders],
+        return product.convolve(
+            x,
             graph.edge_harmonics,
             weights.view(-1, product.n_paths, self.n_channels),
-        )
-        total = messages.new_zeros(x.shape[0], *messages.shape[1:])
-        total = total.index_add(0, graph.receivers, messages)
-        return (product.sort(total) / self.avg_num_neighbors).split(
-            [irrep.dim for irrep in product.irreps_out], dim=1
+            graph.routes,
         )
 
     def _gate(self, blocks: list[Tensor]) -> dict[Irrep, Tensor]:
         """Return activated scalars and gated higher irreps."""
         by_irrep = dict(zip(self.irreps_out, blocks, strict=True))
-        scalars, gates = by_irrep[Irrep(0, 1)].tensor_split([self.n_channels], dim=2)
-        gate = iter((SILU_NORM * nn.functional.silu(gates)).split(self.n_channels, 2))
+        even = SILU_NORM * nn.functional.silu(by_irrep[Irrep(0, 1)])
+        scalars, *gates = torch.split(even, self.n_channels, dim=2)
+        gate = iter(gates)
         activated = {}
         for irrep, block in by_irrep.items():
             if irrep == Irrep(0, 1):
-                activated[irrep] = SILU_NORM * nn.functional.silu(scalars)
+                activated[irrep] = scalars
             elif irrep == Irrep(0, -1):
                 activated[irrep] = TANH_NORM * torch.tanh(block)
             else:

@@ -83,6 +83,27 @@ def path_irreps(paths: tuple[Path, ...]) -> Irreps:
     return tuple(sorted({path.out for path in paths}))
 
 
+@dataclass(frozen=True, slots=True)
+class OutputBlock:
+    """The paths to one output irrep, which are adjacent: `first`, `first + 1`, ...
+
+    Their outputs share a tensor ``(n_rows, irrep.dim, n_paths * n_channels)``.
+    """
+
+    irrep: Irrep
+    first: int
+    n_paths: int
+
+
+def output_blocks(paths: tuple[Path, ...]) -> tuple[OutputBlock, ...]:
+    """Return the blocks of a product's output, one per distinct irrep."""
+    outs = [path.out for path in paths]
+    return tuple(
+        OutputBlock(irrep, outs.index(irrep), outs.count(irrep))
+        for irrep in path_irreps(paths)
+    )
+
+
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
     """Return e3nn's real Wigner 3j tensor, Frobenius norm 1, float64.

@@ -15,9 +15,7 @@ GAUSSIAN_NORM = 1.12
 LENGTH_EPSILON = 1e-5
 
 
-def polynomial_cutoff(
-    x: Float[Tensor, " edges"], p: int
-) -> Float[Tensor, " edges"]:
+def polynomial_cutoff(x: Float[Tensor, " edges"], p: int) -> Float[Tensor, " edges"]:
     """Return the envelope that falls smoothly from 1 at x = 0 to 0 at x = 1."""
     envelope = (
         1.0
@@ -78,7 +76,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows n_in"]) -> Float[Tensor, "rows n_out"]:
         """Return the perceptron's output."""
-        *hidden, last = self.weights
-        for weight in hidden:
-            x = SILU_NORM * nn.functional.silu(x @ (weight / math.sqrt(weight.shape[0])))
-        return x @ (last / math.sqrt(last.shape[0]))
+        # Each product is divided by the root of its fan-in; scaling the activations
+        # is cheaper than scaling the weights.
+        norm = 1.0
+        for k, weight in enumerate(self.weights):
+            if k > 0:
+                x, norm = nn.functional.silu(x), SILU_NORM
+            x = (x * (norm / math.sqrt(weight.shape[0]))) @ weight
+        return x

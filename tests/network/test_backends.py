@@ -1,0 +1,307 @@
+"""The compiled kernel against the torch operations that it replaces."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from helpers import TOLERANCES, normal, random_state, relative_error, small_model
+
+from trajcast_ase.neighbors import Edges, find_edges
+from trajcast_ase.network.backends import set_backend
+from trajcast_ase.network.irreps import all_irreps, dimension, harmonics_irreps
+from trajcast_ase.network.kernels.build import (
+    CompilerError,
+    cache_folder,
+    find_compiler,
+    load,
+)
+from trajcast_ase.network.kernels.compiled import MIN_EDGES_PER_THREAD
+from trajcast_ase.network.product import DepthwiseProduct
+from trajcast_ase.network.routes import Routes
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
+FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+
+
+def random_edges(n_atoms, n_pairs, *, isolated=()):
+    """Return both directions of random pairs, sorted by receiver."""
+    generator = torch.Generator().manual_seed(n_pairs)
+    free = torch.tensor([i for i in range(n_atoms) if i not in isolated])
+    ends = free[torch.randint(len(free), (2, n_pairs), generator=generator)]
+    vectors = torch.randn(n_pairs, 3, generator=generator, dtype=torch.float64)
+    receivers, senders = torch.cat([ends, ends.flip(0)], dim=1)
+    vectors = torch.cat([vectors, -vectors])
+    order = receivers.argsort(stable=True)
+    return Edges(receivers[order], senders[order], vectors[order])
+
+
+def problem(irreps, lmax, n_channels, edges, *, n_atoms, dtype):
+    """Return a product, its routes, and random inputs that carry gradients."""
+    product = DepthwiseProduct(irreps, lmax).to(dtype)
+    routes = Routes.of_edges(edges, n_atoms)
+    x = normal(n_atoms, dimension(irreps), n_channels, seed=1)
+    weights = normal(len(routes.representatives), product.n_paths, n_channels, seed=2)
+    harmonics = normal(len(edges.receivers), (lmax + 1) ** 2, seed=3)
+    x, weights = (t.to(dtype).requires_grad_() for t in (x, weights))
+    return product, routes, x, weights, harmonics.to(dtype)
+
+
+def gradients(blocks, inputs):
+    """Return the gradients of a random functional of the output blocks."""
+    total = sum(
+        (block * normal(*block.shape, seed=10 + k).to(block)).sum()
+        for k, block in enumerate(blocks)
+    )
+    return torch.autograd.grad(total, inputs)
+
+
+def assert_backends_agree(product, compute, inputs):
+    tolerance = TOLERANCES[inputs[0].dtype]["twin"]
+    results = []
+    for backend in ("reference", "cpp"):
+        product.backend = backend
+        blocks = compute()
+        results.append((*blocks, *gradients(blocks, inputs)))
+    for expected, ours in zip(*results, strict=True):
+        assert ours.shape == expected.shape
+        assert relative_error(ours, expected) < tolerance
+
+
+CASES = pytest.mark.parametrize(
+    ("irreps", "lmax", "n_channels"),
+    [
+        (harmonics_irreps(2), 2, 16),
+        (all_irreps(2), 2, 32),
+        (all_irreps(2), 2, 24),
+        (all_irreps(2), 2, 5),
+        (all_irreps(1), 1, 4),
+        (all_irreps(3), 3, 8),
+    ],
+    ids=["first-16", "full-32", "full-24", "full-5", "lmax-1", "lmax-3"],
+)
+
+
+@needs_compiler
+@FLOATS
+@CASES
+def test_convolution_and_its_gradients(irreps, lmax, n_channels, dtype):
+    edges = random_edges(7, 20, isolated=(0, 3, 6))
+    product, routes, x, weights, harmonics = problem(
+        irreps, lmax, n_channels, edges, n_atoms=7, dtype=dtype
+    )
+    assert_backends_agree(
+        product,
+        lambda: product.convolve(x, harmonics, weights, routes),
+        (x, weights),
+    )
+    for block in product.convolve(x, harmonics, weights, routes):
+        assert not block[[0, 3, 6]].any()
+
+
+@needs_compiler
+@FLOATS
+@CASES
+def test_rowwise_product_and_its_gradients(irreps, lmax, n_channels, dtype):
+    product = DepthwiseProduct(irreps, lmax).to(dtype)
+    x = normal(6, dimension(irreps), n_channels, seed=4).to(dtype).requires_grad_()
+    weights = normal(6, product.n_paths, n_channels, seed=5).to(dtype).requires_grad_()
+    harmonics = normal(6, (lmax + 1) ** 2, seed=6).to(dtype)
+    assert_backends_agree(
+        product, lambda: product.rowwise(x, harmonics, weights), (x, weights)
+    )
+
+
+@needs_compiler
+@FLOATS
+def test_no_edges_at_all(dtype):
+    nothing = torch.zeros(0, dtype=torch.int64)
+    edges = Edges(nothing, nothing, torch.zeros(0, 3, dtype=torch.float64))
+    product, routes, x, weights, harmonics = problem(
+        all_irreps(2), 2, 8, edges, n_atoms=3, dtype=dtype
+    )
+    product.backend = "cpp"
+    blocks = product.convolve(x, harmonics, weights, routes)
+    assert [block.shape[0] for block in blocks] == [3] * 6
+    assert not any(block.any() for block in blocks)
+    grad_x, grad_weights = gradients(blocks, (x, weights))
+    assert not grad_x.any()
+    assert grad_weights.shape == weights.shape
+
+
+@needs_compiler
+@FLOATS
+def test_threads_do_not_change_a_bit(dtype):
+    edges = random_edges(20, 3 * MIN_EDGES_PER_THREAD)
+    product, routes, x, weights, harmonics = problem(
+        all_irreps(2), 2, 48, edges, n_atoms=20, dtype=dtype
+    )
+    product.backend = "cpp"
+    results, n_threads = [], torch.get_num_threads()
+    try:
+        for n in (1, 2, 5):
+            torch.set_num_threads(n)
+            blocks = product.convolve(x, harmonics, weights, routes)
+            results.append((*blocks, *gradients(blocks, (x, weights))))
+    finally:
+        torch.set_num_threads(n_threads)
+    for parallel in results[1:]:
+        for ours, serial in zip(parallel, results[0], strict=True):
+            assert torch.equal(ours, serial)
+
+
+def test_both_directions_of_a_pair_share_their_weights():
+    edges = random_edges(9, 30)
+    routes = Routes.of_edges(edges, 9)
+    assert len(routes.representatives) == 30
+    lengths = edges.vectors.norm(dim=1)
+    shared = lengths[routes.representatives][routes.weight_rows]
+    assert torch.equal(shared, lengths)
+    # The kernel relies on rows that are numbered in the order of first use.
+    assert torch.equal(routes.weight_rows.unique(), torch.arange(30))
+    highest = routes.weight_rows.cummax(0).values
+    assert int(highest[0]) == 0
+    assert int(highest.diff().max()) == 1
+
+
+def test_vectors_with_gradient_share_nothing():
+    edges = random_edges(5, 6)
+    edges.vectors.requires_grad_()
+    routes = Routes.of_edges(edges, 5)
+    assert torch.equal(routes.weight_rows, torch.arange(12))
+    assert torch.equal(routes.representatives, torch.arange(12))
+
+
+@needs_compiler
+def test_harmonics_with_gradient_use_the_reference():
+    edges = random_edges(5, 8)
+    product, routes, x, weights, harmonics = problem(
+        all_irreps(2), 2, 4, edges, n_atoms=5, dtype=torch.float64
+    )
+    harmonics.requires_grad_()
+    assert_backends_agree(
+        product,
+        lambda: product.convolve(x, harmonics, weights, routes),
+        (x, weights, harmonics),
+    )
+
+
+@needs_compiler
+def test_second_derivative_is_refused():
+    edges = random_edges(5, 8)
+    product, routes, x, weights, harmonics = problem(
+        all_irreps(1), 1, 4, edges, n_atoms=5, dtype=torch.float64
+    )
+    product.backend = "cpp"
+    first, *_ = product.convolve(x, harmonics, weights, routes)
+    (slope,) = torch.autograd.grad((first**2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+@needs_compiler
+@pytest.mark.parametrize("wrong", ["dtype", "half", "paths", "harmonics"])
+def test_arrays_that_do_not_fit_are_refused(wrong):
+    edges = random_edges(5, 8)
+    product, routes, x, weights, harmonics = problem(
+        all_irreps(1), 1, 4, edges, n_atoms=5, dtype=torch.float64
+    )
+    product.backend = "cpp"
+    match = "have shape"
+    if wrong == "dtype":
+        harmonics, match = harmonics.float(), "got torch.float32 on cpu"
+    elif wrong == "half":
+        x, match = x.half(), "got torch.float16 on cpu"
+    elif wrong == "paths":
+        weights = weights[:, 1:]
+    else:
+        harmonics = harmonics[1:]
+    with pytest.raises(ValueError, match=match):
+        product.convolve(x, harmonics, weights, routes)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", str(tmp_path / "g++"))
+
+
+def small_product():
+    return DepthwiseProduct(harmonics_irreps(1), 1)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_automatic_choice_without_compiler_says_so_once(caplog):
+    product = small_product()
+    with caplog.at_level(logging.WARNING):
+        set_backend(product, "auto")
+    assert product.backend == "reference"
+    (record,) = caplog.records
+    assert "no C++ compiler found" in record.message
+    assert "install g++ or clang++" in record.message
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_explicit_choice_without_compiler_is_an_error():
+    with pytest.raises(CompilerError, match="install g\\+\\+ or clang\\+\\+"):
+        set_backend(small_product(), "cpp")
+
+
+@needs_compiler
+def test_automatic_choice_with_compiler():
+    product = small_product()
+    set_backend(product, "auto")
+    assert product.backend == "cpp"
+    set_backend(product, "reference")
+    assert product.backend == "reference"
+
+
+def test_choices_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="unknown backend 'cuda'"):
+        set_backend(small_product(), "cuda")
+    elsewhere = small_product().to("meta")
+    with pytest.raises(ValueError, match="the model is on meta"):
+        set_backend(elsewhere, "cpp")
+    set_backend(elsewhere, "auto")
+    assert elsewhere.backend == "reference"
+
+
+@needs_compiler
+def test_failing_compiler_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(CompilerError, match=r"(?s)failed .*set the environ"):
+        load("this is not C++")
+    assert not list(cache_folder().iterdir())
+
+
+@needs_compiler
+def test_compiled_once_even_by_many_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program = 'extern "C" int answer() { return 42; }'
+    with ThreadPoolExecutor(4) as pool:
+        libraries = list(pool.map(load, [program] * 4))
+    assert [library.answer() for library in libraries] == [42] * 4
+    (path,) = cache_folder().iterdir()
+    written = path.stat().st_mtime_ns
+    assert load(program).answer() == 42
+    assert path.stat().st_mtime_ns == written
+
+
+@needs_compiler
+@FLOATS
+def test_forecaster_gives_the_same_forecast_and_gradient(dtype):
+    model = small_model("thermal", dtype).requires_grad_()
+    state = random_state(np.random.default_rng(3))
+    edges = find_edges(state, model.config.cutoff)
+    results = []
+    for backend in ("reference", "cpp"):
+        model.set_backend(backend)
+        targets = model(state.atomic_numbers, state.velocities, edges)
+        parameters = list(model.parameters())
+        gradient = torch.autograd.grad((targets**2).sum(), parameters)
+        with torch.no_grad():
+            again = model(state.atomic_numbers, state.velocities, edges)
+        results.append([targets, again, torch.cat([g.flatten() for g in gradient])])
+    for expected, ours in zip(*results, strict=True):
+        assert relative_error(ours, expected) < TOLERANCES[dtype]["twin"]

@@ -1,0 +1,73 @@
+"""Irreps, paths and Wigner tensors against e3nn."""
+
+import pytest
+import torch
+from e3nn import o3
+
+from trajcast_ase.network.irreps import (
+    Irrep,
+    all_irreps,
+    dimension,
+    harmonics_irreps,
+    path_irreps,
+    product_paths,
+    slices,
+    wigner_3j,
+)
+
+
+def test_names_and_dimensions():
+    assert [str(ir) for ir in all_irreps(2)] == ["0o", "0e", "1o", "1e", "2o", "2e"]
+    assert [ir.dim for ir in all_irreps(2)] == [1, 1, 3, 3, 5, 5]
+    assert dimension(all_irreps(2)) == 18
+
+
+def test_order_is_that_of_e3nn():
+    shuffled = [Irrep(2, 1), Irrep(0, 1), Irrep(1, -1), Irrep(1, 1), Irrep(0, -1)]
+    theirs = o3.Irreps("+".join(map(str, shuffled))).sort().irreps
+    assert "+".join(f"1x{ir}" for ir in sorted(shuffled)) == str(theirs)
+
+
+@pytest.mark.parametrize("lmax", range(5))
+def test_harmonics_irreps(lmax):
+    ours = "+".join(f"1x{ir}" for ir in harmonics_irreps(lmax))
+    assert ours == str(o3.Irreps.spherical_harmonics(lmax))
+
+
+def test_slices_cover_all_rows():
+    rows = slices(all_irreps(2))
+    assert [list(range(18))[one] for one in rows[2:4]] == [[2, 3, 4], [5, 6, 7]]
+    assert rows[-1].stop == 18
+
+
+@pytest.mark.parametrize("lmax", [1, 2, 3])
+def test_paths_are_the_couplings_that_e3nn_allows(lmax):
+    irreps = all_irreps(lmax)
+    expected = {
+        (block, harmonic.l, Irrep(out.l, out.p))
+        for block, ours in enumerate(irreps)
+        for _, harmonic in o3.Irreps.spherical_harmonics(lmax)
+        for out in o3.Irrep(str(ours)) * harmonic
+        if out.l <= lmax
+    }
+    paths = product_paths(irreps, lmax)
+    assert {(p.block, p.harmonic, p.out) for p in paths} == expected
+    keys = [(p.out, p.block, p.harmonic) for p in paths]
+    assert keys == sorted(keys)
+    assert len(keys) == len(set(keys))
+
+
+def test_natural_parity_gives_no_pseudoscalar_at_first():
+    # The first layer sees 0e 1o 2e only: 0o and 2o cannot arise at lmax 2.
+    found = path_irreps(product_paths(harmonics_irreps(2), 2))
+    assert [str(ir) for ir in found] == ["0e", "1o", "1e", "2o", "2e"]
+    found = path_irreps(product_paths(harmonics_irreps(1), 1))
+    assert [str(ir) for ir in found] == ["0e", "1o", "1e"]
+
+
+def test_wigner_3j_is_normalized_and_antisymmetric():
+    symbol = wigner_3j(1, 1, 1)
+    assert symbol.dtype == torch.float64
+    assert float(symbol.norm()) == pytest.approx(1.0, abs=1e-14)
+    assert abs(float(symbol[0, 1, 2])) == pytest.approx(6**-0.5, abs=1e-14)
+    assert float((symbol + symbol.transpose(0, 1)).abs().max()) < 1e-14

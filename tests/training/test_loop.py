@@ -1,0 +1,193 @@
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trajcast_ase.training.checkpoint import load_checkpoint
+from trajcast_ase.training.config import TrainingConfig
+from trajcast_ase.training.data import load_data
+from trajcast_ase.training.evaluate import evaluate
+from trajcast_ase.training.loop import CHECKPOINT_NAME, train
+
+from .data import spring_run, write_hdf5
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+
+class Interrupted(Exception):
+    pass
+
+
+def content(folder: Path, **optimizer) -> dict:
+    return {
+        "data": {
+            "train": ["run-*.h5"],
+            "validation": ["held-out.h5"],
+            "horizon_fs": 4.0,
+            "validation_pairs": 20,
+        },
+        "network": {
+            "cutoff": 3.0,
+            "n_channels": 4,
+            "n_layers": 1,
+            "edge_mlp": [8],
+            "velocity_mlp": [8],
+        },
+        "optimizer": {"steps": STEPS, "batch_size": 4, "warmup_steps": 3, **optimizer},
+        "run": {
+            "name": "spring",
+            "directory": str(folder),
+            "dtype": "float64",
+            "backend": "reference",
+            "threads": 1,
+            "checkpoint_minutes": 1e-9,
+            "validate_every": 4,
+            "log_every": 2,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("springs")
+    for seed in range(3):
+        write_hdf5(folder / f"run-{seed}.h5", *spring_run(30, seed))
+    write_hdf5(folder / "held-out.h5", *spring_run(30, 99))
+    return folder
+
+
+def configured(data_folder, run_folder, **optimizer) -> TrainingConfig:
+    return TrainingConfig.from_dict(
+        content(run_folder, **optimizer), folder=data_folder
+    )
+
+
+def interrupt_at(step):
+    def reporter(progress):
+        if progress.step == step:
+            raise Interrupted
+
+    return reporter
+
+
+def log_without_seconds(folder):
+    with (folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.pop("seconds_per_step")
+    return rows
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_resumed_run_continues_exactly(data_folder, tmp_path, schedule):
+    options = {"schedule": schedule, "plateau_patience": 0}
+    whole = train(configured(data_folder, tmp_path / "whole", **options))
+    config = configured(data_folder, tmp_path / "parts", **options)
+    for step in (4, 10):
+        with pytest.raises(Interrupted):
+            train(config, reporter=interrupt_at(step))
+    parts = train(config)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, parts.model.state_dict()[name]), name
+    assert log_without_seconds(tmp_path / "whole") == log_without_seconds(
+        tmp_path / "parts"
+    )
+
+
+def test_training_learns_and_the_file_says_how(data_folder, tmp_path):
+    from trajcast_ase.model_file import load_model
+
+    config = configured(
+        data_folder, tmp_path, steps=150, learning_rate=0.1, batch_size=10
+    )
+    before = evaluate(
+        train(configured(data_folder, tmp_path / "first", steps=4)).model,
+        load_data(config.data, config.network.cutoff).validation,
+    )
+    result = train(config)
+    assert result.errors.velocity.mae < 0.5 * before.velocity.mae
+    loaded = load_model(result.path)
+    again = evaluate(
+        loaded, load_data(config.data, config.network.cutoff).validation
+    )
+    assert again == result.errors
+    assert loaded.header.training["steps"] == 150
+    assert loaded.header.errors["n_pairs"] == 20
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(data_folder, tmp_path):
+    config = configured(data_folder, tmp_path)
+    with pytest.raises(Interrupted):
+        train(config, reporter=interrupt_at(4))
+    other = configured(data_folder, tmp_path, batch_size=5)
+    with pytest.raises(ValueError, match="batch_size = 4, the configuration says 5"):
+        train(other)
+    assert train(other, restart=True).errors.n_pairs == 20
+
+
+def test_a_damaged_checkpoint_is_refused(data_folder, tmp_path):
+    config = configured(data_folder, tmp_path)
+    with pytest.raises(Interrupted):
+        train(config, reporter=interrupt_at(4))
+    path = tmp_path / CHECKPOINT_NAME
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        train(config)
+
+
+def test_a_diverging_run_stops_and_keeps_its_checkpoint(data_folder, tmp_path):
+    config = configured(data_folder, tmp_path, learning_rate=1e300)
+    with pytest.raises(FloatingPointError, match="lower optimizer.learning_rate"):
+        train(config)
+    checkpoint = load_checkpoint(tmp_path / CHECKPOINT_NAME)
+    assert 1 <= checkpoint.step < STEPS
+
+
+def test_evaluation_refuses_another_horizon(data_folder, tmp_path):
+    result = train(configured(data_folder, tmp_path, steps=4))
+    config = configured(data_folder, tmp_path)
+    data = config.data.model_copy(update={"horizon_fs": 2.0})
+    with pytest.raises(ValueError, match="2 fs apart, the model forecasts 4 fs"):
+        evaluate(result.model, load_data(data, 3.0).validation)
+
+
+def test_the_percentages_are_relative_to_the_mean_absolute_target(
+    data_folder, tmp_path
+):
+    result = train(configured(data_folder, tmp_path, steps=4))
+    config = configured(data_folder, tmp_path)
+    batch = next(load_data(config.data, 3.0).validation.in_order(1000))
+    typical = float(batch.displacements.abs().mean())
+    error = result.errors.displacement
+    np.testing.assert_allclose(error.mae / typical, error.relative_mae, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(data_folder, tmp_path):
+    alone = train(configured(data_folder, tmp_path / "alone"))
+    script = (
+        "import sys; from pathlib import Path\n"
+        f"sys.path[:0] = [{str(ROOT)!r}]\n"
+        "from tests.training.test_loop import configured, train\n"
+        f"train(configured(Path({str(data_folder)!r}), Path({str(tmp_path / 'two')!r})))"
+    )
+    (tmp_path / "worker.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", str(tmp_path / "worker.py")]
+    subprocess.run(
+        command, check=True, capture_output=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    from trajcast_ase.model_file import load_model
+
+    both = load_model(tmp_path / "two" / "spring.trajcast")
+    for name, tensor in alone.model.state_dict().items():
+        torch.testing.assert_close(
+            tensor, both.state_dict()[name], rtol=1e-9, atol=1e-9
+        )

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from ase import units
+
+from trajcast_ase.training.trajectory import TrajectoryError, read_frames
+
+from .data import (
+    STRIDE_FS,
+    as_atoms,
+    spring_run,
+    write_extxyz,
+    write_hdf5,
+    write_traj,
+)
+
+
+@pytest.fixture
+def run():
+    return spring_run(12, seed=3)
+
+
+def test_hdf5_keeps_every_digit(tmp_path, run):
+    frames = read_frames(write_hdf5(tmp_path / "a.h5", *run))
+    assert np.array_equal(frames.positions, run[0])
+    assert np.array_equal(frames.velocities, run[1])
+    assert frames.stride_fs == STRIDE_FS
+
+
+def test_traj_tells_its_stride(tmp_path, run):
+    path = write_traj(
+        tmp_path / "a.traj", *run, timestep=0.5 * units.fs, interval=4
+    )
+    frames = read_frames(path)
+    assert frames.stride_fs == pytest.approx(2.0, abs=1e-12)
+    np.testing.assert_allclose(frames.velocities, run[1], rtol=1e-13)
+
+
+def test_extxyz_needs_the_stride(tmp_path, run):
+    path = write_extxyz(tmp_path / "a.xyz", *run)
+    with pytest.raises(TrajectoryError, match="give stride_fs"):
+        read_frames(path)
+    frames = read_frames(path, stride_fs=2.0)
+    np.testing.assert_allclose(frames.positions, run[0], atol=1e-7)
+
+
+def test_a_wrong_stride_is_refused(tmp_path, run):
+    path = write_hdf5(tmp_path / "a.h5", *run)
+    with pytest.raises(TrajectoryError, match="every 2 fs, but stride_fs = 3"):
+        read_frames(path, stride_fs=3.0)
+
+
+def test_an_uneven_stride_names_the_frames(tmp_path, run):
+    time = np.arange(12) * 2.0
+    time[7:] += 1.0
+    path = write_hdf5(tmp_path / "a.h5", *run, time=time)
+    with pytest.raises(TrajectoryError, match="frames 6 and 7 are 3 fs apart"):
+        read_frames(path)
+
+
+def test_missing_velocities_are_named(tmp_path, run):
+    images = as_atoms(*run)
+    del images[5].arrays["momenta"]
+    from ase.io import Trajectory
+
+    path = tmp_path / "a.traj"
+    with Trajectory(str(path), "w") as trajectory:
+        for atoms in images:
+            trajectory.write(atoms)
+    with pytest.raises(TrajectoryError, match="no velocities"):
+        read_frames(path, stride_fs=2.0)
+
+
+def test_nan_names_the_frame(tmp_path, run):
+    run[1][4, 1, 2] = np.nan
+    path = write_hdf5(tmp_path / "a.h5", *run)
+    with pytest.raises(TrajectoryError, match="velocities of frame 4"):
+        read_frames(path)
+
+
+@pytest.mark.parametrize("change", ["numbers", "cell"])
+def test_a_changing_system_is_refused(tmp_path, run, change):
+    images = as_atoms(*run)
+    if change == "numbers":
+        images[3].numbers[0] = 9
+    else:
+        images[3].cell[:] = np.eye(3) * 9
+    from ase.io import Trajectory
+
+    path = tmp_path / "a.traj"
+    with Trajectory(str(path), "w") as trajectory:
+        for atoms in images:
+            trajectory.write(atoms)
+    with pytest.raises(TrajectoryError, match="frame 3"):
+        read_frames(path, stride_fs=2.0)
+
+
+def test_foreign_and_damaged_hdf5_are_refused(tmp_path, run):
+    path = write_hdf5(tmp_path / "a.h5", *run)
+    damaged = tmp_path / "b.h5"
+    damaged.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(TrajectoryError, match="not a readable HDF5"):
+        read_frames(damaged)
+    import h5py
+
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(TrajectoryError, match="not of format"):
+        read_frames(tmp_path / "c.h5")

@@ -1,0 +1,5 @@
+"""Trajectory to numbers to figure.
+
+Works on plain arrays in Å, fs and amu, whichever program made them; `plots` is the
+only module that imports matplotlib.
+"""

@@ -1,0 +1,112 @@
+r"""Kinetic temperature, its expected distribution, and means with error bars.
+
+The kinetic energy of `n_dof` degrees of freedom at temperature :math:`T_0` is
+gamma-distributed, so the instantaneous temperature :math:`T = 2K / (n_{dof} k_B)` has
+
+.. math:: p(T) = \mathrm{Gamma}\!\left(T;\ \tfrac{n_{dof}}{2},\
+          \mathrm{scale} = \tfrac{2 T_0}{n_{dof}}\right), \qquad
+          \sigma_T = T_0 \sqrt{2 / n_{dof}} .
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+from jaxtyping import Float, Int
+from scipy import stats
+
+from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and its standard error, in the unit of the values."""
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.error:.1f}"
+
+
+def kinetic_energy(
+    velocities: Float[np.ndarray, "frames atoms 3"], masses: Float[np.ndarray, " atoms"]
+) -> Float[np.ndarray, "frames atoms"]:
+    """Return the kinetic energy of each atom, eV, of velocities in Å/fs."""
+    squares = np.sum(np.square(velocities), axis=-1)
+    return np.asarray(0.5 * EV_PER_AMU_A2_FS2 * masses * squares)
+
+
+def temperature(
+    velocities: Float[np.ndarray, "frames atoms 3"],
+    masses: Float[np.ndarray, " atoms"],
+    n_dof: int,
+) -> Float[np.ndarray, " frames"]:
+    """Return the kinetic temperature of each frame, K.
+
+    Parameters
+    ----------
+    velocities : (n_frames, n_atoms, 3), Å/fs
+    masses : (n_atoms,), amu
+    n_dof : int
+        Degrees of freedom that carry kinetic energy: 3N - 6 for an isolated nonlinear
+        molecule at rest, 3N - 3 for a periodic system.
+    """
+    total = kinetic_energy(velocities, masses).sum(axis=1)
+    return np.asarray(2.0 * total / (n_dof * KB))
+
+
+def element_temperatures(
+    velocities: Float[np.ndarray, "frames atoms 3"],
+    masses: Float[np.ndarray, " atoms"],
+    atomic_numbers: Int[np.ndarray, " atoms"],
+    n_dof: int,
+) -> dict[str, Float[np.ndarray, " frames"]]:
+    """Return the kinetic temperature of each element, K, frame by frame.
+
+    Each atom is counted with ``n_dof / n_atoms`` degrees of freedom. The elements of an
+    isolated molecule at rest do not share one temperature in equilibrium, since the
+    conserved momenta take more from the heavy and the outer atoms: compare with
+    reference MD, not with the thermostat's temperature.
+    """
+    energies = kinetic_energy(velocities, masses)
+    n_atoms = len(masses)
+    series = {}
+    for number in np.unique(atomic_numbers):
+        chosen = atomic_numbers == number
+        share = n_dof * chosen.sum() / n_atoms
+        series[chemical_symbols[number]] = np.asarray(
+            2.0 * energies[:, chosen].sum(axis=1) / (share * KB)
+        )
+    return series
+
+
+def canonical_density(
+    temperatures: Float[np.ndarray, " points"], temperature_K: float, n_dof: int
+) -> Float[np.ndarray, " points"]:
+    """Return the expected density of the kinetic temperature, 1/K."""
+    gamma = stats.gamma(a=n_dof / 2, scale=2.0 * temperature_K / n_dof)
+    return np.asarray(gamma.pdf(temperatures))
+
+
+def block_average(values: Float[np.ndarray, " frames"], n_blocks: int = 10) -> Estimate:
+    """Return the mean and its standard error from `n_blocks` equal blocks.
+
+    The error holds where a block is longer than the correlation time. Values that do
+    not fill the last block are left out at the start.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two blocks, or fewer values than blocks.
+    """
+    if not 1 < n_blocks <= len(values):
+        raise ValueError(
+            f"{len(values)} values cannot be cut into {n_blocks} blocks; use at least "
+            "two blocks of one value"
+        )
+    used = values[len(values) % n_blocks :]
+    means = used.reshape(n_blocks, -1).mean(axis=1)
+    return Estimate(float(means.mean()), float(means.std(ddof=1) / np.sqrt(n_blocks)))

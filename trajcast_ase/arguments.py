@@ -1,0 +1,75 @@
+"""The driver's arguments, checked and completed."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats import Thermostat
+from trajcast_ase.units import FS
+
+BASE_KEYWORDS = ("comm", "master")
+TIMESTEP_TOLERANCE = 1e-6
+
+
+def check_keywords(kwargs: dict[str, Any]) -> None:
+    """Raise TypeError for a keyword that ASE's base class does not know."""
+    for name in kwargs:
+        if name not in BASE_KEYWORDS:
+            raise TypeError(
+                f"TrajCast got an unexpected keyword argument {name!r}; beside "
+                f"its own, it passes {' and '.join(BASE_KEYWORDS)} to ASE"
+            )
+
+
+def prepared_model(
+    model: ForecastModel | str | os.PathLike[str], device: torch.device | str | None
+) -> ForecastModel:
+    """Return a loaded model on `device`; the caller's model stays where it is."""
+    if isinstance(model, str | os.PathLike):
+        # A driver of a model at hand needs no model files.
+        from trajcast_ase.model_file import load_model  # noqa: PLC0415
+
+        return load_model(os.fspath(model), device=device)
+    if device is None or torch.device(device) == model.device:
+        return model
+    moved = copy.deepcopy(cast("nn.Module", model)).to(device)
+    return cast("ForecastModel", moved)
+
+
+def checked_thermostat(thermostat: Thermostat | None) -> Thermostat | None:
+    """Return a thermostat that has the methods of the protocol, or None."""
+    if thermostat is not None and not isinstance(thermostat, Thermostat):
+        raise TypeError(
+            f"thermostat = {thermostat!r} lacks the methods apply and todict; use "
+            "CSVR, Langevin or an object that fulfils trajcast_ase.Thermostat"
+        )
+    return thermostat
+
+
+def checked_timestep(timestep: float | None, horizon_fs: float) -> float:
+    """Return the horizon in ASE units if `timestep` agrees with it."""
+    dt = horizon_fs * FS
+    if timestep is not None and not math.isclose(
+        timestep, dt, rel_tol=TIMESTEP_TOLERANCE
+    ):
+        raise ValueError(
+            f"timestep = {timestep:.6g} in ASE units is {timestep / FS:.6g} fs, but "
+            f"one forecast of this model covers {horizon_fs:.6g} fs; pass timestep="
+            f"{horizon_fs:.6g} * units.fs or leave it out"
+        )
+    return dt
+
+
+def describe_model(model: ForecastModel) -> dict[str, Any]:
+    """Return the name of a model and, where it has weights, their hash."""
+    description = {"name": getattr(model, "name", type(model).__name__)}
+    if hasattr(model, "content_hash"):
+        description["hash"] = model.content_hash
+    return description

@@ -1,0 +1,28 @@
+"""``trajcast demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for trajectory, log, figure.")] = (
+        Path("trajcast-demo")
+    ),
+    picoseconds: Annotated[float, typer.Option(help="Length of the run, ps.")] = 40.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
+) -> None:
+    """Run paracetamol at 300 K with the bundled model and compare with MD."""
+    import torch  # noqa: PLC0415  --help does without these
+
+    from trajcast_ase.demo import run_demo  # noqa: PLC0415
+
+    # Twenty atoms keep one thread busy. More of them gain little on an idle machine and
+    # wait for each other on a loaded one, which is many times slower.
+    torch.set_num_threads(1)
+    result = run_demo(out, picoseconds=picoseconds, seed=seed)
+    if not result.intact:
+        raise typer.Exit(1)

@@ -1,0 +1,248 @@
+"""Networks to and from ``.trajcast`` files: tensors and a header, never code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from ase.data import atomic_masses
+from safetensors import SafetensorError
+from torch import Tensor
+
+from trajcast_ase._version import __version__
+from trajcast_ase.atomic import write_atomically
+from trajcast_ase.fingerprint import fingerprint
+from trajcast_ase.model_header import (
+    SUFFIX,
+    ModelCard,
+    ModelFileError,
+    ModelHeader,
+    header_texts,
+    parse_header,
+    read_bytes,
+    seal,
+)
+from trajcast_ase.model_zoo import find_model
+from trajcast_ase.network.forecaster import Forecaster, ForecasterConfig
+
+UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
+DTYPES = (torch.float32, torch.float64)
+
+
+def save_model(
+    model: Forecaster,
+    path: str | Path,
+    *,
+    metadata: ModelCard | Mapping[str, Any] | None = None,
+) -> ModelHeader:
+    """Write a network to one file, atomically, in the dtype of its parameters.
+
+    Parameters
+    ----------
+    model : Forecaster
+    path : path that ends in ``.trajcast``
+        Its stem becomes the name of the model.
+    metadata : ModelCard or dict of its fields, optional
+
+    Returns
+    -------
+    ModelHeader
+        As read from the written bytes.
+
+    Raises
+    ------
+    ValueError
+        Another suffix, parameters that are not finite or neither float32 nor float64,
+        or metadata that JSON cannot hold.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(
+            f"{path} does not end in {SUFFIX}; name it {path.stem}{SUFFIX}"
+        )
+    tensors = _tensors_to_save(model)
+    header = _header_values(model, tensors, path.stem, _card(metadata))
+    data = seal(safetensors.torch.save(tensors, header_texts(header)))
+    write_atomically(path, data)
+    return parse_header(data, str(path))
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Forecaster:
+    """Return the network of a model file, frozen, with the fastest backend.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of :func:`available_models`, or a ``.trajcast`` file.
+    device : optional
+        Default: the CPU.
+    dtype : torch.float32 or torch.float64, optional
+        In which the network computes. Default: as in the file, which is float32 for
+        the bundled models.
+
+    Raises
+    ------
+    ModelFileError
+        Unknown name, or a file that is damaged, of another kind or of a newer format.
+    ValueError
+        A device or dtype that cannot be used.
+    """
+    where = _checked_device(device)
+    source = find_model(name_or_path)
+    data, name = read_bytes(source), str(source)
+    header = parse_header(data, name)
+    tensors = _read_tensors(data, name)
+    model = _build(header, name)
+    _check_tensors(model, tensors, header, name)
+    stored = next(iter(tensors.values())).dtype
+    chosen = stored if dtype is None else _checked_dtype(dtype)
+    model.to(device=where, dtype=chosen)
+    model.load_state_dict(tensors)
+    model.name, model.header = header.name, header
+    return model.set_backend("auto").requires_grad_(requires_grad=False).eval()
+
+
+def _tensors_to_save(model: Forecaster) -> dict[str, Tensor]:
+    _checked_dtype(model.dtype)
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(
+                f"parameter {name!r} is not finite; a network that diverged cannot be "
+                "saved, go back to an earlier checkpoint"
+            )
+    return tensors
+
+
+def _card(metadata: ModelCard | Mapping[str, Any] | None) -> ModelCard:
+    if isinstance(metadata, ModelCard):
+        return metadata
+    given = dict(metadata or {})
+    known = [field.name for field in fields(ModelCard)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown key {unknown[0]!r} in the metadata; known: {', '.join(known)}"
+        )
+    return ModelCard(**given)
+
+
+def _header_values(
+    model: Forecaster, tensors: Mapping[str, Tensor], name: str, card: ModelCard
+) -> dict[str, Any]:
+    config = model.config
+    standard = {
+        symbol: float(atomic_masses[number])
+        for symbol, number in zip(config.symbols, config.elements, strict=True)
+    }
+    masses = standard | dict(card.masses_amu or {})
+    return {
+        "name": name,
+        "package_version": __version__,
+        "config": config.to_dict(),
+        "horizon_fs": float(config.horizon_fs),
+        "units": UNITS,
+        "elements": config.symbols,
+        "masses_amu": [masses[symbol] for symbol in config.symbols],
+        "cutoff_A": float(config.cutoff),
+        "periodic": card.periodic,
+        "conserved": _conserved(config),
+        "training": dict(card.training),
+        "errors": dict(card.errors),
+        "licence": card.licence,
+        "citation": card.citation,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sha256": fingerprint(config.to_dict(), tensors),
+    }
+
+
+def _conserved(config: ForecasterConfig) -> list[str]:
+    conserved = ["linear momentum"]
+    if config.conserve_angular_momentum:
+        conserved.append("angular momentum without periodic axes")
+    return conserved
+
+
+def _read_tensors(data: bytes, source: str) -> dict[str, Tensor]:
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ModelFileError(
+            f"{source} is not a valid safetensors file ({error}); copy or download it "
+            "again"
+        ) from error
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) != 1 or not dtypes <= set(DTYPES):
+        raise ModelFileError(
+            f"{source} holds tensors of {sorted(map(str, dtypes))}; a model has all of "
+            "them in float32 or all in float64: write it anew with save_model"
+        )
+    return tensors
+
+
+def _build(header: ModelHeader, source: str) -> Forecaster:
+    try:
+        config = ForecasterConfig.from_dict(header.config)
+        # The weights drawn here are overwritten; the caller's random stream stays.
+        with torch.random.fork_rng(devices=[]):
+            return Forecaster(config)
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"{source}: {error}") from error
+
+
+def _check_tensors(
+    model: Forecaster, tensors: Mapping[str, Tensor], header: ModelHeader, source: str
+) -> None:
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            fault = f"lacks the tensor {name!r}"
+        elif name not in expected:
+            fault = f"holds a tensor {name!r} that its configuration does not have"
+        elif tensors[name].shape != expected[name].shape:
+            fault = (
+                f"holds {name!r} of shape {tuple(tensors[name].shape)} where its "
+                f"configuration asks for {tuple(expected[name].shape)}"
+            )
+        else:
+            continue
+        raise ModelFileError(f"{source} {fault}; write it anew with save_model")
+    if fingerprint(header.config, tensors) != header.sha256:
+        raise ModelFileError(
+            f"{source} holds other weights than its header names; write it anew with "
+            "save_model"
+        )
+
+
+def _checked_dtype(dtype: torch.dtype) -> torch.dtype:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype} cannot be used; choose float32 or float64")
+    return dtype
+
+
+def _checked_device(device: torch.device | str | None) -> torch.device:
+    try:
+        chosen = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"unknown device {str(device)!r}; use 'cpu' or 'cuda'"
+        ) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {str(device)!r} is not available: PyTorch finds no CUDA device "
+            "here; use 'cpu'"
+        )
+    return chosen

@@ -1,0 +1,71 @@
+"""Which implementation computes the products of a network.
+
+"reference" are the torch operations of :class:`DepthwiseProduct`, for any device and
+every derivative. "cpp" is a kernel that is compiled on demand, runs on the CPU and
+differentiates once with respect to features and weights; products whose harmonics
+carry a gradient stay with the reference.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, get_args
+
+from torch import nn
+
+from trajcast_ase.network.kernels.build import (
+    NO_COMPILER,
+    CompilerError,
+    find_compiler,
+)
+from trajcast_ase.network.product import Backend, DepthwiseProduct
+
+logger = logging.getLogger(__name__)
+
+BackendChoice = Literal["auto", "reference", "cpp"]
+
+
+def set_backend(network: nn.Module, choice: BackendChoice) -> None:
+    """Choose the backend of every product in `network`.
+
+    Parameters
+    ----------
+    choice : "auto", "reference" or "cpp"
+        "auto" is "cpp" for a network on the CPU if there is a C++ compiler, else
+        "reference".
+
+    Raises
+    ------
+    ValueError
+        `choice` is unknown, or "cpp" for a network on another device.
+    CompilerError
+        "cpp" without a C++ compiler.
+    """
+    if choice not in get_args(BackendChoice):
+        raise ValueError(
+            f"unknown backend {choice!r}; choose 'auto', 'reference' or 'cpp'"
+        )
+    products = [m for m in network.modules() if isinstance(m, DepthwiseProduct)]
+    devices = {product.coupling.device.type for product in products}
+    backend = _automatic(devices) if choice == "auto" else choice
+    if backend == "cpp" and devices - {"cpu"}:
+        raise ValueError(
+            f"the backend 'cpp' computes on the CPU, the model is on {min(devices)}; "
+            "move it or use the backend 'reference'"
+        )
+    if backend == "cpp" and find_compiler() is None:
+        raise CompilerError(NO_COMPILER)
+    for product in products:
+        product.backend = backend
+
+
+def _automatic(devices: set[str]) -> Backend:
+    if devices != {"cpu"}:
+        return "reference"
+    if find_compiler() is None:
+        logger.warning(
+            "no C++ compiler found: computing with the backend 'reference', about ten "
+            "times slower; install g++ or clang++, or point CXX to one"
+        )
+        return "reference"
+    return "cpp"

@@ -1,0 +1,1 @@
+"""Kernels that are generated and compiled on demand."""

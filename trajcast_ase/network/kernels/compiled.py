@@ -1,0 +1,205 @@
+"""The compiled product as a differentiable torch function."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from trajcast_ase.network.irreps import Irreps, OutputBlock
+from trajcast_ase.network.kernels.build import load
+from trajcast_ase.network.kernels.generate import source
+from trajcast_ase.network.routes import Routes
+
+# Below this a thread costs more than it saves.
+MIN_EDGES_PER_THREAD = 256
+REAL = {torch.float32: "float", torch.float64: "double"}
+
+
+class Product(Protocol):
+    """What the kernel needs to know of a product."""
+
+    irreps: Irreps
+    lmax: int
+    dim_in: int
+    n_paths: int
+    blocks: tuple[OutputBlock, ...]
+
+
+class _EdgesStruct(ctypes.Structure):
+    """``struct Edges`` of the C++ program."""
+
+    _fields_ = (
+        ("n_receivers", ctypes.c_int64),
+        ("offsets", ctypes.c_void_p),
+        ("senders", ctypes.c_void_p),
+        ("weight_rows", ctypes.c_void_p),
+        ("harmonics", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Edges as the kernel reads them; keeps the memory alive that it points to."""
+
+    offsets: Tensor
+    senders: Tensor
+    weight_rows: Tensor
+    harmonics: Tensor
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that are worth their start; the result does not depend on it."""
+        wanted = self.senders.shape[0] // MIN_EDGES_PER_THREAD
+        return max(1, min(torch.get_num_threads(), wanted))
+
+    def struct(self) -> _EdgesStruct:
+        """Return the pointers."""
+        return _EdgesStruct(
+            self.offsets.shape[0] - 1,
+            self.offsets.data_ptr(),
+            self.senders.data_ptr(),
+            self.weight_rows.data_ptr(),
+            self.harmonics.data_ptr(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """Entry points for one choice of irreps, channels and type."""
+
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+
+
+@cache
+def _kernel(irreps: Irreps, lmax: int, n_channels: int, dtype: torch.dtype) -> _Kernel:
+    """Return the kernel, compiled on first use."""
+    library = load(source(irreps, lmax, n_channels, REAL[dtype]))
+    edges, pointer = ctypes.POINTER(_EdgesStruct), ctypes.c_void_p
+    for name, n_pointers in (("product_forward", 3), ("product_backward", 5)):
+        function = getattr(library, name)
+        function.argtypes = [edges, *(pointer,) * n_pointers, ctypes.c_int64]
+        function.restype = None
+    return _Kernel(library.product_forward, library.product_backward)
+
+
+def _pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*[t.data_ptr() for t in tensors])
+
+
+def _forward(
+    product: Product, x: Tensor, weights: Tensor, edges: _Edges
+) -> tuple[Tensor, ...]:
+    n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
+    out = tuple(
+        x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
+        for block in product.blocks
+    )
+    _kernel(product.irreps, product.lmax, n_channels, x.dtype).forward(
+        edges.struct(),
+        x.data_ptr(),
+        weights.data_ptr(),
+        _pointers(out),
+        edges.n_threads,
+    )
+    return out
+
+
+class _Function(torch.autograd.Function):
+    """Differentiable once, with respect to features and weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weights: Tensor, product: Product, edges: _Edges
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, weights)
+        ctx.product, ctx.edges = product, edges
+        return _forward(product, x, weights, edges)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights = ctx.saved_tensors
+        product = ctx.product
+        grad_out = tuple(grad.contiguous() for grad in grad_out)
+        grad_x, grad_weights = torch.zeros_like(x), torch.empty_like(weights)
+        _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).backward(
+            ctx.edges.struct(),
+            x.data_ptr(),
+            weights.data_ptr(),
+            _pointers(grad_out),
+            grad_x.data_ptr(),
+            grad_weights.data_ptr(),
+            ctx.edges.n_threads,
+        )
+        return grad_x, grad_weights, None, None
+
+
+def convolve(
+    product: Product,
+    x: Float[Tensor, "atoms dim channels"],
+    harmonics: Float[Tensor, "edges harmonics"],
+    weights: Float[Tensor, "weight_rows paths channels"],
+    routes: Routes,
+) -> tuple[Float[Tensor, "atoms _ _"], ...]:
+    """Return the product of the senders' features, summed at the receivers."""
+    edges = _Edges(
+        routes.offsets, routes.senders, routes.weight_rows, harmonics.contiguous()
+    )
+    _check(product, x, weights, edges, len(routes.representatives))
+    return _apply(product, x, weights, edges)
+
+
+def rowwise(
+    product: Product,
+    x: Float[Tensor, "rows dim channels"],
+    harmonics: Float[Tensor, "rows harmonics"],
+    weights: Float[Tensor, "rows paths channels"],
+) -> tuple[Float[Tensor, "rows _ _"], ...]:
+    """Return the product of each row with its own harmonics and weights."""
+    # Row i is an edge from i to itself: offsets, senders and weight rows all count up.
+    count = torch.arange(x.shape[0] + 1)
+    edges = _Edges(count, count[:-1], count[:-1], harmonics.contiguous())
+    _check(product, x, weights, edges, x.shape[0])
+    return _apply(product, x, weights, edges)
+
+
+def _apply(
+    product: Product, x: Tensor, weights: Tensor, edges: _Edges
+) -> tuple[Tensor, ...]:
+    x, weights = x.contiguous(), weights.contiguous()
+    if torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad):
+        out: tuple[Tensor, ...] = _Function.apply(  # type: ignore[no-untyped-call]
+            x, weights, product, edges
+        )
+        return out
+    return _forward(product, x, weights, edges)
+
+
+def _check(
+    product: Product, x: Tensor, weights: Tensor, edges: _Edges, n_weight_rows: int
+) -> None:
+    """Raise ValueError for arrays that the kernel would misread as raw memory."""
+    for tensor in (x, weights, edges.harmonics):
+        if x.dtype not in REAL or tensor.dtype != x.dtype or not tensor.is_cpu:
+            raise ValueError(
+                "the backend 'cpp' computes in float32 or float64 on the CPU, but got "
+                f"{tensor.dtype} on {tensor.device}; use the backend 'reference'"
+            )
+    n_edges, n_channels = len(edges.senders), x.shape[2]
+    expected = {
+        "features": (x, (x.shape[0], product.dim_in, n_channels)),
+        "weights": (weights, (n_weight_rows, product.n_paths, n_channels)),
+        "harmonics": (edges.harmonics, (n_edges, (product.lmax + 1) ** 2)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor.shape != shape:
+            raise ValueError(f"{name} have shape {tuple(tensor.shape)}, not {shape}")

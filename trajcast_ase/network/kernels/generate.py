@@ -1,0 +1,176 @@
+"""C++ source of the depthwise product summed over edges, forward and backward.
+
+The program is straight-line code for one choice of irreps: per edge, the harmonics are
+contracted with the Wigner tensors to a few dozen distinct numbers ("couplings"), and a
+sparse list of multiply-adds, vectorized over channels, does the rest. Nothing of the
+size of a message is written to memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+from trajcast_ase.network.irreps import (
+    Irreps,
+    dimension,
+    harmonics_irreps,
+    output_blocks,
+    product_paths,
+    slices,
+    wigner_3j,
+)
+
+# Wigner symbols are exact to a few ulp: smaller entries are zeros, and sums that agree
+# to this many digits are one coupling.
+DIGITS = 12
+
+TEMPLATE = Path(__file__).with_name("template.cpp")
+
+Sum = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One non-zero of the product: ``out[row] += w[path] sign couplings[index] x[k]``.
+
+    `row` is the C++ name of an output row, `k` runs over the input's components.
+    """
+
+    row: str
+    k: int
+    index: int
+    sign: str
+
+
+NumberedPath = tuple[int, tuple[Term, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The couplings as sums over harmonics, and the terms of each path."""
+
+    couplings: tuple[Sum, ...]
+    paths: tuple[tuple[Term, ...], ...]
+
+
+def analyze(irreps: Irreps, lmax: int) -> Program:
+    """Return the distinct couplings and the sparse terms of all paths."""
+    index_of: dict[Sum, int] = {}
+    couplings: list[Sum] = []
+    paths = []
+    harmonics = slices(harmonics_irreps(lmax))
+    all_paths = product_paths(irreps, lmax)
+    blocks = output_blocks(all_paths)
+    for number, path in enumerate(all_paths):
+        b, block = next((b, o) for b, o in enumerate(blocks) if o.irrep == path.out)
+        irrep, start = irreps[path.block], slices(irreps)[path.block].start
+        symbol = wigner_3j(irrep.l, path.harmonic, path.out.l) * math.sqrt(path.out.dim)
+        terms = []
+        for component in range(path.out.dim):
+            for k in range(irrep.dim):
+                values = symbol[k, :, component].tolist()
+                key, sum_, sign = _sum(harmonics[path.harmonic].start, values)
+                if not key:
+                    continue
+                if key not in index_of:
+                    index_of[key] = len(couplings)
+                    couplings.append(sum_)
+                position = component * block.n_paths + number - block.first
+                row = f"at(out{b}, {position})"
+                terms.append(Term(row, start + k, index_of[key], sign))
+        paths.append(tuple(terms))
+    return Program(tuple(couplings), tuple(paths))
+
+
+def _sum(first: int, values: list[float]) -> tuple[Sum, Sum, str]:
+    """Return rounded and exact terms with a positive leading one, and the sign."""
+    exact = [(first + m, v) for m, v in enumerate(values) if round(v, DIGITS) != 0]
+    sign = -1.0 if exact and exact[0][1] < 0 else 1.0
+    exact = [(m, sign * v) for m, v in exact]
+    key = tuple((m, round(v, DIGITS)) for m, v in exact)
+    return key, tuple(exact), "-" if sign < 0 else "+"
+
+
+def source(irreps: Irreps, lmax: int, n_channels: int, real: str) -> str:
+    """Return the C++ program for `real` = "float" or "double"."""
+    program = analyze(irreps, lmax)
+    text = TEMPLATE.read_text(encoding="utf-8")
+    blocks = output_blocks(product_paths(irreps, lmax))
+    parts = {
+        "real": real,
+        "channels": n_channels,
+        "harmonics": (lmax + 1) ** 2,
+        "dim_in": dimension(irreps),
+        "paths": len(program.paths),
+        "blocks": len(blocks),
+        "rows": ", ".join(str(b.irrep.dim * b.n_paths) for b in blocks),
+        "couplings": len(program.couplings),
+        "couple": "\n".join(_coupling(k, s) for k, s in enumerate(program.couplings)),
+        "name": _names(len(blocks), "real *__restrict"),
+        "name_const": _names(len(blocks), "const real *__restrict"),
+        "forward": _by_input(irreps, program, _forward),
+        "backward": _by_input(irreps, program, _backward),
+    }
+    for name, part in parts.items():
+        text = text.replace(f"@{name}@", str(part))
+    return text
+
+
+def _names(n_blocks: int, kind: str) -> str:
+    return "\n".join(f"  {kind} out{b} = out[{b}];" for b in range(n_blocks))
+
+
+def _coupling(index: int, terms: Sum) -> str:
+    total = " + ".join(f"real({value!r}) * y[{m}]" for m, value in terms)
+    return f"  m[{index}] = {total};"
+
+
+def _by_input(
+    irreps: Irreps, program: Program, emit: Callable[[range, list[NumberedPath]], str]
+) -> str:
+    """Emit the paths of one input irrep after the other, to need few registers."""
+    return "\n".join(
+        emit(
+            range(rows.start, rows.stop),
+            [
+                (n, terms)
+                for n, terms in enumerate(program.paths)
+                if terms[0].k in range(rows.start, rows.stop)
+            ],
+        )
+        for rows in slices(irreps)
+    )
+
+
+def _forward(rows: range, paths: list[NumberedPath]) -> str:
+    """Emit ``out[row] += w (M x)[row]`` for the paths from one input irrep."""
+    lines = ["  {"]
+    lines += [f"    const vec x{k} = at(x, {k});" for k in rows]
+    for path, terms in paths:
+        lines.append(f"    {{ const vec f = at(w, {path});")
+        for row, group in groupby(terms, key=attrgetter("row")):
+            total = " ".join(f"{t.sign} m[{t.index}] * x{t.k}" for t in group)
+            lines.append(f"      {row} += f * ({total});")
+        lines.append("    }")
+    return "\n".join([*lines, "  }"])
+
+
+def _backward(rows: range, paths: list[NumberedPath]) -> str:
+    """Emit ``u = M^T g``, ``grad_w += u x`` and ``grad_x += w u`` likewise."""
+    lines = ["  {"]
+    lines += [f"    const vec x{k} = at(x, {k});" for k in rows]
+    lines += [f"    vec gx{k} = at(gx, {k});" for k in rows]
+    for path, terms in paths:
+        lines.append(f"    {{ const vec f = at(w, {path}); vec d = at(gw, {path}), u;")
+        by_input = sorted(terms, key=attrgetter("k"))
+        for k, group in groupby(by_input, key=attrgetter("k")):
+            total = " ".join(f"{t.sign} m[{t.index}] * {t.row}" for t in group)
+            lines.append(f"      u = {total}; d += u * x{k}; gx{k} += f * u;")
+        lines.append(f"      at(gw, {path}) = d; }}")
+    lines += [f"    at(gx, {k}) = gx{k};" for k in rows]
+    return "\n".join([*lines, "  }"])

@@ -1,0 +1,169 @@
+"""Depthwise product of features with harmonics, by itself and summed over edges."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trajcast_ase.network.irreps import (
+    Irreps,
+    dimension,
+    harmonics_irreps,
+    output_blocks,
+    product_paths,
+    slices,
+    wigner_3j,
+)
+from trajcast_ase.network.kernels import compiled
+from trajcast_ase.network.routes import Routes
+
+Backend = Literal["reference", "cpp"]
+
+
+class DepthwiseProduct(nn.Module):
+    """Channel-wise product of features with harmonics, one block per path ("uvu").
+
+    ``out_u = sqrt(2 l_out + 1) w_u sum x_u Y w3j``. The harmonics are contracted with
+    the Wigner tensors to one small matrix per row and input irrep, so that the product
+    is one batched matrix multiplication per input irrep.
+
+    Attributes
+    ----------
+    n_paths : int
+        Each has one weight per channel.
+    blocks : tuple of OutputBlock
+        Layout of the output.
+    backend : "reference" or "cpp"
+        See :mod:`trajcast_ase.network.backends`; the numbers agree to rounding.
+    """
+
+    coupling: Tensor
+    path_of_row: Tensor
+    output_rows: Tensor
+
+    def __init__(self, irreps: Irreps, lmax: int) -> None:
+        super().__init__()
+        self.irreps = irreps
+        self.lmax = lmax
+        self.paths = product_paths(irreps, lmax)
+        self.n_paths = len(self.paths)
+        self.dim_in = dimension(irreps)
+        self.irreps_out: Irreps = tuple(path.out for path in self.paths)
+        self.blocks = output_blocks(self.paths)
+        self.backend: Backend = "reference"
+        self._build()
+
+    def _build(self) -> None:
+        """Register the couplings by input irrep, and where each row belongs."""
+        harmonic_rows = slices(harmonics_irreps(self.lmax))
+        coupling: list[Tensor] = []
+        path_of_row: list[int] = []
+        component_of_row: list[int] = []
+        self.block_rows: list[int] = []
+        for block, irrep in enumerate(self.irreps):
+            parts = []
+            for number, path in enumerate(self.paths):
+                if path.block != block:
+                    continue
+                symbol = wigner_3j(irrep.l, path.harmonic, path.out.l)
+                part = torch.zeros(
+                    (self.lmax + 1) ** 2, path.out.dim, irrep.dim, dtype=torch.float64
+                )
+                part[harmonic_rows[path.harmonic]] = symbol.permute(
+                    1, 2, 0
+                ) * math.sqrt(path.out.dim)
+                parts.append(part)
+                path_of_row += [number] * path.out.dim
+                component_of_row += range(path.out.dim)
+            stacked = torch.cat(parts, dim=1)
+            self.block_rows.append(stacked.shape[1])
+            coupling.append(stacked.flatten(1))
+        # The output runs over irreps, then components, then the paths to the irrep.
+        rows = [
+            (self.paths[path].out, component, path)
+            for path, component in zip(path_of_row, component_of_row, strict=True)
+        ]
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        for name, value in (
+            ("coupling", torch.cat(coupling, dim=1)),
+            ("path_of_row", torch.tensor(path_of_row)),
+            ("output_rows", torch.tensor(order)),
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    def convolve(
+        self,
+        x: Float[Tensor, "atoms dim channels"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        weights: Float[Tensor, "weight_rows paths channels"],
+        routes: Routes,
+    ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
+        """Return the product of the senders' features, summed at the receivers.
+
+        One tensor per block of :func:`output_blocks`; edge e has the weights of row
+        ``routes.weight_rows[e]``.
+        """
+        if self._is_compiled(harmonics):
+            return compiled.convolve(self, x, harmonics, weights, routes)
+        messages = self._product(
+            x[routes.senders], harmonics, weights[routes.weight_rows]
+        )
+        total = messages.new_zeros(routes.n_atoms, *messages.shape[1:])
+        return self._split(total.index_add(0, routes.receivers, messages))
+
+    def rowwise(
+        self,
+        x: Float[Tensor, "rows dim channels"],
+        harmonics: Float[Tensor, "rows harmonics"],
+        weights: Float[Tensor, "rows paths channels"],
+    ) -> tuple[Float[Tensor, "rows _ _"], ...]:
+        """Return the product of each row with its own harmonics and weights.
+
+        One tensor per block of :func:`output_blocks`.
+        """
+        if self._is_compiled(harmonics):
+            return compiled.rowwise(self, x, harmonics, weights)
+        return self._split(self._product(x, harmonics, weights))
+
+    def _is_compiled(self, harmonics: Tensor) -> bool:
+        """Return whether the kernel applies: on the CPU, no gradient for harmonics."""
+        on_cpu = harmonics.device.type == "cpu"
+        return self.backend == "cpp" and on_cpu and not harmonics.requires_grad
+
+    def _product(
+        self,
+        x: Float[Tensor, "rows dim channels"],
+        harmonics: Float[Tensor, "rows harmonics"],
+        weights: Float[Tensor, "rows paths channels"],
+    ) -> Float[Tensor, "rows dim_out channels"]:
+        """Return the product, its rows in the order of the input irreps."""
+        matrices = (harmonics @ self.coupling).split_with_sizes(
+            [r * ir.dim for r, ir in zip(self.block_rows, self.irreps, strict=True)],
+            dim=1,
+        )
+        parts = [
+            torch.bmm(matrix.view(-1, n_rows, irrep.dim), block)
+            for matrix, n_rows, irrep, block in zip(
+                matrices,
+                self.block_rows,
+                self.irreps,
+                x.split_with_sizes([irrep.dim for irrep in self.irreps], dim=1),
+                strict=True,
+            )
+        ]
+        return torch.cat(parts, dim=1) * weights[:, self.path_of_row]
+
+    def _split(
+        self, product: Float[Tensor, "rows dim_out channels"]
+    ) -> tuple[Float[Tensor, "rows _ _"], ...]:
+        """Return the output blocks of a product, or of a sum of them."""
+        sizes = [block.irrep.dim * block.n_paths for block in self.blocks]
+        parts = product[:, self.output_rows].split_with_sizes(sizes, dim=1)
+        return tuple(
+            part.reshape(part.shape[0], block.irrep.dim, -1)
+            for part, block in zip(parts, self.blocks, strict=True)
+        )

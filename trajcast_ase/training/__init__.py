@@ -1,0 +1,1 @@
+"""From any MD trajectory with velocities to a model file."""

@@ -1,0 +1,107 @@
+"""Everything a training needs to go on exactly, in one file without code in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+CHECKPOINT_FORMAT = "trajcast-training-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State of a training after `step` optimiser steps.
+
+    Attributes
+    ----------
+    step : int
+    tensors : dict of str to Tensor
+        Parameters, their averages and the optimiser's moments, by name.
+    extra : dict
+        JSON values: configuration, schedule state, best validation error.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    extra: dict[str, Any]
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write `checkpoint` so that a kill at any moment leaves the old or the new file."""
+    partial = path.with_suffix(path.suffix + ".part")
+    metadata = {
+        "format": CHECKPOINT_FORMAT,
+        "step": str(checkpoint.step),
+        "extra": json.dumps(checkpoint.extra),
+    }
+    tensors = {name: t.detach().contiguous() for name, t in checkpoint.tensors.items()}
+    save_file(tensors, partial, metadata)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged or not a training checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged or no checkpoint ({error}); delete it to start anew"
+        ) from error
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise ValueError(
+            f"{path} is no training checkpoint of format {CHECKPOINT_FORMAT}; delete it "
+            "or choose another run.directory"
+        )
+    return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["extra"]))
+
+
+def optimizer_tensors(
+    optimizers: Sequence[torch.optim.Optimizer], model: nn.Module
+) -> dict[str, Tensor]:
+    """Return the optimisers' tensors as ``optimizer/KIND/PARAMETER``."""
+    return {
+        f"optimizer/{kind}/{name}": torch.as_tensor(value)
+        for optimizer in optimizers
+        for name, parameter in model.named_parameters()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizers(
+    optimizers: Sequence[torch.optim.Optimizer],
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+) -> None:
+    """Put the tensors of :func:`optimizer_tensors` back."""
+    parameters = dict(model.named_parameters())
+    owner = {
+        id(parameter): optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, kind, parameter_name = name.split("/", 2)
+            parameter = parameters[parameter_name]
+            place = parameter.device if tensor.ndim else torch.device("cpu")
+            owner[id(parameter)].state[parameter][kind] = tensor.to(place)

@@ -1,0 +1,164 @@
+"""Training configuration: read from TOML, checked, printed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where the pairs come from."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    """Trajectory files or glob patterns, relative to the configuration file."""
+    validation: tuple[str, ...] = ()
+    """Files of independent runs; without them, the end of each training run."""
+    validation_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
+    horizon_fs: float = Field(gt=0.0)
+    stride_fs: float | None = Field(default=None, gt=0.0)
+    """Time between frames, for files that do not tell it."""
+    max_pairs: int | None = Field(default=None, gt=0)
+    validation_pairs: int = Field(default=1000, gt=0)
+    description: str = ""
+    """How the reference trajectories were made; goes into the model file."""
+
+
+class NetworkConfig(_Section):
+    """Hyperparameters of the network; constants are computed from the data."""
+
+    cutoff: float = Field(gt=0.0)
+    n_channels: int = Field(default=64, ge=4)
+    lmax: int = Field(default=2, ge=1)
+    n_layers: int = Field(default=4, ge=1)
+    n_edge_rbf: int = Field(default=8, ge=1)
+    edge_poly_cutoff: int = Field(default=6, ge=2)
+    edge_mlp: tuple[int, ...] = (64, 64, 64)
+    n_velocity_rbf: int = Field(default=8, ge=1)
+    velocity_mlp: tuple[int, ...] = (64, 64, 64)
+    velocity_encoding: Literal["thermal", "direction"] = "thermal"
+    conserve_angular_momentum: bool = True
+
+
+class OptimizerConfig(_Section):
+    """Optimiser, schedule and regularisation."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=10, ge=1)
+    optimizer: Literal["muon", "adamw", "adam-amsgrad"] = "muon"
+    """"muon": orthogonalised momentum for matrices, AdamW for all else."""
+    learning_rate: float = Field(default=0.1, gt=0.0)
+    momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """Of Muon."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    warmup_steps: int = Field(default=300, ge=0)
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    constant_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Part of the run at full learning rate before the cosine starts."""
+    plateau_factor: float = Field(default=0.8, gt=0.0, lt=1.0)
+    plateau_patience: int = Field(default=20, ge=0)
+    """Validations without improvement before the rate is reduced."""
+    gradient_clip: float = Field(default=1.0, gt=0.0)
+    ema_decay: float = Field(default=0.999, ge=0.0, lt=1.0)
+    reversal_probability: float = Field(default=0.5, ge=0.0, le=1.0)
+
+
+class RunConfig(_Section):
+    """Where and how the training runs, and what it writes."""
+
+    name: str = "model"
+    directory: Path = Path("training")
+    seed: int = Field(default=0, ge=0)
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: int | Literal["measure"] = "measure"
+    """Threads of each process; "measure" times one step for each count and decides."""
+    backend: Literal["auto", "reference", "cpp"] = "auto"
+    checkpoint_minutes: float = Field(default=5.0, gt=0.0)
+    validate_every: int = Field(default=1000, gt=0)
+    log_every: int = Field(default=100, gt=0)
+    tensorboard: bool = False
+    licence: str = ""
+    citation: str = ""
+
+
+class TrainingConfig(_Section):
+    """All sections of a training configuration file."""
+
+    data: DataConfig
+    network: NetworkConfig
+    optimizer: OptimizerConfig
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.optimizer.warmup_steps >= self.optimizer.steps:
+            raise ValueError(
+                f"warmup_steps = {self.optimizer.warmup_steps} must be below steps = "
+                f"{self.optimizer.steps}"
+            )
+        return self
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Return the configuration in a TOML file.
+
+        Paths in it are relative to the file's folder.
+
+        Raises
+        ------
+        ValueError
+            Not TOML, an unknown key, or a value out of range; the text names the key.
+        """
+        path = Path(path)
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not TOML: {error}") from error
+        return cls.from_dict(content, folder=path.parent, source=str(path))
+
+    @classmethod
+    def from_dict(
+        cls, content: dict[str, Any], *, folder: Path, source: str = "configuration"
+    ) -> Self:
+        """Return the configuration in a nested dictionary; see :meth:`from_toml`."""
+        try:
+            config = cls.model_validate(content)
+        except ValidationError as error:
+            # A misspelt key explains the missing one; name it first.
+            found = error.errors()
+            first = min(found, key=lambda one: one["type"] != "extra_forbidden")
+            key = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{source}: {key}: {first['msg']}") from error
+        data = config.data.model_copy(
+            update={
+                "train": _expand(config.data.train, folder, "data.train"),
+                "validation": _expand(
+                    config.data.validation, folder, "data.validation"
+                ),
+            }
+        )
+        directory = folder / config.run.directory
+        run = config.run.model_copy(update={"directory": directory})
+        return config.model_copy(update={"data": data, "run": run})
+
+
+def _expand(patterns: tuple[str, ...], folder: Path, key: str) -> tuple[str, ...]:
+    """Return the files that match `patterns`, sorted within each."""
+    files: list[str] = []
+    for pattern in patterns:
+        path = folder / pattern
+        anchor = Path(path.anchor) if path.is_absolute() else Path()
+        relative = str(path.relative_to(anchor))
+        found = sorted(str(match) for match in anchor.glob(relative))
+        if not found:
+            raise ValueError(f"{key}: {path} matches no file")
+        files += found
+    return tuple(files)

@@ -1,0 +1,53 @@
+"""A trained network to a model file that says where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ase.data import chemical_symbols
+
+from trajcast_ase.model_file import save_model
+from trajcast_ase.model_header import ModelCard
+from trajcast_ase.network import Forecaster
+from trajcast_ase.training.config import TrainingConfig
+from trajcast_ase.training.data import TrainingData, run_temperature
+from trajcast_ase.training.evaluate import ForecastErrors
+
+
+def export_model(
+    model: Forecaster,
+    path: Path,
+    config: TrainingConfig,
+    data: TrainingData,
+    errors: ForecastErrors,
+    seconds: float,
+) -> None:
+    """Write `model` with the provenance of its data, training and errors."""
+    optimizer = config.optimizer
+    statistics = data.statistics
+    symbols = [chemical_symbols[number] for number in statistics.elements]
+    training = {
+        "data_sha256": data.hash,
+        "data": config.data.description,
+        "pairs": len(data.train),
+        "runs": len(data.train.parts),
+        "run_temperatures_K": [
+            round(run_temperature(part.frames), 1) for part in data.train.parts
+        ],
+        "steps": optimizer.steps,
+        "batch_size": optimizer.batch_size,
+        "optimizer": optimizer.model_dump(mode="json"),
+        "seed": config.run.seed,
+        "dtype": config.run.dtype,
+        "device": config.run.device,
+        "hours": round(seconds / 3600.0, 3),
+    }
+    card = ModelCard(
+        periodic=any(part.frames.pbc.any() for part in data.train.parts),
+        masses_amu=dict(zip(symbols, statistics.masses_amu, strict=True)),
+        training=training,
+        errors=errors.to_dict(),
+        licence=config.run.licence,
+        citation=config.run.citation,
+    )
+    save_model(model, path, metadata=card)

@@ -1,0 +1,87 @@
+"""Training log: CSV always, TensorBoard on request."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trajcast_ase.training.loop import Progress
+
+COLUMNS = (
+    "step",
+    "loss",
+    "learning_rate",
+    "seconds_per_step",
+    "displacement_mae_A",
+    "velocity_mae_A_per_fs",
+    "displacement_mae_percent",
+    "velocity_mae_percent",
+)
+
+
+class CsvLog:
+    """Appends one row per report to ``log.csv`` in `directory`."""
+
+    def __init__(self, directory: Path, *, tensorboard: bool) -> None:
+        self.path = directory / "log.csv"
+        self.writer: Any = None
+        directory.mkdir(parents=True, exist_ok=True)
+        if tensorboard:
+            self.writer = _tensorboard_writer(directory)
+
+    def write(self, progress: Progress) -> None:
+        """Append a row."""
+        row = _row(progress)
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        if self.writer is not None:
+            for name, value in row.items():
+                if name != "step" and value != "":
+                    self.writer.add_scalar(name, value, progress.step)
+            self.writer.flush()
+
+    def cut_after(self, step: int) -> None:
+        """Drop rows beyond `step`: a resumed run writes them again."""
+        if not self.path.exists():
+            return
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _row(progress: Progress) -> dict[str, Any]:
+    errors = progress.errors
+    return {
+        "step": progress.step,
+        "loss": progress.loss,
+        "learning_rate": progress.learning_rate,
+        "seconds_per_step": progress.seconds_per_step,
+        "displacement_mae_A": "" if errors is None else errors.displacement.mae,
+        "velocity_mae_A_per_fs": "" if errors is None else errors.velocity.mae,
+        "displacement_mae_percent": (
+            "" if errors is None else 100 * errors.displacement.relative_mae
+        ),
+        "velocity_mae_percent": (
+            "" if errors is None else 100 * errors.velocity.relative_mae
+        ),
+    }
+
+
+def _tensorboard_writer(directory: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(
+            "run.tensorboard = true needs tensorboard; install "
+            "'trajcast-ase[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(directory / "tensorboard"))

@@ -1,0 +1,360 @@
+"""Training loop: optimiser, schedule, averages, checkpoint and exact resume."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from trajcast_ase.network import Forecaster, ForecasterConfig
+from trajcast_ase.training.averaging import exponential_average
+from trajcast_ase.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizers,
+    save_checkpoint,
+)
+from trajcast_ase.training.config import RunConfig, TrainingConfig
+from trajcast_ase.training.data import TrainingData, load_data
+from trajcast_ase.training.dataset import BatchOrder, PairDataset
+from trajcast_ase.training.distributed import Ranks, process_ranks
+from trajcast_ase.training.evaluate import ForecastErrors, evaluate
+from trajcast_ase.training.export import export_model
+from trajcast_ase.training.log import CsvLog
+from trajcast_ase.training.loss import ForecastLoss
+from trajcast_ase.training.optimizer import make_optimizers
+from trajcast_ase.training.schedule import Plateau, learning_rate
+from trajcast_ase.training.threads import thread_count
+
+CHECKPOINT_NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a reporter learns after an optimiser step.
+
+    Attributes
+    ----------
+    step, steps : int
+    loss : float
+        Mean over the steps since the last report.
+    learning_rate : float
+    seconds_per_step : float
+    errors : ForecastErrors or None
+        Validation errors, where this step was validated.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    seconds_per_step: float
+    errors: ForecastErrors | None = None
+
+
+class Reporter(Protocol):
+    """Receives the progress of a training."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Show or store `progress`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished training leaves.
+
+    Attributes
+    ----------
+    model : Forecaster
+        With averaged weights.
+    path : Path
+        The model file.
+    errors : ForecastErrors
+        On the validation pairs.
+    """
+
+    model: Forecaster
+    path: Path
+    errors: ForecastErrors
+
+
+def train(
+    config: TrainingConfig, *, reporter: Reporter | None = None, restart: bool = False
+) -> TrainingResult:
+    """Train a forecaster, or go on with the training in ``config.run.directory``.
+
+    Under ``torchrun`` every process takes its share of each batch.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    reporter : Reporter, optional
+        Called every ``run.log_every`` steps and after each validation.
+    restart : bool
+        Ignore and replace the checkpoint of an earlier run.
+
+    Raises
+    ------
+    TrajectoryError
+        The trajectories cannot give pairs at the horizon.
+    ValueError
+        The checkpoint is damaged or belongs to another configuration.
+    FloatingPointError
+        The loss is not finite; the last checkpoint stays.
+    """
+    with process_ranks(config.run.device) as ranks:
+        data = load_data(config.data, config.network.cutoff)
+        trainer = Trainer(config, data, ranks)
+        if not restart:
+            trainer.resume()
+        with thread_count(config.run.threads, trainer.probe, ranks):
+            trainer.run(reporter)
+        return trainer.finish()
+
+
+class Trainer:
+    """Model, averages, optimiser and schedule of one training."""
+
+    def __init__(
+        self, config: TrainingConfig, data: TrainingData, ranks: Ranks
+    ) -> None:
+        run, optimizer = config.run, config.optimizer
+        self.config, self.data, self.ranks = config, data, ranks
+        self.step = 0
+        self.seconds = self.seconds_reported = 0.0
+        self.unreported: list[torch.Tensor] = []
+        self.model = _new_model(config, data)
+        loss = ForecastLoss(self.model)
+        self.loss: nn.Module = (
+            DistributedDataParallel(loss) if ranks.size > 1 else loss
+        )
+        self.average = AveragedModel(
+            self.model, multi_avg_fn=exponential_average(optimizer.ema_decay)
+        )
+        self.optimizers = make_optimizers(self.model, optimizer)
+        self.plateau = Plateau()
+        self.order = BatchOrder(
+            len(data.train),
+            optimizer.batch_size,
+            run.seed,
+            optimizer.reversal_probability,
+        )
+        self.log = CsvLog(run.directory, tensorboard=run.tensorboard)
+
+    @property
+    def path(self) -> Path:
+        """Checkpoint file."""
+        return self.config.run.directory / CHECKPOINT_NAME
+
+    def probe(self) -> None:
+        """Do the work of one step without changing anything (to time threads)."""
+        indices, reverse = self.order(self.step)
+        batch = self.data.train.batch(
+            indices, reverse=reverse, device=self.model.device
+        )
+        ForecastLoss(self.model)(batch).backward()
+        self.model.zero_grad(set_to_none=True)
+
+    def run(self, reporter: Reporter | None) -> None:
+        """Take the remaining steps."""
+        options, settings = self.config.optimizer, self.config.run
+        saved = time.monotonic()
+        while self.step < options.steps:
+            started = time.perf_counter()
+            self.unreported.append(self.optimize())
+            self.seconds += time.perf_counter() - started
+            last = self.step == options.steps
+            due = self.step % settings.validate_every == 0 or last
+            if due or self.step % settings.log_every == 0:
+                self._report(reporter, validate=due)
+            minutes = (time.monotonic() - saved) / 60.0
+            if minutes > settings.checkpoint_minutes or last:
+                self.save()
+                saved = time.monotonic()
+
+    def optimize(self) -> torch.Tensor:
+        """Take one optimiser step and return its loss."""
+        options = self.config.optimizer
+        self._set_rate(learning_rate(self.step, options, self.plateau))
+        indices, reverse = self.order(self.step)
+        mine = slice(self.ranks.rank, None, self.ranks.size)
+        batch = self.data.train.batch(
+            indices[mine], reverse=reverse[mine], device=self.model.device
+        )
+        self.model.zero_grad(set_to_none=True)
+        loss: torch.Tensor = self.loss(batch)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), options.gradient_clip
+        )
+        if not bool(torch.isfinite(norm)):
+            raise FloatingPointError(
+                f"the gradient is not finite at step {self.step} (loss "
+                f"{float(loss.detach()):g}); lower optimizer.learning_rate = "
+                f"{options.learning_rate:g} and resume from the last checkpoint"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.detach().double().cpu()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def _set_rate(self, rate: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
+        losses, self.unreported = torch.stack(self.unreported), []
+        loss = self.ranks.mean(float(losses.mean()))
+        seconds_per_step = (self.seconds - self.seconds_reported) / len(losses)
+        self.seconds_reported = self.seconds
+        errors = None
+        if validate:
+            errors = self.validate()
+            if self.step >= self.config.optimizer.warmup_steps:
+                self.plateau = self.plateau.after(
+                    errors.displacement.relative_mae + errors.velocity.relative_mae,
+                    self.config.optimizer,
+                )
+        if not self.ranks.is_first:
+            return
+        progress = Progress(
+            self.step,
+            self.config.optimizer.steps,
+            loss,
+            self.rate,
+            seconds_per_step,
+            errors,
+        )
+        self.log.write(progress)
+        if reporter is not None:
+            reporter(progress)
+
+    def averaged(self) -> Forecaster:
+        """Return the model with averaged weights."""
+        model = self.average.module
+        assert isinstance(model, Forecaster)  # noqa: S101  AveragedModel keeps the class
+        return model
+
+    def validate(self) -> ForecastErrors:
+        """Return the averaged model's errors on the validation pairs."""
+        return evaluate(self.averaged(), self.data.validation)
+
+    def save(self) -> None:
+        """Write the checkpoint (first process only)."""
+        if not self.ranks.is_first:
+            return
+        tensors = {
+            f"model/{name}": value for name, value in self.model.state_dict().items()
+        }
+        tensors |= {
+            f"average/{name}": value
+            for name, value in self.average.state_dict().items()
+        }
+        tensors |= optimizer_tensors(self.optimizers, self.model)
+        extra = {
+            "identity": self._identity(),
+            "seconds": self.seconds,
+            "seconds_reported": self.seconds_reported,
+            "unreported": [float(loss) for loss in self.unreported],
+            "plateau": asdict(self.plateau),
+            "network": self.model.config.to_dict(),
+        }
+        save_checkpoint(Checkpoint(self.step, tensors, extra), self.path)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        if not self.path.exists():
+            return
+        checkpoint = load_checkpoint(self.path)
+        self._check_identity(checkpoint)
+        for prefix, module in (("model/", self.model), ("average/", self.average)):
+            module.load_state_dict(
+                {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in checkpoint.tensors.items()
+                    if name.startswith(prefix)
+                }
+            )
+        restore_optimizers(self.optimizers, checkpoint.tensors, self.model)
+        self.plateau = Plateau(**checkpoint.extra["plateau"])
+        self.step = checkpoint.step
+        self.seconds = checkpoint.extra["seconds"]
+        self.seconds_reported = checkpoint.extra["seconds_reported"]
+        self.unreported = [
+            torch.tensor(loss, dtype=torch.float64)
+            for loss in checkpoint.extra["unreported"]
+        ]
+        if self.ranks.is_first:
+            self.log.cut_after(self.step)
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a resumed run must share with the one it continues."""
+        options = self.config.optimizer
+        return {
+            "network": self.config.network.model_dump(mode="json"),
+            "data": self.data.hash,
+            "seed": self.config.run.seed,
+            "dtype": self.config.run.dtype,
+            "batch_size": options.batch_size,
+            "optimizer": options.optimizer,
+            "schedule": options.schedule,
+        }
+
+    def _check_identity(self, checkpoint: Checkpoint) -> None:
+        stored, now = checkpoint.extra["identity"], self._identity()
+        for key, value in now.items():
+            if json.dumps(stored.get(key)) != json.dumps(value):
+                raise ValueError(
+                    f"{self.path} belongs to a training with {key} = "
+                    f"{stored.get(key)}, the configuration says {value}; restore it, "
+                    "choose another run.directory, or restart"
+                )
+
+    def finish(self) -> TrainingResult:
+        """Write the model file and return what was reached."""
+        errors = self.validate()
+        path = self.config.run.directory / f"{self.config.run.name}.trajcast"
+        model = self.averaged().requires_grad_(requires_grad=False)
+        if self.ranks.is_first:
+            export_model(model, path, self.config, self.data, errors, self.seconds)
+        return TrainingResult(model, path, errors)
+
+
+def _new_model(config: TrainingConfig, data: TrainingData) -> Forecaster:
+    """Return a fresh network with constants from the data."""
+    network, statistics = config.network, data.statistics
+    thermal = network.velocity_encoding == "thermal"
+    fastest = statistics.fastest if thermal else max(statistics.velocity_scales) * 3.0
+    settings = ForecasterConfig(
+        elements=statistics.elements,
+        horizon_fs=config.data.horizon_fs,
+        displacement_rms=statistics.displacement_rms,
+        velocity_rms=statistics.velocity_rms,
+        avg_num_neighbors=statistics.avg_num_neighbors,
+        velocity_max=fastest,
+        velocity_scales=statistics.velocity_scales if thermal else (),
+        **network.model_dump(),
+    )
+    generator = torch.Generator().manual_seed(config.run.seed)
+    model = Forecaster(settings, generator=generator)
+    model.set_backend(config.run.backend)
+    return model.to(device=config.run.device, dtype=_dtype(config.run))
+
+
+def _dtype(run: RunConfig) -> torch.dtype:
+    return torch.float64 if run.dtype == "float64" else torch.float32

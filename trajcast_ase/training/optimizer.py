@@ -1,0 +1,142 @@
+"""Optimisers: Muon for the matrices of the network, AdamW for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trajcast_ase.network import Forecaster
+from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
+from trajcast_ase.network.radial import MLP
+from trajcast_ase.training.config import OptimizerConfig
+
+Shapes = tuple[tuple[int, int], ...]
+
+# Odd quintic whose iterates push all singular values to about 1 (K. Jordan, 2024).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+# Gives the update the rms of a typical Adam step (Liu et al., arXiv:2502.16982).
+UPDATE_RMS = 0.2
+# Orthogonalising a matrix with fewer rows or columns would only normalise it.
+SMALLEST_SIDE = 4
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrix blocks are orthogonalised before they are applied.
+
+    A flat parameter may hold several matrices one after the other, as the weights of
+    :class:`~trajcast_ase.network.interaction.IrrepLinear` do; each is a block of its
+    own. Blocks of equal shape are orthogonalised together.
+
+    Parameters
+    ----------
+    params : iterable of (Parameter, shapes)
+        Shapes of the matrices in each parameter; their sizes sum to its length.
+    lr : float
+    momentum : float
+
+    Notes
+    -----
+    K. Jordan et al., Muon (2024); scale of the update from Liu et al.,
+    arXiv:2502.16982. Measured benefit here: docs/training.md.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[tuple[nn.Parameter, Shapes]],
+        lr: float,
+        momentum: float = 0.95,
+    ) -> None:
+        blocks = list(params)
+        for parameter, shapes in blocks:
+            if sum(rows * columns for rows, columns in shapes) != parameter.numel():
+                raise ValueError(
+                    f"blocks {shapes} do not fill a parameter of "
+                    f"{parameter.numel()} numbers"
+                )
+        super().__init__(
+            [parameter for parameter, _ in blocks], {"lr": lr, "momentum": momentum}
+        )
+        self.blocks = blocks
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads of the base
+        """Apply one update."""
+        loss = None if closure is None else closure()
+        group = self.param_groups[0]
+        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        for parameter, shapes in self.blocks:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            buffer = state["momentum"].lerp_(parameter.grad, 1.0 - group["momentum"])
+            look_ahead = torch.lerp(parameter.grad, buffer, group["momentum"])
+            sizes = [rows * columns for rows, columns in shapes]
+            for shape, weight, update in zip(
+                shapes,
+                parameter.view(-1).split(sizes),
+                look_ahead.view(-1).split(sizes),
+                strict=True,
+            ):
+                by_shape.setdefault(shape, []).append((weight, update))
+        for shape, pairs in by_shape.items():
+            updates = orthogonalize(torch.stack([u.view(shape) for _, u in pairs]))
+            scale = -group["lr"] * UPDATE_RMS * max(shape) ** 0.5
+            for (weight, _), update in zip(pairs, updates, strict=True):
+                weight.add_(update.reshape(-1), alpha=scale)
+        return loss
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Return `matrices` (n, rows, columns) with singular values near 1."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + torch.finfo(x.dtype).tiny)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = x @ x.transpose(1, 2)
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.transpose(1, 2) if tall else x
+
+
+def matrix_blocks(model: Forecaster) -> list[tuple[nn.Parameter, Shapes]]:
+    """Return the parameters of `model` that are matrices, with their shapes."""
+    blocks: list[tuple[nn.Parameter, Shapes]] = []
+    for module in model.modules():
+        if isinstance(module, IrrepLinear):
+            blocks.append((module.weight, tuple(module.shapes)))
+        elif isinstance(module, SpeciesLinear):
+            n_irreps, n_channels, n_species, _ = module.shape
+            shape = (n_channels, n_species * n_channels)
+            blocks.append((module.weight, (shape,) * n_irreps))
+        elif isinstance(module, MLP):
+            blocks += [(weight, (tuple(weight.shape),)) for weight in module.weights]
+    return [
+        (parameter, shapes)
+        for parameter, shapes in blocks
+        if min(min(shape) for shape in shapes) >= SMALLEST_SIDE
+    ]
+
+
+def make_optimizers(
+    model: Forecaster, options: OptimizerConfig
+) -> tuple[torch.optim.Optimizer, ...]:
+    """Return the optimisers that together cover all parameters."""
+    adam: dict[str, Any] = {"lr": options.learning_rate, "betas": options.betas}
+    if options.optimizer == "adam-amsgrad":
+        return (torch.optim.Adam(model.parameters(), amsgrad=True, **adam),)
+    adam["weight_decay"] = options.weight_decay
+    if options.optimizer == "adamw":
+        return (torch.optim.AdamW(model.parameters(), **adam),)
+    blocks = matrix_blocks(model)
+    matrices = {id(parameter) for parameter, _ in blocks}
+    others = [p for p in model.parameters() if id(p) not in matrices]
+    return (
+        Muon(blocks, lr=options.learning_rate, momentum=options.momentum),
+        torch.optim.AdamW(others, **adam),
+    )
