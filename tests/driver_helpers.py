@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# pytest imports this while it handles garbage of ASE before 3.27 (files left open),
+# and fails if more garbage is found during that import.
+import tracemalloc  # noqa: F401
+
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes

@@ -5,6 +5,7 @@ import io
 import pytest
 from ase.md.logger import MDLogger
 from driver_helpers import HORIZON, FreeFlight, water
+
 from trajcast_ase.driver import TrajCast
 from trajcast_ase.md_logger import ForceFreeLogger
 from trajcast_ase.testing import Ballistic

@@ -301,9 +301,7 @@ def test_generators(kind):
 @pytest.mark.parametrize("kind", [CSVR, Langevin])
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_bad_settings_are_refused(kind, value):
-    with pytest.raises(
-        ValueError, match=r"temperature_K = .* must be zero"
-    ):
+    with pytest.raises(ValueError, match=r"temperature_K = .* must be zero"):
         kind(value, STRIDE)
     with pytest.raises(ValueError, match=r"(taut|friction) = "):
         kind(300, value)

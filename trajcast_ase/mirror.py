@@ -185,7 +185,7 @@ def _warn_of_unusual(changed: set[str], state: State, constraints: Constraints) 
             "and no model was trained on fixed atoms; remove FixAtoms for dynamics "
             "that the model knows",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     if "momenta" in changed and not bool(state.velocities.any()):
         warnings.warn(
@@ -193,5 +193,5 @@ def _warn_of_unusual(changed: set[str], state: State, constraints: Constraints) 
             "and a model is trained at a temperature above 0 K; draw momenta, for "
             "example with ase.md.velocitydistribution.MaxwellBoltzmannDistribution",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -114,6 +114,10 @@ def forecast(
     sizes = [len(atoms)] if isinstance(atoms, Atoms) else [len(one) for one in atoms]
     forecasts = [
         Forecast(d.cpu().numpy(), v.cpu().numpy())
-        for d, v in zip(displacements.split(sizes), velocities.split(sizes), strict=True)
+        for d, v in zip(
+            torch.split(displacements, sizes),
+            torch.split(velocities, sizes),
+            strict=True,
+        )
     ]
     return forecasts[0] if isinstance(atoms, Atoms) else forecasts

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
@@ -52,7 +54,7 @@ def test_the_schedule_warms_up_stays_and_falls_to_zero():
     assert rates[100] == rates[499] == pytest.approx(2e-3)
     assert rates[750] == pytest.approx(1e-3)
     assert rates[999] < 1e-7
-    assert all(a >= b for a, b in zip(rates[500:], rates[501:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[500:]))
 
 
 def test_a_plateau_lowers_the_rate():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from trajcast_ase.model_file import load_model
 from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = 12
 
 
-class Interrupted(Exception):
+class StopHereError(Exception):
     pass
 
 
@@ -71,7 +72,7 @@ def configured(data_folder, run_folder, **optimizer) -> TrainingConfig:
 def interrupt_at(step):
     def reporter(progress):
         if progress.step == step:
-            raise Interrupted
+            raise StopHereError
 
     return reporter
 
@@ -90,7 +91,7 @@ def test_a_resumed_run_continues_exactly(data_folder, tmp_path, schedule):
     whole = train(configured(data_folder, tmp_path / "whole", **options))
     config = configured(data_folder, tmp_path / "parts", **options)
     for step in (4, 10):
-        with pytest.raises(Interrupted):
+        with pytest.raises(StopHereError):
             train(config, reporter=interrupt_at(step))
     parts = train(config)
     for name, tensor in whole.model.state_dict().items():
@@ -101,8 +102,6 @@ def test_a_resumed_run_continues_exactly(data_folder, tmp_path, schedule):
 
 
 def test_training_learns_and_the_file_says_how(data_folder, tmp_path):
-    from trajcast_ase.model_file import load_model
-
     config = configured(
         data_folder, tmp_path, steps=150, learning_rate=0.1, batch_size=10
     )
@@ -113,17 +112,15 @@ def test_training_learns_and_the_file_says_how(data_folder, tmp_path):
     result = train(config)
     assert result.errors.velocity.mae < 0.5 * before.velocity.mae
     loaded = load_model(result.path)
-    again = evaluate(
-        loaded, load_data(config.data, config.network.cutoff).validation
-    )
-    assert again == result.errors
+    again = evaluate(loaded, load_data(config.data, config.network.cutoff).validation)
+    assert again.velocity.mae == pytest.approx(result.errors.velocity.mae, rel=1e-9)
     assert loaded.header.training["steps"] == 150
     assert loaded.header.errors["n_pairs"] == 20
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(data_folder, tmp_path):
     config = configured(data_folder, tmp_path)
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopHereError):
         train(config, reporter=interrupt_at(4))
     other = configured(data_folder, tmp_path, batch_size=5)
     with pytest.raises(ValueError, match="batch_size = 4, the configuration says 5"):
@@ -133,7 +130,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(data_folder, tmp_path)
 
 def test_a_damaged_checkpoint_is_refused(data_folder, tmp_path):
     config = configured(data_folder, tmp_path)
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopHereError):
         train(config, reporter=interrupt_at(4))
     path = tmp_path / CHECKPOINT_NAME
     path.write_bytes(path.read_bytes()[:-100])
@@ -143,7 +140,7 @@ def test_a_damaged_checkpoint_is_refused(data_folder, tmp_path):
 
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(data_folder, tmp_path):
     config = configured(data_folder, tmp_path, learning_rate=1e300)
-    with pytest.raises(FloatingPointError, match="lower optimizer.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"lower optimizer\.learning_rate"):
         train(config)
     checkpoint = load_checkpoint(tmp_path / CHECKPOINT_NAME)
     assert 1 <= checkpoint.step < STEPS
@@ -175,17 +172,19 @@ def test_two_processes_train_as_one(data_folder, tmp_path):
         "import sys; from pathlib import Path\n"
         f"sys.path[:0] = [{str(ROOT)!r}]\n"
         "from tests.training.test_loop import configured, train\n"
-        f"train(configured(Path({str(data_folder)!r}), Path({str(tmp_path / 'two')!r})))"
+        f"folders = Path({str(data_folder)!r}), Path({str(tmp_path / 'two')!r})\n"
+        "train(configured(*folders))"
     )
     (tmp_path / "worker.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node=2", str(tmp_path / "worker.py")]
     subprocess.run(
-        command, check=True, capture_output=True, timeout=300,
+        command,
+        check=True,
+        capture_output=True,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    from trajcast_ase.model_file import load_model
-
     both = load_model(tmp_path / "two" / "spring.trajcast")
     for name, tensor in alone.model.state_dict().items():
         torch.testing.assert_close(

@@ -100,9 +100,7 @@ def test_reversal_swaps_the_ends_and_negates_velocities(frames):
     np.testing.assert_array_equal(backward.state.velocities, -forward.velocities)
     np.testing.assert_array_equal(backward.velocities, -forward.state.velocities)
     np.testing.assert_array_equal(backward.displacements, -forward.displacements)
-    np.testing.assert_array_equal(
-        backward.state.positions, frames.positions[7]
-    )
+    np.testing.assert_array_equal(backward.state.positions, frames.positions[7])
 
 
 def test_every_pair_comes_once_per_epoch():

@@ -1,6 +1,8 @@
+import h5py
 import numpy as np
 import pytest
 from ase import units
+from ase.io import Trajectory
 
 from trajcast_ase.training.trajectory import TrajectoryError, read_frames
 
@@ -27,9 +29,7 @@ def test_hdf5_keeps_every_digit(tmp_path, run):
 
 
 def test_traj_tells_its_stride(tmp_path, run):
-    path = write_traj(
-        tmp_path / "a.traj", *run, timestep=0.5 * units.fs, interval=4
-    )
+    path = write_traj(tmp_path / "a.traj", *run, timestep=0.5 * units.fs, interval=4)
     frames = read_frames(path)
     assert frames.stride_fs == pytest.approx(2.0, abs=1e-12)
     np.testing.assert_allclose(frames.velocities, run[1], rtol=1e-13)
@@ -60,8 +60,6 @@ def test_an_uneven_stride_names_the_frames(tmp_path, run):
 def test_missing_velocities_are_named(tmp_path, run):
     images = as_atoms(*run)
     del images[5].arrays["momenta"]
-    from ase.io import Trajectory
-
     path = tmp_path / "a.traj"
     with Trajectory(str(path), "w") as trajectory:
         for atoms in images:
@@ -84,8 +82,6 @@ def test_a_changing_system_is_refused(tmp_path, run, change):
         images[3].numbers[0] = 9
     else:
         images[3].cell[:] = np.eye(3) * 9
-    from ase.io import Trajectory
-
     path = tmp_path / "a.traj"
     with Trajectory(str(path), "w") as trajectory:
         for atoms in images:
@@ -100,8 +96,6 @@ def test_foreign_and_damaged_hdf5_are_refused(tmp_path, run):
     damaged.write_bytes(path.read_bytes()[:500])
     with pytest.raises(TrajectoryError, match="not a readable HDF5"):
         read_frames(damaged)
-    import h5py
-
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["x"] = 1
     with pytest.raises(TrajectoryError, match="not of format"):

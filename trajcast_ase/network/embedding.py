@@ -32,13 +32,16 @@ class SpeedEmbedding(nn.Module):
         n_basis, n_species, _ = self.weight.shape
         joint = self.basis(speeds)[:, :, None] * species_one_hot[:, None, :]
         scale = 1.0 / math.sqrt(n_basis * n_species)
-        return joint.flatten(1) @ (self.weight.flatten(0, 1) * scale)
+        mixed: Tensor = joint.flatten(1) @ (self.weight.flatten(0, 1) * scale)
+        return mixed
 
 
 class DirectionEmbedding(nn.Module):
     """Published form: element, speed embedding and velocity direction, mixed."""
 
-    def __init__(self, lmax: int, n_channels: int, n_species: int, n_basis: int) -> None:
+    def __init__(
+        self, lmax: int, n_channels: int, n_species: int, n_basis: int
+    ) -> None:
         super().__init__()
         self.irreps: Irreps = harmonics_irreps(lmax)
         self.linear = IrrepLinear(
@@ -56,8 +59,8 @@ class DirectionEmbedding(nn.Module):
     ) -> Float[Tensor, "atoms dim channels"]:
         """Return the features that enter the first layer."""
         scalars = torch.cat([species_one_hot, speed], dim=1)[:, None]
-        _, *higher = velocity_harmonics[:, :, None].split(
-            [irrep.dim for irrep in self.irreps], dim=1
+        _, *higher = torch.split(
+            velocity_harmonics[:, :, None], [ir.dim for ir in self.irreps], dim=1
         )
         return torch.cat(self.linear((scalars, *higher)), dim=1)
 
@@ -65,7 +68,9 @@ class DirectionEmbedding(nn.Module):
 class ThermalEmbedding(nn.Module):
     """Element-resolved form: each element has its own map of its solid harmonics."""
 
-    def __init__(self, lmax: int, n_channels: int, n_species: int, n_basis: int) -> None:
+    def __init__(
+        self, lmax: int, n_channels: int, n_species: int, n_basis: int
+    ) -> None:
         super().__init__()
         self.irreps: Irreps = harmonics_irreps(lmax)
         self.scalars = nn.Parameter(
@@ -84,8 +89,8 @@ class ThermalEmbedding(nn.Module):
         """Return the features that enter the first layer."""
         scale = 1.0 / math.sqrt(self.scalars.shape[0])
         scalars = torch.cat([species_one_hot, speed], dim=1) @ (self.scalars * scale)
-        _, *higher = velocity_harmonics[:, :, None].split(
-            [irrep.dim for irrep in self.irreps], dim=1
+        _, *higher = torch.split(
+            velocity_harmonics[:, :, None], [ir.dim for ir in self.irreps], dim=1
         )
         mixed = [
             harmonic * (species_one_hot @ weight)[:, None]

@@ -6,8 +6,8 @@ symbol (paper)       variable                  shape               unit
 r_ij                 ``edge_vectors``          (n_edges, 3)        Å
 v_i                  ``velocities``            (n_atoms, 3)        Å/fs
 h_i                  ``x``                     (n_atoms, dim, C)   1
-Δr_i / σ_r           ``targets[:, 0]``         (n_atoms, 3)        1
-v_i(t + Δt) / σ_v    ``targets[:, 1]``         (n_atoms, 3)        1
+Δr_i / s_r           ``targets[:, 0]``         (n_atoms, 3)        1
+v_i(t + Δt) / s_v    ``targets[:, 1]``         (n_atoms, 3)        1
 Δt                   ``config.horizon_fs``                         fs
 ===================  ========================  ==================  =========
 """
@@ -67,8 +67,8 @@ class ForecasterConfig:
     velocity_encoding : "direction" or "thermal"
         "direction" (published): spherical harmonics of the velocity's direction, and
         speeds in Å/fs. "thermal": solid harmonics of the velocity in units of its
-        element's rms speed, and an own map for each element; smooth at rest and
-        linear in the velocity where the dynamics is (docs/method.md).
+        element's rms speed, and an own map for each element; continuous at
+        rest and linear in the velocity where the dynamics is (docs/method.md).
     velocity_max : float
         Upper end of the speed basis: Å/fs for "direction", multiples of the rms
         speed for "thermal".
@@ -136,9 +136,11 @@ class ForecasterConfig:
         missing = [name for name in required if name not in values]
         if missing:
             raise ValueError(f"the network configuration lacks {missing[0]!r}")
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
 
 
 def _check_config(config: ForecasterConfig) -> None:
@@ -181,8 +183,8 @@ class Forecaster(nn.Module):
     """Equivariant network that forecasts displacements and velocities.
 
     Thiemann et al., arXiv:2503.23794 (Nat. Mach. Intell. 8, 764, 2026). Parameters are
-    drawn from the unit normal distribution through `generator`; every linear map
-    divides by the root of its fan-in.
+    drawn from the unit normal distribution through `generator` (without one: seed 0);
+    every linear map divides by the root of its fan-in.
 
     Attributes
     ----------
@@ -205,6 +207,13 @@ class Forecaster(nn.Module):
         self.name = "unnamed"
         self.header: ModelHeader | None = None
         self.neighbor_backend: NeighborBackend = "vesin"
+        # Submodules draw weights that are drawn again below: leave no trace of it.
+        with torch.random.fork_rng(devices=[]):
+            self._build(config)
+        self._register_tables()
+        self.reset_parameters(generator or torch.Generator().manual_seed(0))
+
+    def _build(self, config: ForecasterConfig) -> None:
         n_species, n_basis = len(config.elements), config.n_velocity_rbf
         self.edge_basis = BesselBasis(
             config.n_edge_rbf, config.cutoff, config.edge_poly_cutoff
@@ -231,9 +240,6 @@ class Forecaster(nn.Module):
         vector, quarter = (Irrep(1, -1),), config.n_channels // 4
         self.compression = IrrepLinear(vector, (config.n_channels,), vector, (quarter,))
         self.readout = IrrepLinear(vector, (quarter,), vector, (2,))
-        self._register_tables()
-        if generator is not None:
-            self.reset_parameters(generator)
 
     def _register_tables(self) -> None:
         table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
@@ -371,7 +377,7 @@ class Forecaster(nn.Module):
         for layer in self.layers:
             x = layer(x, graph)
         (compressed,) = self.compression((x[:, self.vector_rows],))
-        (targets,) = self.readout((compressed,))
+        targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
     def graph(

@@ -1,4 +1,4 @@
-"""Real spherical and solid harmonics, component normalisation, e3nn's order and signs."""
+"""Real spherical and solid harmonics: component normalisation, e3nn's order."""
 
 from __future__ import annotations
 

@@ -46,12 +46,12 @@ def slices(irreps: Irreps) -> tuple[slice, ...]:
 
 def harmonics_irreps(lmax: int) -> Irreps:
     """Return the irreps of spherical harmonics up to `lmax`."""
-    return tuple(Irrep(l, (-1) ** l) for l in range(lmax + 1))
+    return tuple(Irrep(degree, (-1) ** degree) for degree in range(lmax + 1))
 
 
 def all_irreps(lmax: int) -> Irreps:
     """Return both parities of every l up to `lmax`."""
-    return tuple(Irrep(l, p) for l in range(lmax + 1) for p in (-1, 1))
+    return tuple(Irrep(degree, p) for degree in range(lmax + 1) for p in (-1, 1))
 
 
 @dataclass(frozen=True, slots=True)

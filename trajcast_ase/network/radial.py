@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -71,7 +72,7 @@ class MLP(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(n_in, n_out, dtype=torch.float64))
-            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            for n_in, n_out in pairwise(widths)
         )
 
     def forward(self, x: Float[Tensor, "rows n_in"]) -> Float[Tensor, "rows n_out"]:

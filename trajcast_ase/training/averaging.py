@@ -23,6 +23,6 @@ def exponential_average(decay: float) -> AverageFunction:
     ) -> None:
         n = int(n_averaged)
         weight = 1.0 - min(decay, (1.0 + n) / (10.0 + n))
-        torch._foreach_lerp_(list(averages), list(current), weight)  # noqa: SLF001  the public form loops in Python
+        torch._foreach_lerp_(list(averages), list(current), weight)
 
     return update

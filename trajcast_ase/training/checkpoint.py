@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `checkpoint` so that a kill at any moment leaves the old or the new file."""
+    """Write `checkpoint` atomically: a kill leaves the old or the new file."""
     partial = path.with_suffix(path.suffix + ".part")
     metadata = {
         "format": CHECKPOINT_FORMAT,
@@ -68,8 +68,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(
-            f"{path} is no training checkpoint of format {CHECKPOINT_FORMAT}; delete it "
-            "or choose another run.directory"
+            f"{path} is no training checkpoint of format {CHECKPOINT_FORMAT}; delete "
+            "it or choose another run.directory"
         )
     return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["extra"]))
 

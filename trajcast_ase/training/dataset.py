@@ -76,7 +76,9 @@ class PairDataset:
         sizes = [len(column[2]) for column in columns]
         system_index = np.repeat(np.arange(len(columns)), sizes)
         positions, velocities, masses, numbers, moved, later = (
-            torch.from_numpy(np.concatenate([column[k] for column in columns])).to(device)
+            torch.from_numpy(np.concatenate([column[k] for column in columns])).to(
+                device
+            )
             for k in range(6)
         )
         cell, pbc = (
@@ -136,9 +138,7 @@ class BatchOrder:
     seed: int
     reversal_probability: float
 
-    def __call__(
-        self, step: int
-    ) -> tuple[Int[np.ndarray, " rows"], np.ndarray]:
+    def __call__(self, step: int) -> tuple[Int[np.ndarray, " rows"], np.ndarray]:
         """Return the pair indices of `step` and which of them are time-reversed."""
         flat = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, places = np.divmod(flat, self.n_pairs)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among `size`.
+    """The place of this process among `size`.
 
     Attributes
     ----------

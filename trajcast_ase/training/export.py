@@ -17,6 +17,7 @@ from trajcast_ase.training.evaluate import ForecastErrors
 def export_model(
     model: Forecaster,
     path: Path,
+    *,
     config: TrainingConfig,
     data: TrainingData,
     errors: ForecastErrors,
@@ -26,6 +27,7 @@ def export_model(
     optimizer = config.optimizer
     statistics = data.statistics
     symbols = [chemical_symbols[number] for number in statistics.elements]
+    masses = [round(mass, 6) for mass in statistics.masses_amu]
     training = {
         "data_sha256": data.hash,
         "data": config.data.description,
@@ -44,7 +46,7 @@ def export_model(
     }
     card = ModelCard(
         periodic=any(part.frames.pbc.any() for part in data.train.parts),
-        masses_amu=dict(zip(symbols, statistics.masses_amu, strict=True)),
+        masses_amu=dict(zip(symbols, masses, strict=True)),
         training=training,
         errors=errors.to_dict(),
         licence=config.run.licence,

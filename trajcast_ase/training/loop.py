@@ -24,13 +24,13 @@ from trajcast_ase.training.checkpoint import (
 )
 from trajcast_ase.training.config import RunConfig, TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
-from trajcast_ase.training.dataset import BatchOrder, PairDataset
+from trajcast_ase.training.dataset import BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
 from trajcast_ase.training.log import CsvLog
 from trajcast_ase.training.loss import ForecastLoss
-from trajcast_ase.training.optimizer import make_optimizers
+from trajcast_ase.training.optimizer import make_optimizers, set_learning_rate
 from trajcast_ase.training.schedule import Plateau, learning_rate
 from trajcast_ase.training.threads import thread_count
 
@@ -133,9 +133,7 @@ class Trainer:
         self.unreported: list[torch.Tensor] = []
         self.model = _new_model(config, data)
         loss = ForecastLoss(self.model)
-        self.loss: nn.Module = (
-            DistributedDataParallel(loss) if ranks.size > 1 else loss
-        )
+        self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
         self.average = AveragedModel(
             self.model, multi_avg_fn=exponential_average(optimizer.ema_decay)
         )
@@ -183,7 +181,8 @@ class Trainer:
     def optimize(self) -> torch.Tensor:
         """Take one optimiser step and return its loss."""
         options = self.config.optimizer
-        self._set_rate(learning_rate(self.step, options, self.plateau))
+        rate = learning_rate(self.step, options, self.plateau)
+        set_learning_rate(self.optimizers, rate)
         indices, reverse = self.order(self.step)
         mine = slice(self.ranks.rank, None, self.ranks.size)
         batch = self.data.train.batch(
@@ -191,10 +190,8 @@ class Trainer:
         )
         self.model.zero_grad(set_to_none=True)
         loss: torch.Tensor = self.loss(batch)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), options.gradient_clip
-        )
+        torch.autograd.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         if not bool(torch.isfinite(norm)):
             raise FloatingPointError(
                 f"the gradient is not finite at step {self.step} (loss "
@@ -211,11 +208,6 @@ class Trainer:
     def rate(self) -> float:
         """Learning rate of the last step."""
         return float(self.optimizers[0].param_groups[0]["lr"])
-
-    def _set_rate(self, rate: float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
 
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
         losses, self.unreported = torch.stack(self.unreported), []
@@ -331,7 +323,14 @@ class Trainer:
         path = self.config.run.directory / f"{self.config.run.name}.trajcast"
         model = self.averaged().requires_grad_(requires_grad=False)
         if self.ranks.is_first:
-            export_model(model, path, self.config, self.data, errors, self.seconds)
+            export_model(
+                model,
+                path,
+                config=self.config,
+                data=self.data,
+                errors=errors,
+                seconds=self.seconds,
+            )
         return TrainingResult(model, path, errors)
 
 

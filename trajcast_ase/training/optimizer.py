@@ -20,6 +20,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 # Gives the update the rms of a typical Adam step (Liu et al., arXiv:2502.16982).
 UPDATE_RMS = 0.2
+# Gradients are clipped to a norm of about 1; one this small is rounding, as for features
+# that vanish by symmetry, and must not be blown up to a full update.
+NOISE_FLOOR = 1e-7
 # Orthogonalising a matrix with fewer rows or columns would only normalise it.
 SMALLEST_SIDE = 4
 
@@ -79,8 +82,8 @@ class Muon(torch.optim.Optimizer):
             sizes = [rows * columns for rows, columns in shapes]
             for shape, weight, update in zip(
                 shapes,
-                parameter.view(-1).split(sizes),
-                look_ahead.view(-1).split(sizes),
+                torch.split(parameter.view(-1), sizes),
+                torch.split(look_ahead.view(-1), sizes),
                 strict=True,
             ):
                 by_shape.setdefault(shape, []).append((weight, update))
@@ -96,8 +99,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """Return `matrices` (n, rows, columns) with singular values near 1."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose(1, 2) if tall else matrices
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + torch.finfo(x.dtype).tiny)
+    x: Tensor = matrices.transpose(1, 2) if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + NOISE_FLOOR)
     for _ in range(NEWTON_SCHULZ_STEPS):
         square = x @ x.transpose(1, 2)
         x = a * x + (b * square + c * square @ square) @ x
@@ -140,3 +143,10 @@ def make_optimizers(
         Muon(blocks, lr=options.learning_rate, momentum=options.momentum),
         torch.optim.AdamW(others, **adam),
     )
+
+
+def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) -> None:
+    """Give every parameter group the learning rate `rate`."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate

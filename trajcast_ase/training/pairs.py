@@ -50,7 +50,8 @@ class Pairs:
         half a cell in one horizon.
         """
         frames = self.frames
-        moved = frames.positions[starts + self.lag] - frames.positions[starts]
+        later = frames.positions[starts + self.lag]
+        moved: np.ndarray = later - frames.positions[starts]
         if not frames.pbc.any():
             return moved
         shortest, _ = find_mic(moved.reshape(-1, 3), frames.cell, frames.pbc)
@@ -69,8 +70,8 @@ def make_pairs(frames: Frames, horizon_fs: float) -> Pairs:
     if lag < 1 or abs(lag * frames.stride_fs - horizon_fs) > STRIDE_TOLERANCE_FS:
         raise TrajectoryError(
             f"{frames.source}: a horizon of {horizon_fs:g} fs is not a whole number of "
-            f"frame strides of {frames.stride_fs:g} fs; choose a multiple of the stride "
-            "or write frames at the horizon"
+            f"frame strides of {frames.stride_fs:g} fs; choose a multiple of the "
+            "stride or write frames at the horizon"
         )
     if frames.n_frames <= lag:
         raise TrajectoryError(

@@ -46,7 +46,7 @@ class Frames:
     atomic_numbers: Int[np.ndarray, " atoms"]
     masses: Float[np.ndarray, " atoms"]
     cell: Float[np.ndarray, "3 3"]
-    pbc: Bool[np.ndarray, "3"]
+    pbc: Bool[np.ndarray, 3]
     stride_fs: float
     source: str
 
@@ -79,7 +79,10 @@ def read_frames(path: str | Path, stride_fs: float | None = None) -> Frames:
         raise FileNotFoundError(f"{path} does not exist")
     is_hdf5 = path.suffix in (".h5", ".hdf5")
     frames = _read_hdf5(path) if is_hdf5 else _read_ase(path, stride_fs)
-    if stride_fs is not None and abs(frames.stride_fs - stride_fs) > STRIDE_TOLERANCE_FS:
+    if (
+        stride_fs is not None
+        and abs(frames.stride_fs - stride_fs) > STRIDE_TOLERANCE_FS
+    ):
         raise TrajectoryError(
             f"{path} has a frame every {frames.stride_fs:g} fs, but stride_fs = "
             f"{stride_fs:g} was given; correct or drop the latter"
@@ -104,12 +107,14 @@ def _read_hdf5(path: Path) -> Frames:
     with file:
         if file.attrs.get("format") != TRAJECTORY_FORMAT:
             raise TrajectoryError(
-                f"{path} is HDF5 but not of format {TRAJECTORY_FORMAT!r}; convert it to "
-                "extxyz or .traj, which ASE reads"
+                f"{path} is HDF5 but not of format {TRAJECTORY_FORMAT!r}; convert it "
+                "to extxyz or .traj, which ASE reads"
             )
         for name in ("positions", "velocities", "time"):
             if name not in file:
-                raise TrajectoryError(f"{path} holds no {name}; write them during the MD")
+                raise TrajectoryError(
+                    f"{path} holds no {name}; write them during the MD"
+                )
         return Frames(
             positions=file["positions"][:],
             velocities=file["velocities"][:],
@@ -132,8 +137,8 @@ def _even_stride(time_fs: Float[np.ndarray, " frames"], path: Path) -> float:
         first = int(np.argmax(uneven))
         raise TrajectoryError(
             f"{path}: frames {first} and {first + 1} are {steps[first]:g} fs apart, "
-            f"others {stride:g} fs; training pairs need an even stride, so cut the file "
-            "there or write every frame"
+            f"others {stride:g} fs; training pairs need an even stride, so cut the "
+            "file there or write every frame"
         )
     return stride
 
@@ -167,8 +172,8 @@ def _check_images(images: list[Atoms], path: Path) -> None:
     for number, image in enumerate(images):
         if not image.has("momenta"):
             raise TrajectoryError(
-                f"{path}: frame {number} has no velocities; write momenta during the MD "
-                "(extxyz columns 'momenta', or ASE's .traj)"
+                f"{path}: frame {number} has no velocities; write momenta during the "
+                "MD (extxyz columns 'momenta', or ASE's .traj)"
             )
         if not np.array_equal(image.numbers, first.numbers):
             raise TrajectoryError(
