@@ -110,8 +110,7 @@ def rollout_table(rollout: dict[str, Any]) -> str:
     ]
     rows.append(
         (
-            f"overlap of the spectrum with the reference's (pieces of it: "
-            f"{pieces['piece_ps']:g} ps)",
+            f"overlap with the reference's spectrum ({pieces['piece_ps']:g} ps pieces)",
             f"{rollout['spectrum_overlap']:.3f}",
             f"{pieces['mean']:.3f} ± {pieces['sd']:.3f}",
         )
@@ -141,8 +140,8 @@ two-core {machine["processor"].strip()} virtual machine.
 
 LIMITS = """## Limits
 
-One isolated molecule near 300 K, with the force field it was trained on (OPLS-AA): it
-knows no dimers, no crystal, no other temperature and no other isotopes. Long runs need a
+One isolated molecule near 300 K, with the force field it was trained on (OPLS-AA): no
+dimers, no crystal, no other temperature, no other isotopes. Long runs need a
 thermostat. See [Limits](../limits.md).
 """
 

@@ -20,8 +20,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 # Gives the update the rms of a typical Adam step (Liu et al., arXiv:2502.16982).
 UPDATE_RMS = 0.2
-# Gradients are clipped to a norm of about 1; one this small is rounding, as for features
-# that vanish by symmetry, and must not be blown up to a full update.
+# Gradients are clipped to a norm of about 1; one this small is rounding, as for
+# features that vanish by symmetry, and must not be blown up to a full update.
 NOISE_FLOOR = 1e-7
 # Orthogonalising a matrix with fewer rows or columns would only normalise it.
 SMALLEST_SIDE = 4
