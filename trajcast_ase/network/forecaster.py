@@ -74,6 +74,9 @@ class ForecasterConfig:
         speed for "thermal".
     velocity_scales : tuple of float, Å/fs
         Rms speed of each element; empty for "direction".
+    velocity_saturation : float or None
+        Multiple of the rms speed that a speed approaches in the "thermal" encoding, so
+        that a rare fast atom cannot blow up the products of its harmonics; None: never.
     conserve_angular_momentum : bool
         For systems without any periodic axis.
     fixed_angular_momentum : tuple of 3 floats or None, amu Å²/fs
@@ -97,6 +100,7 @@ class ForecasterConfig:
     velocity_encoding: Literal["direction", "thermal"] = "thermal"
     velocity_max: float = 4.0
     velocity_scales: tuple[float, ...] = ()
+    velocity_saturation: float | None = 3.0
     conserve_angular_momentum: bool = True
     fixed_angular_momentum: tuple[float, float, float] | None = None
 
@@ -394,6 +398,7 @@ class Forecaster(nn.Module):
         thermal = self.config.velocity_encoding == "thermal"
         if thermal:
             velocities = velocities / self.velocity_scales[species_index, None]
+            velocities = saturated(velocities, self.config.velocity_saturation)
         velocities, vectors = velocities.to(dtype), edges.vectors.to(dtype)
         return Graph(
             routes=routes,
@@ -405,6 +410,16 @@ class Forecaster(nn.Module):
             velocity_radial=self.speed(velocities.norm(dim=1), one_hot),
             species_one_hot=one_hot,
         )
+
+
+def saturated(
+    vectors: Float[Tensor, "atoms 3"], limit: float | None
+) -> Float[Tensor, "atoms 3"]:
+    """Return `vectors` shortened so that none is longer than `limit`; smooth."""
+    if limit is None:
+        return vectors
+    squares = vectors.square().sum(dim=1, keepdim=True)
+    return vectors / torch.sqrt(1.0 + squares / limit**2)
 
 
 def _rows_of(irreps: Irreps, wanted: Irrep) -> slice:

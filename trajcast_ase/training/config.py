@@ -43,6 +43,7 @@ class NetworkConfig(_Section):
     n_velocity_rbf: int = Field(default=8, ge=1)
     velocity_mlp: tuple[int, ...] = (64, 64, 64)
     velocity_encoding: Literal["thermal", "direction"] = "thermal"
+    velocity_saturation: float | None = Field(default=3.0, gt=0.0)
     conserve_angular_momentum: bool = True
 
 
@@ -57,7 +58,8 @@ class OptimizerConfig(_Section):
     momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
     """Of Muon."""
     betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = Field(default=0.0, ge=0.0)
+    weight_decay: float = Field(default=1e-3, ge=0.0)
+    """Decoupled; times the learning rate."""
     warmup_steps: int = Field(default=300, ge=0)
     schedule: Literal["cosine", "plateau"] = "cosine"
     constant_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)

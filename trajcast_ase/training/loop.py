@@ -34,6 +34,8 @@ from trajcast_ase.training.optimizer import make_optimizers, set_learning_rate
 from trajcast_ase.training.schedule import Plateau, learning_rate
 from trajcast_ase.training.threads import thread_count
 
+# Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
+SPEED_RANGE = 3.0
 CHECKPOINT_NAME = "checkpoint.safetensors"
 
 
@@ -338,7 +340,8 @@ def _new_model(config: TrainingConfig, data: TrainingData) -> Forecaster:
     """Return a fresh network with constants from the data."""
     network, statistics = config.network, data.statistics
     thermal = network.velocity_encoding == "thermal"
-    fastest = statistics.fastest if thermal else max(statistics.velocity_scales) * 3.0
+    unit = 1.0 if thermal else max(statistics.velocity_scales)
+    fastest = unit * (network.velocity_saturation or SPEED_RANGE)
     settings = ForecasterConfig(
         elements=statistics.elements,
         horizon_fs=config.data.horizon_fs,

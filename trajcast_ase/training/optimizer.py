@@ -40,6 +40,9 @@ class Muon(torch.optim.Optimizer):
         Shapes of the matrices in each parameter; their sizes sum to its length.
     lr : float
     momentum : float
+    weight_decay : float
+        Decoupled. An update has a fixed size whatever the gradient, so that weights
+        grow without it.
 
     Notes
     -----
@@ -52,6 +55,7 @@ class Muon(torch.optim.Optimizer):
         params: Iterable[tuple[nn.Parameter, Shapes]],
         lr: float,
         momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         blocks = list(params)
         for parameter, shapes in blocks:
@@ -61,7 +65,8 @@ class Muon(torch.optim.Optimizer):
                     f"{parameter.numel()} numbers"
                 )
         super().__init__(
-            [parameter for parameter, _ in blocks], {"lr": lr, "momentum": momentum}
+            [parameter for parameter, _ in blocks],
+            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
         )
         self.blocks = blocks
 
@@ -77,6 +82,7 @@ class Muon(torch.optim.Optimizer):
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
+            parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
             buffer = state["momentum"].lerp_(parameter.grad, 1.0 - group["momentum"])
             look_ahead = torch.lerp(parameter.grad, buffer, group["momentum"])
             sizes = [rows * columns for rows, columns in shapes]
@@ -140,7 +146,12 @@ def make_optimizers(
     matrices = {id(parameter) for parameter, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in matrices]
     return (
-        Muon(blocks, lr=options.learning_rate, momentum=options.momentum),
+        Muon(
+            blocks,
+            lr=options.learning_rate,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+        ),
         torch.optim.AdamW(others, **adam),
     )
 

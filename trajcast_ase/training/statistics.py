@@ -30,8 +30,6 @@ class Statistics:
     velocity_scales : tuple of float, Å/fs
         Rms speed of each element.
     avg_num_neighbors : float
-    fastest : float
-        Largest speed in units of its element's rms speed.
     n_pairs : int
         Pairs that the numbers were computed from.
     """
@@ -42,7 +40,6 @@ class Statistics:
     velocity_rms: float
     velocity_scales: tuple[float, ...]
     avg_num_neighbors: float
-    fastest: float
     n_pairs: int
 
 
@@ -56,7 +53,6 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
     speeds = state.velocities.norm(dim=1).numpy()
     elements = tuple(int(number) for number in np.unique(numbers))
     scales = {z: float(np.sqrt(np.mean(speeds[numbers == z] ** 2))) for z in elements}
-    relative = speeds / np.array([scales[int(z)] for z in numbers])
     return Statistics(
         elements=elements,
         masses_amu=tuple(
@@ -66,6 +62,5 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
         velocity_rms=float(batch.velocities.square().mean().sqrt()),
         velocity_scales=tuple(scales[z] for z in elements),
         avg_num_neighbors=len(find_edges(state, cutoff).receivers) / state.n_atoms,
-        fastest=float(relative.max()),
         n_pairs=count,
     )
