@@ -24,11 +24,6 @@ def test_boltzmann_constant():
     assert pytest.approx(expected, rel=1e-6) == units.KB
 
 
-def test_velocity_to_ase():
-    # An atom at 0.01 Å/fs moves 0.01 Å in one fs, whatever the unit of time.
-    assert units.velocity_to_ase(0.01) * ase_units.fs == pytest.approx(0.01, rel=1e-15)
-
-
 def test_ns_per_day():
     # 10 ms a step at 7 fs: 8.64 million steps a day, 60.48 ns.
     assert units.ns_per_day(0.01, 7.0) == pytest.approx(60.48, rel=1e-14)

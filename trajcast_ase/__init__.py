@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from trajcast_ase.driver import TrajCast
     from trajcast_ase.model_file import load_model, save_model
     from trajcast_ase.model_zoo import available_models
-    from trajcast_ase.network.forecaster import Forecaster, ForecasterConfig
+    from trajcast_ase.network.config import ForecasterConfig
+    from trajcast_ase.network.forecaster import Forecaster
     from trajcast_ase.published import import_published
     from trajcast_ase.schedules import ExponentialQuench, LinearRamp
     from trajcast_ase.stride import forecast
@@ -40,7 +41,7 @@ _MODULES = {
     "CSVR": "thermostats",
     "ExponentialQuench": "schedules",
     "Forecaster": "network.forecaster",
-    "ForecasterConfig": "network.forecaster",
+    "ForecasterConfig": "network.config",
     "Langevin": "thermostats",
     "LinearRamp": "schedules",
     "Thermostat": "thermostats",

@@ -28,7 +28,8 @@ from trajcast_ase.model_header import (
     seal,
 )
 from trajcast_ase.model_zoo import find_model
-from trajcast_ase.network.forecaster import Forecaster, ForecasterConfig
+from trajcast_ase.network.config import ForecasterConfig
+from trajcast_ase.network.forecaster import Forecaster
 
 UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
 DTYPES = (torch.float32, torch.float64)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from trajcast_ase.units import ns_per_day
 
 if TYPE_CHECKING:
-    from trajcast_ase.training.loop import Progress as TrainingStep
+    from trajcast_ase.training.report import Progress as TrainingStep
 
 LINE_INTERVAL_S = 10.0
 """Shortest time between two plain lines; later they come at each 5 % of the time."""

@@ -11,7 +11,8 @@ import torch
 from ase.data import atomic_numbers as number_of_symbol
 from torch import Tensor
 
-from trajcast_ase.network.forecaster import Forecaster, ForecasterConfig
+from trajcast_ase.network.config import ForecasterConfig
+from trajcast_ase.network.forecaster import Forecaster
 
 OLDER_CLASSES = ("TrajCastModel", "FlexibleModel")
 REQUIRED_OPTIONS = (

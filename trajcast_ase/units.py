@@ -15,11 +15,6 @@ EV_PER_AMU_A2_FS2: float = 1.0 / FS**2
 """Energy of 1 amu Å²/fs² in eV; about 103.64."""
 
 
-def velocity_to_ase(velocities_fs: float) -> float:
-    """Return a velocity in ASE units from one in Å/fs."""
-    return velocities_fs / FS
-
-
 def ns_per_day(seconds_per_step: float, horizon_fs: float) -> float:
     """Return simulated nanoseconds per day of wall time."""
     return 86_400.0 / seconds_per_step * horizon_fs * 1e-6

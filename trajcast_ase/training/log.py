@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from trajcast_ase.training.loop import Progress
+from trajcast_ase.training.report import Progress
 
 COLUMNS = (
     "step",

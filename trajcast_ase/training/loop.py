@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,42 +31,13 @@ from trajcast_ase.training.export import export_model
 from trajcast_ase.training.log import CsvLog
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.optimizer import make_optimizers, set_learning_rate
+from trajcast_ase.training.report import Progress, Reporter
 from trajcast_ase.training.schedule import Plateau, learning_rate
 from trajcast_ase.training.threads import thread_count
 
 # Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
 SPEED_RANGE = 3.0
 CHECKPOINT_NAME = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a reporter learns after an optimiser step.
-
-    Attributes
-    ----------
-    step, steps : int
-    loss : float
-        Mean over the steps since the last report.
-    learning_rate : float
-    seconds_per_step : float
-    errors : ForecastErrors or None
-        Validation errors, where this step was validated.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    seconds_per_step: float
-    errors: ForecastErrors | None = None
-
-
-class Reporter(Protocol):
-    """Receives the progress of a training."""
-
-    def __call__(self, progress: Progress) -> None:
-        """Show or store `progress`."""
 
 
 @dataclass(frozen=True, slots=True)

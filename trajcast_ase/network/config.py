@@ -1,0 +1,151 @@
+"""Hyperparameters and constants of the network, checked when they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from ase.data import chemical_symbols
+
+
+@dataclass(frozen=True, slots=True)
+class ForecasterConfig:
+    """Hyperparameters and constants of a :class:`Forecaster`.
+
+    Attributes
+    ----------
+    elements : tuple of int
+        Atomic numbers that the network knows, in the order of its species index.
+    horizon_fs : float, fs
+        Time that one forecast covers.
+    cutoff : float, Å
+    displacement_rms : float, Å
+        Unit of the displacement target, per Cartesian component.
+    velocity_rms : float, Å/fs
+        Unit of the velocity target, per Cartesian component.
+    avg_num_neighbors : float
+        Divisor of the summed messages.
+    n_channels, lmax, n_layers : int
+    n_edge_rbf, edge_poly_cutoff : int
+        Bessel functions of the edge length and exponent of their envelope.
+    edge_mlp, velocity_mlp : tuple of int
+        Hidden widths of the perceptrons that give the weights of the products.
+    n_velocity_rbf : int
+    velocity_encoding : "direction" or "thermal"
+        "direction" (published): spherical harmonics of the velocity's direction, and
+        speeds in Å/fs. "thermal": solid harmonics of the velocity in units of its
+        element's rms speed, and an own map for each element; continuous at
+        rest and linear in the velocity where the dynamics is (docs/method.md).
+    velocity_max : float
+        Upper end of the speed basis: Å/fs for "direction", multiples of the rms
+        speed for "thermal".
+    velocity_scales : tuple of float, Å/fs
+        Rms speed of each element; empty for "direction".
+    velocity_saturation : float or None
+        Multiple of the rms speed that a speed approaches in the "thermal" encoding, so
+        that a rare fast atom cannot blow up the products of its harmonics; None: never.
+    conserve_angular_momentum : bool
+        For systems without any periodic axis.
+    fixed_angular_momentum : tuple of 3 floats or None, amu Å²/fs
+        Impose this value instead of conserving the input's (published files do).
+    """
+
+    elements: tuple[int, ...]
+    horizon_fs: float
+    cutoff: float
+    displacement_rms: float
+    velocity_rms: float
+    avg_num_neighbors: float
+    n_channels: int = 64
+    lmax: int = 2
+    n_layers: int = 4
+    n_edge_rbf: int = 8
+    edge_poly_cutoff: int = 6
+    edge_mlp: tuple[int, ...] = (64, 64, 64)
+    n_velocity_rbf: int = 8
+    velocity_mlp: tuple[int, ...] = (64, 64, 64)
+    velocity_encoding: Literal["direction", "thermal"] = "thermal"
+    velocity_max: float = 4.0
+    velocity_scales: tuple[float, ...] = ()
+    velocity_saturation: float | None = 3.0
+    conserve_angular_momentum: bool = True
+    fixed_angular_momentum: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check_config(self)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Chemical symbols of the elements."""
+        return tuple(chemical_symbols[number] for number in self.elements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the configuration of a dictionary.
+
+        Raises
+        ------
+        ValueError
+            A key is unknown or missing, or a value is out of range.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise ValueError(
+                f"unknown key {unknown[0]!r} in the network configuration; known: "
+                + ", ".join(fields)
+            )
+        required = [
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING
+        ]
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise ValueError(f"the network configuration lacks {missing[0]!r}")
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
+
+
+def _check_config(config: ForecasterConfig) -> None:
+    positive = (
+        "horizon_fs",
+        "cutoff",
+        "displacement_rms",
+        "velocity_rms",
+        "avg_num_neighbors",
+        "n_layers",
+        "velocity_max",
+    )
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} = {getattr(config, name)} must be positive")
+    if not config.elements or len(set(config.elements)) != len(config.elements):
+        raise ValueError(f"elements = {config.elements} must be distinct and not empty")
+    if config.lmax < 1:
+        raise ValueError(
+            f"lmax = {config.lmax}: displacements are vectors, use lmax >= 1"
+        )
+    if config.n_channels < 4:  # noqa: PLR2004  the readout uses a quarter of them
+        raise ValueError(f"n_channels = {config.n_channels}; the least is 4")
+    if config.velocity_encoding not in ("direction", "thermal"):
+        raise ValueError(
+            f"velocity_encoding = {config.velocity_encoding!r}; choose 'direction' or "
+            "'thermal'"
+        )
+    expected = len(config.elements) if config.velocity_encoding == "thermal" else 0
+    if len(config.velocity_scales) != expected or any(
+        not scale > 0 for scale in config.velocity_scales
+    ):
+        raise ValueError(
+            f"velocity_scales = {config.velocity_scales} must hold {expected} positive "
+            f"numbers for velocity_encoding = {config.velocity_encoding!r}"
+        )
