@@ -21,6 +21,7 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "Muon, rate 0.1": {},
     "Muon, rate 0.03": {"optimizer": {"learning_rate": 0.03}},
     "Muon, rate 0.01": {"optimizer": {"learning_rate": 0.01}},
+    "AdamW, rate 0.1": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.1}},
     "AdamW, rate 0.05": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.05}},
     "AdamW, rate 0.02": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.02}},
     "AdamW, rate 0.005": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.005}},
