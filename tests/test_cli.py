@@ -265,6 +265,7 @@ def test_inspect_prints_the_header(model_file):
     assert rows["training.seeds"] == "1, 2"
     assert rows["licence"] == "CC0-1.0"
     assert rows["citation"] == "unknown"
+    assert rows["config.fixed_angular_momentum"] == "none"
     assert rows["sha256"] == load_model(model_file).content_hash
 
 

@@ -102,6 +102,8 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield from _flat(f"{key}.{index}", entry)
         else:
             yield key, ", ".join(map(_text, value)) or "none"
+    elif value is None and key.startswith("config."):
+        yield key, "none"  # an option that is off, not one that nobody stated
     else:
         yield key, _text(value)
 
