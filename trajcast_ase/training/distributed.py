@@ -18,10 +18,13 @@ class Ranks:
     Attributes
     ----------
     rank, size : int
+    device : str
+        On which this process computes: with several processes, an own GPU each.
     """
 
     rank: int = 0
     size: int = 1
+    device: str = "cpu"
 
     @property
     def is_first(self) -> bool:
@@ -32,9 +35,7 @@ class Ranks:
         """Return the mean of `value` over all processes."""
         if self.size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            tensor = tensor.cuda()
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return float(tensor) / self.size
 
@@ -44,10 +45,12 @@ def process_ranks(device: str) -> Iterator[Ranks]:
     """Join the process group that ``torchrun`` announces, for the block's duration."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Ranks()
+        yield Ranks(device=device)
         return
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
-        yield Ranks(dist.get_rank(), size)
+        yield Ranks(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()

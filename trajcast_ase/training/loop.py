@@ -104,7 +104,7 @@ class Trainer:
         self.step = 0
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
-        self.model = _new_model(config, data)
+        self.model = _new_model(config, data, ranks.device)
         loss = ForecastLoss(self.model)
         self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
         self.average = AveragedModel(
@@ -307,7 +307,7 @@ class Trainer:
         return TrainingResult(model, path, errors)
 
 
-def _new_model(config: TrainingConfig, data: TrainingData) -> Forecaster:
+def _new_model(config: TrainingConfig, data: TrainingData, device: str) -> Forecaster:
     """Return a fresh network with constants from the data."""
     network, statistics = config.network, data.statistics
     thermal = network.velocity_encoding == "thermal"
@@ -326,7 +326,7 @@ def _new_model(config: TrainingConfig, data: TrainingData) -> Forecaster:
     generator = torch.Generator().manual_seed(config.run.seed)
     model = Forecaster(settings, generator=generator)
     model.set_backend(config.run.backend)
-    return model.to(device=config.run.device, dtype=_dtype(config.run))
+    return model.to(device=device, dtype=_dtype(config.run))
 
 
 def _dtype(run: RunConfig) -> torch.dtype:
