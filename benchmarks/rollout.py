@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trajcast_ase import CSVR, TrajCast, __version__, load_model
+from trajcast_ase.analysis.blocks import Estimate
 from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
 from trajcast_ase.analysis.compare import BREAKING, Comparison, Rollout, compare
 from trajcast_ase.analysis.plots import rollout_figure, save_figure
-from trajcast_ase.analysis.temperature import Estimate, temperature
+from trajcast_ase.analysis.temperature import temperature
 from trajcast_ase.data import Reference, paracetamol, paracetamol_reference
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress

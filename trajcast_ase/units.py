@@ -14,6 +14,9 @@ KB: float = float(ase_units.kB)
 EV_PER_AMU_A2_FS2: float = 1.0 / FS**2
 """Energy of 1 amu Å²/fs² in eV; about 103.64."""
 
+DIFFUSION_PER_A2_FS: float = 1e4
+"""Diffusion of 1 Å²/fs = 1e-5 m²/s in the usual unit, 1e-9 m²/s."""
+
 
 def ns_per_day(seconds_per_step: float, horizon_fs: float) -> float:
     """Return simulated nanoseconds per day of wall time."""

@@ -7,7 +7,7 @@ one improper per planar center. Energies in kcal/mol, lengths in Å, angles in d
 """
 
 import numpy as np
-from system import REAL, Expected, System
+from system import REAL, Energies, Expected, System
 from topology import Topology
 
 MASSES = {"C": 12.011, "H": 1.008, "N": 14.007, "O": 15.999}
@@ -147,9 +147,7 @@ EXPECTED = Expected(
     drift_sd=0.15,
     scatter=0.04,
     nve_temperature_sd=4.5,
-    energy_mean=0.00749,
-    energy_sd=0.00675,
-    energy_length=3000.0,
+    energies=Energies(mean=0.00749, sd=0.00675, length=3000.0),
     longest_bonds={"C-H": 1.25, "O-H": 1.06, "N-H": 1.13, "C-C": 1.70},
 )
 

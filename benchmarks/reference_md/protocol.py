@@ -11,7 +11,7 @@ from progress import Progress
 from storage import Attributes, Journal, is_complete, write_hdf5
 from system import System
 
-Ensemble = Literal["nve", "nvt"]
+Ensemble = Literal["nve", "nvt", "cooling"]
 Start = Literal["mean", "canonical"]
 Advance = Callable[[], Frame]
 
@@ -28,7 +28,7 @@ class Settings:
 
     Parameters
     ----------
-    ensemble : "nve" or "nvt"
+    ensemble : "nve", "nvt" or "cooling"
     seed : int
     length : float
         ps
@@ -39,6 +39,8 @@ class Settings:
         that of a thermostatted snapshot as it comes.
     damping : float
         Of the thermostats, fs.
+    cooling_rate : float
+        Of the thermostat's temperature in a cooling run, K/ps.
     """
 
     ensemble: Ensemble
@@ -47,6 +49,7 @@ class Settings:
     stride: float
     start: Start
     damping: float
+    cooling_rate: float = 0.0
 
     @property
     def n_frames(self) -> int:
@@ -98,7 +101,7 @@ def record(system: System, settings: Settings, folder: Path) -> Path:
 def root_attributes(engine: Engine, settings: Settings) -> Attributes:
     """Return what identifies a run, except for its length."""
     system = engine.system
-    return {
+    attributes: Attributes = {
         "system": system.name,
         "ensemble": settings.ensemble,
         "timestep_fs": system.timestep,
@@ -109,6 +112,9 @@ def root_attributes(engine: Engine, settings: Settings) -> Attributes:
         "start": settings.start,
         "damping_fs": settings.damping,
     }
+    if settings.ensemble == "cooling":
+        attributes["cooling_rate_K_per_ps"] = settings.cooling_rate
+    return attributes
 
 
 def begin(
@@ -125,6 +131,8 @@ def begin(
     if settings.ensemble == "nve":
         engine.commands("fix integrate all nve")
     else:
+        elapsed = max(journal.n_frames - 1, 0) * settings.stride
+        set_target(engine, settings.cooling_rate, elapsed)
         use_csvr(engine, settings.damping, settings.seed, 2, journal.n_frames)
     engine.start()
     if not journal.n_frames:
@@ -146,6 +154,7 @@ def extend(
 def start_thermalized(engine: Engine, settings: Settings, progress: Progress) -> None:
     """Stop at a snapshot of the canonical ensemble, made with CSVR."""
     heat(engine, settings.seed)
+    set_target(engine)
     use_csvr(engine, settings.damping, settings.seed, 1)
     engine.start()
     sample_energy(engine, engine.system.thermalize, "thermalize", progress)
@@ -155,10 +164,14 @@ def start_thermalized(engine: Engine, settings: Settings, progress: Progress) ->
 def start_at_mean_energy(
     engine: Engine, settings: Settings, progress: Progress
 ) -> None:
-    """Stop where the total energy passes its mean, in a Nose-Hoover chain."""
+    """Stop where the total energy passes its mean, under a thermostat."""
     system = engine.system
     heat(engine, settings.seed)
-    use_nose_hoover(engine, settings.damping)
+    if system.thermostat == "csvr":
+        set_target(engine)
+        use_csvr(engine, settings.damping, settings.seed, 1)
+    else:
+        use_nose_hoover(engine, settings.damping)
     engine.start()
     sample_energy(engine, system.thermalize, "thermalize", progress)
     energies = sample_energy(engine, system.sample, "mean energy", progress)
@@ -167,12 +180,16 @@ def start_at_mean_energy(
 
 
 def heat(engine: Engine, seed: int) -> None:
-    """Minimize, then draw velocities."""
-    temperature = engine.system.start_temperature
+    """Take the start positions, minimize, then draw velocities."""
+    system = engine.system
+    if system.draw:
+        positions = system.draw(np.random.default_rng(seed))
+        engine.set_state(positions, np.zeros_like(positions))
+    temperature = system.start_temperature
     engine.commands(
         "minimize 0 1e-6 1000 10000",
         f"velocity all create {temperature} {lammps_seed(seed, 0)} dist gaussian",
-        *zero_momenta(engine.system),
+        *zero_momenta(system),
     )
 
 
@@ -213,14 +230,33 @@ def use_nose_hoover(engine: Engine, damping: float) -> None:
     )
 
 
+def set_target(engine: Engine, rate: float = 0.0, elapsed: float = 0.0) -> None:
+    """Set the temperature of the thermostat, as a function of the time from now.
+
+    Parameters
+    ----------
+    engine : Engine
+    rate : float
+        K/ps
+    elapsed : float
+        Time since the temperature was that of the system, fs.
+    """
+    system = engine.system
+    start = system.temperature - rate * elapsed * 1e-3
+    per_step = rate * system.timestep * 1e-3
+    first = round(engine.thermo("step"))
+    formula = f"{start!r}-{per_step!r}*(step-{first})"
+    engine.commands(f"variable target equal {formula}")
+
+
 def use_csvr(engine: Engine, damping: float, *seeds: int) -> None:
     """Integrate with stochastic velocity rescaling; `damping` in fs."""
     system = engine.system
-    temperature, time = system.temperature, damping / system.units.time
+    time = damping / system.units.time
     seed = lammps_seed(*seeds)
     engine.commands(
         "fix integrate all nve",
-        f"fix thermostat all temp/csvr {temperature} {temperature} {time} {seed}",
+        f"fix thermostat all temp/csvr v_target {system.temperature} {time} {seed}",
         "fix_modify thermostat temp thermo_temp",
         keep_momenta_zero(system),
     )

@@ -1,17 +1,28 @@
 """Generate reference trajectories; see README.md in this folder."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cell import average_cell, check_cell
 from paracetamol import paracetamol
 from protocol import Settings, record
+from quartz import quartz
 from sanity import check_force_field, check_runs, report
 from storage import SettingsError
 from system import System
+from water import water
 
-SYSTEMS = (paracetamol,)
+SYSTEMS = (
+    paracetamol,
+    quartz,
+    partial(quartz, 2),
+    partial(quartz, 3),
+    water,
+    partial(water, 2),
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -27,6 +38,12 @@ Seeds = Annotated[str, typer.Option(help="Such as 1, 1-16 or 1,3,7-9.")]
 Folder = Annotated[Path, typer.Option("--out", help="Folder of the files.")]
 Length = Annotated[float, typer.Option(min=0.0, help="Length of each run, ps.")]
 Stride = Annotated[float, typer.Option(help="Time between frames, fs.")]
+Rate = Annotated[float, typer.Option(min=1e-6, help="Cooling rate, K/ps.")]
+FinalTemperature = Annotated[
+    float, typer.Option("--to", min=1.0, help="Temperature at the end, K.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the velocities.")]
+Equilibrate = Annotated[float, typer.Option(min=0.0, help="Before averaging, ps.")]
 Damping = Annotated[float, typer.Option(min=1.0, help="Damping time, fs.")]
 StartEnergy = Annotated[
     StartOption,
@@ -82,12 +99,58 @@ def commands(system: System) -> typer.Typer:
         ]
         record_all(system, settings, out)
 
+    if system.expected.terms:
+        add_check(group, system)
+    if not system.isolated:
+        add_cooling(group, system)
+    if system.barostat:
+        add_cell(group, system)
+    return group
+
+
+def add_check(group: typer.Typer, system: System) -> None:
+    """Add the command that checks the force field."""
+
     @group.command()
     def check() -> None:
         """Compare the energy terms of the start geometry with known values."""
         report(check_force_field(system))
 
-    return group
+
+def add_cooling(group: typer.Typer, system: System) -> None:
+    """Add the command that cools at constant volume."""
+
+    @group.command()
+    def cool(  # noqa: PLR0917  (typer calls it by name)
+        rate: Rate,
+        to: FinalTemperature = 100.0,
+        seeds: Seeds = "1",
+        out: Folder = Path("runs") / system.name,
+        stride: Stride = 20 * system.stride,
+        damping: Damping = system.damping,
+    ) -> None:
+        """Record runs cooled from 300 K at a constant rate and volume, with CSVR."""
+        if to >= system.temperature:
+            message = f"--to {to} K is not below the start, {system.temperature} K"
+            raise typer.BadParameter(message)
+        length = (system.temperature - to) / rate
+        settings = [
+            Settings("cooling", seed, length, stride, "canonical", damping, rate)
+            for seed in parse_seeds(seeds)
+        ]
+        record_all(system, settings, out)
+
+
+def add_cell(group: typer.Typer, system: System) -> None:
+    """Add the command that averages the cell at constant pressure."""
+
+    @group.command()
+    def cell(
+        seed: Seed = 1, equilibrate: Equilibrate = 10.0, length: Length = 25.0
+    ) -> None:
+        """Average the cell at 300 K and 1.01325 bar; compare with the one in use."""
+        edges = average_cell(system, seed, equilibrate, length)
+        report(check_cell(system, edges, length))
 
 
 def record_all(system: System, runs: list[Settings], folder: Path) -> None:

@@ -1,13 +1,17 @@
 """What the engine, the protocols and the checks need to know about a system."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import numpy as np
+from ase import Atoms
 from ase import units as ase_units
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Thermostat = Literal["nose-hoover", "csvr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,36 @@ METAL = UnitSystem("metal", time=1000.0, energy=1.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Energies:
+    """Canonical potential energy, eV/atom, and the length of the run it is from, ps."""
+
+    mean: float
+    sd: float
+    length: float
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A value of the structure, averaged over frames.
+
+    Parameters
+    ----------
+    name : str
+        With the unit.
+    value, tolerance : float
+        The tolerance covers the digits of the known value, its own statistical error,
+        and what the few K by which NVE runs differ do to it.
+    measure : callable
+        From positions of some frames, (n_frames, n_atoms, 3) in Å, to the value.
+    """
+
+    name: str
+    value: float
+    tolerance: float
+    measure: Callable[[FloatArray], float]
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """Values that a correct force field and a correct run give.
 
@@ -47,12 +81,11 @@ class Expected:
         Standard deviation of the total energy about that slope, meV/atom.
     nve_temperature_sd : float
         Spread of the mean temperature of NVE runs started at the mean energy, K.
-    energy_mean, energy_sd : float
-        Canonical potential energy, eV/atom.
-    energy_length : float
-        Length of the run that gave these, ps.
+    energies : Energies or None
+        None where no long run has given them.
     longest_bonds : dict
         Pair of symbols such as ``"C-H"`` to the longest length ever seen, Å.
+    structure : tuple of Known
     """
 
     terms: dict[str, float]
@@ -60,10 +93,23 @@ class Expected:
     drift_sd: float
     scatter: float
     nve_temperature_sd: float
-    energy_mean: float
-    energy_sd: float
-    energy_length: float
+    energies: Energies | None
     longest_bonds: dict[str, float]
+    structure: tuple[Known, ...] = ()
+
+    def for_supercell(self, n_cells: int) -> Self:
+        """Return what a supercell of so many cells gives.
+
+        Fluctuations per atom fall with the square root of the size; energies are left
+        out, as their dependence on the size is no part of what is known.
+        """
+        return replace(
+            self,
+            terms={},
+            scatter=self.scatter / n_cells**0.5,
+            nve_temperature_sd=self.nve_temperature_sd / n_cells**0.5,
+            energies=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +143,15 @@ class System:
         Of the thermostats and of the first velocities, K.
     thermalize, sample, length : float
         Thermostatted start, sampling of the mean energy, and NVE run, ps.
+    thermostat : "nose-hoover" or "csvr"
+        Of the search for the mean energy. A crystal, which is nearly harmonic, is not
+        ergodic under a Nose-Hoover chain.
+    barostat : str
+        Arguments of LAMMPS' ``fix npt`` after the thermostat, for systems whose cell
+        is found at constant pressure.
+    draw : callable or None
+        From random numbers to start positions, (n_atoms, 3) in Å; None if every run
+        starts from `positions`.
     """
 
     name: str
@@ -119,6 +174,9 @@ class System:
     thermalize: float = 25.0
     sample: float = 100.0
     length: float = 100.0
+    thermostat: Thermostat = "nose-hoover"
+    barostat: str = ""
+    draw: Callable[[np.random.Generator], FloatArray] | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -134,6 +192,12 @@ class System:
     def n_dof(self) -> int:
         """Degrees of freedom left by the conserved momenta."""
         return 3 * self.n_atoms - (6 if self.isolated else 3)
+
+    def atoms(self) -> Atoms:
+        """Return the start geometry."""
+        atoms = Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
+        atoms.set_masses(self.masses)
+        return atoms
 
     def bonds_by_pair(self) -> dict[str, NDArray[np.int64]]:
         """Return the bonds, (n, 2), of each pair of symbols, such as ``"C-H"``."""

@@ -9,7 +9,6 @@ from ase import units as ase_units
 from scipy import stats
 
 from trajcast_ase.analysis.temperature import (
-    block_average,
     canonical_density,
     element_temperatures,
     temperature,
@@ -68,33 +67,3 @@ def test_element_temperatures_average_to_the_whole():
     assert set(by_element) == {"H", "C", "O"}
     weighted = (2 * by_element["H"] + by_element["C"] + by_element["O"]) / 4
     assert weighted == pytest.approx(temperature(velocities, MASSES, n_dof), rel=1e-12)
-
-
-@pytest.mark.statistical
-def test_block_error_covers_the_mean_of_correlated_values():
-    # AR(1) with a correlation time of 20 steps, 200 series of 20 000 values. The error
-    # should equal the scatter of the means; 200 series fix that to 5 %, and 20 blocks
-    # to another 2 %. Band of four standard errors: false alarms below 1e-4.
-    rng = np.random.default_rng(5)
-    memory = np.exp(-1 / 20)
-    noise = np.sqrt(1 - memory**2) * rng.normal(size=(20_000, 200))
-    values = np.empty_like(noise)
-    values[0] = rng.normal(size=200)
-    for step in range(1, len(values)):
-        values[step] = memory * values[step - 1] + noise[step]
-    estimates = [block_average(series, 20) for series in values.T]
-    scatter = np.std([estimate.mean for estimate in estimates])
-    claimed = np.sqrt(np.mean([estimate.error**2 for estimate in estimates]))
-    naive = np.mean(values.std(axis=0)) / np.sqrt(len(values))
-    assert claimed == pytest.approx(scatter, rel=0.22)
-    assert naive < 0.3 * scatter  # raw frames would claim far too little
-
-
-def test_values_beyond_whole_blocks_are_dropped_at_the_start():
-    assert block_average(np.array([100.0, 1.0, 1.0, 2.0, 2.0]), 2).mean == 1.5
-
-
-@pytest.mark.parametrize("n_blocks", [1, 6])
-def test_impossible_blocks_are_refused(n_blocks):
-    with pytest.raises(ValueError, match=f"5 values cannot be cut into {n_blocks}"):
-        block_average(np.ones(5), n_blocks)

@@ -1,5 +1,5 @@
 """Trajectory to numbers to figure.
 
 Works on plain arrays in Å, fs and amu, whichever program made them; `plots` is the
-only module that imports matplotlib.
+only part that imports matplotlib.
 """

@@ -8,13 +8,9 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
+from trajcast_ase.analysis.blocks import Estimate, block_average
 from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
-from trajcast_ase.analysis.temperature import (
-    Estimate,
-    block_average,
-    element_temperatures,
-    temperature,
-)
+from trajcast_ase.analysis.temperature import element_temperatures, temperature
 from trajcast_ase.analysis.vdos import Spectrum, overlap, vdos
 from trajcast_ase.data import Reference
 
@@ -118,7 +114,13 @@ def compare(
         element_temperatures={
             name: block_average(kelvin, n_blocks) for name, kelvin in series.items()
         },
-        longest_bonds=longest_bonds(rollout.positions, bonded_pairs(atoms), numbers),
+        longest_bonds=longest_bonds(
+            rollout.positions,
+            bonded_pairs(atoms),
+            numbers,
+            cell=atoms.cell.array,
+            pbc=atoms.pbc,
+        ),
         bond_limits={
             kind: BREAKING * length for kind, length in reference.longest_bonds.items()
         },

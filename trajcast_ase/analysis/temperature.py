@@ -1,4 +1,4 @@
-r"""Kinetic temperature, its expected distribution, and means with error bars.
+r"""Kinetic temperature and its expected distribution.
 
 The kinetic energy of `n_dof` degrees of freedom at temperature :math:`T_0` is
 gamma-distributed, so the instantaneous temperature :math:`T = 2K / (n_{dof} k_B)` has
@@ -10,25 +10,12 @@ gamma-distributed, so the instantaneous temperature :math:`T = 2K / (n_{dof} k_B
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from scipy import stats
 
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean and its standard error, in the unit of the values."""
-
-    mean: float
-    error: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {self.error:.1f}"
 
 
 def kinetic_energy(
@@ -89,24 +76,3 @@ def canonical_density(
     """Return the expected density of the kinetic temperature, 1/K."""
     gamma = stats.gamma(a=n_dof / 2, scale=2.0 * temperature_K / n_dof)
     return np.asarray(gamma.pdf(temperatures))
-
-
-def block_average(values: Float[np.ndarray, " frames"], n_blocks: int = 10) -> Estimate:
-    """Return the mean and its standard error from `n_blocks` equal blocks.
-
-    The error holds where a block is longer than the correlation time. Values that do
-    not fill the last block are left out at the start.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two blocks, or fewer values than blocks.
-    """
-    if not 1 < n_blocks <= len(values):
-        raise ValueError(
-            f"{len(values)} values cannot be cut into {n_blocks} blocks; use at least "
-            "two blocks of one value"
-        )
-    used = values[len(values) % n_blocks :]
-    means = used.reshape(n_blocks, -1).mean(axis=1)
-    return Estimate(float(means.mean()), float(means.std(ddof=1) / np.sqrt(n_blocks)))

@@ -20,8 +20,19 @@ from jaxtyping import Float, Int
 from scipy.constants import speed_of_light
 from scipy.signal import welch
 
+from trajcast_ase.analysis.blocks import cut_blocks, profile_average
+from trajcast_ase.analysis.inputs import (
+    check_per_atom,
+    check_stride,
+    trajectory_array,
+)
+
 CM_PER_FS: float = speed_of_light * 1e2 * 1e-15
 """Way of light in one femtosecond, cm: wavenumber = frequency / CM_PER_FS."""
+FASTEST_CM = 2400.0
+"""Of vibrations without hydrogen, such as triple bonds and CO2, cm⁻¹."""
+FASTEST_HYDROGEN_CM = 4000.0
+"""Of stretches of bonds to hydrogen, cm⁻¹."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,23 @@ class Spectrum:
         """Distance between neighboring frequencies, cm⁻¹."""
         return float(self.frequency_cm[1])
 
+    @property
+    def aliasing(self) -> str | None:
+        """What the stride may fold back, in words; None where it resolves all.
+
+        Judged by the elements alone: 4000 cm⁻¹ with hydrogen, 2400 cm⁻¹ without.
+        """
+        limit = nyquist_cm(self.stride_fs)
+        fastest = FASTEST_HYDROGEN_CM if "H" in self.by_element else FASTEST_CM
+        if limit >= fastest:
+            return None
+        return (
+            f"frames every {self.stride_fs:g} fs resolve up to {limit:.0f} cm⁻¹, these "
+            f"elements may vibrate at up to {fastest:.0f} cm⁻¹: a band at w above the "
+            f"limit appears at {2 * limit:.0f} - w; compare with spectra of the same "
+            "stride only"
+        )
+
 
 def nyquist_cm(stride_fs: float) -> float:
     """Return the highest wavenumber that frames `stride_fs` apart resolve, cm⁻¹."""
@@ -63,7 +91,7 @@ def nyquist_cm(stride_fs: float) -> float:
 
 
 def vdos(
-    velocities: Float[np.ndarray, "frames atoms 3"],
+    velocities: Float[np.ndarray, "frames atoms 3"] | None,
     stride_fs: float,
     masses: Float[np.ndarray, " atoms"],
     atomic_numbers: Int[np.ndarray, " atoms"],
@@ -86,8 +114,12 @@ def vdos(
     Raises
     ------
     ValueError
-        Fewer frames than one window, or velocities that are all zero.
+        No velocities, fewer frames than one window, or velocities that are all zero.
     """
+    velocities = trajectory_array(velocities, "velocities")
+    check_stride(stride_fs)
+    check_per_atom(masses, velocities.shape[1], "masses")
+    check_per_atom(atomic_numbers, velocities.shape[1], "atomic numbers")
     n_frames = len(velocities)
     n_window = round(window_fs / stride_fs)
     if not 1 < n_window <= n_frames:
@@ -121,6 +153,37 @@ def vdos(
         window_fs=n_window * stride_fs,
         n_windows=1 + (n_frames - n_window) // (n_window - n_window // 2),
     )
+
+
+def vdos_error(
+    velocities: Float[np.ndarray, "frames atoms 3"] | None,
+    stride_fs: float,
+    masses: Float[np.ndarray, " atoms"],
+    atomic_numbers: Int[np.ndarray, " atoms"],
+    *,
+    window_fs: float = 1400.0,
+    n_blocks: int = 5,
+) -> Float[np.ndarray, " bins"]:
+    """Return the standard error of the total of :func:`vdos` from blocks, cm.
+
+    Parameters
+    ----------
+    velocities, stride_fs, masses, atomic_numbers, window_fs
+        As for :func:`vdos`.
+    n_blocks : int
+        Pieces of the run, each longer than a window.
+
+    Raises
+    ------
+    ValueError
+        As :func:`vdos` for each block.
+    """
+    blocks = cut_blocks(trajectory_array(velocities, "velocities"), n_blocks)
+    totals = [
+        vdos(block, stride_fs, masses, atomic_numbers, window_fs=window_fs).total
+        for block in blocks
+    ]
+    return profile_average(np.stack(totals))[1]
 
 
 def overlap(first: Spectrum, second: Spectrum) -> float:

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.io import read
 from jaxtyping import Float
 
-from trajcast_ase.analysis.temperature import Estimate
+from trajcast_ase.analysis.blocks import Estimate
 from trajcast_ase.analysis.vdos import Spectrum
 
 

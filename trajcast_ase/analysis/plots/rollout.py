@@ -1,8 +1,6 @@
-"""Figures; the only module that imports matplotlib, and never its global state."""
+"""One page about a rollout: temperature, its distribution, spectra."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -10,13 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from trajcast_ase.analysis.plots.style import (
+    INK,
+    REFERENCE,
+    RUN,
+    finish,
+    legend_style,
+)
 from trajcast_ase.analysis.temperature import canonical_density
 from trajcast_ase.analysis.vdos import Spectrum, nyquist_cm, overlap
 
-RUN = "#1f6f8b"
-REFERENCE = "#e07a3f"
-INK = "#2b2d33"
-FAINT = "#d9dbe0"
 PER_MILLE = 1e3
 # Widest share of the temperature axis, in standard deviations of the distribution.
 AXIS_SIGMAS = 4.5
@@ -63,11 +64,6 @@ def rollout_figure(
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` in the format that the suffix of `path` names."""
-    figure.savefig(path)
-
-
 def _draw_series(
     axes: Axes,
     time_ps: Float[np.ndarray, " frames"],
@@ -98,8 +94,8 @@ def _draw_series(
         xlabel="time (ps)",
         ylabel="temperature (K)",
     )
-    _finish(axes)
-    axes.legend(loc="upper right", ncols=2, **_legend_style())
+    finish(axes)
+    axes.legend(loc="upper right", ncols=2, **legend_style())
 
 
 def _draw_histogram(
@@ -125,9 +121,9 @@ def _draw_histogram(
     axes.tick_params(labelleft=False)
     axes.set_xlabel("probability density")
     axes.set_xlim(left=0.0)
-    _finish(axes)
+    finish(axes)
     axes.set_xticks([])
-    axes.legend(loc="upper right", **_legend_style())
+    axes.legend(loc="upper right", **legend_style())
 
 
 def _draw_spectra(
@@ -168,20 +164,5 @@ def _draw_spectra(
         ylabel="share of kinetic energy per cm⁻¹ (‰)",
     )
     axes.xaxis.set_major_locator(MultipleLocator(250))
-    _finish(axes)
-    axes.legend(loc="upper center", ncols=3, **_legend_style())
-
-
-def _finish(axes: Axes) -> None:
-    """Give the axes a quiet frame and grid."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.xaxis.label.set(color=INK, fontsize=9)
-    axes.yaxis.label.set(color=INK, fontsize=9)
-    axes.grid(color=FAINT, lw=0.5, zorder=0)
-    axes.set_axisbelow(True)
-
-
-def _legend_style() -> dict[str, object]:
-    return {"frameon": False, "fontsize": 8, "labelcolor": INK}
+    finish(axes)
+    axes.legend(loc="upper center", ncols=3, **legend_style())
