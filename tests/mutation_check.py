@@ -111,8 +111,8 @@ FAULTS = (
     Fault(
         "off-by-one frame",
         "training/pairs.py",
-        "moved = frames.positions[starts + self.lag] - frames.positions[starts]",
-        "moved = frames.positions[starts + self.lag - 1] - frames.positions[starts]",
+        "later = frames.positions[starts + self.lag]",
+        "later = frames.positions[starts + self.lag - 1]",
         ("training/test_pairs.py",),
     ),
     Fault(
