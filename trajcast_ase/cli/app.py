@@ -13,6 +13,7 @@ from trajcast_ase.cli.demo import demo
 from trajcast_ase.cli.models import import_, inspect, models
 from trajcast_ase.cli.run import run
 from trajcast_ase.cli.training import evaluate, train
+from trajcast_ase.cli.validate import validate
 
 # With these the package says what is wrong with the user's input.
 EXPLAINED = (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError)
@@ -129,6 +130,9 @@ app.command(
 )(run)
 app.command(epilog="Example: trajcast train paracetamol.toml")(train)
 app.command(epilog="Example: trajcast evaluate model.trajcast held-out.h5")(evaluate)
+app.command(
+    epilog="Example: trajcast validate rollout.traj --reference md.traj --out report"
+)(validate)
 app.command(epilog="Example: trajcast inspect paracetamol-7fs")(inspect)
 app.command(
     "import",

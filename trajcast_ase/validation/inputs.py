@@ -1,0 +1,171 @@
+"""Runs and references as users name them: files, or bundled reference observables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from trajcast_ase.training.trajectory import Frames, read_frames
+from trajcast_ase.validation.observables import Observables, observe
+from trajcast_ase.validation.storage import load_observables, parse_observables
+
+BUNDLED_SUFFIX = "-observables.json"
+DEFAULT_PIECES = 10
+"""Of the shorter of two runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An equilibrated run.
+
+    Attributes
+    ----------
+    frames : Frames
+    temperature_K : float or None, K
+        Of the thermostat, where file or user tell it.
+    """
+
+    frames: Frames
+    temperature_K: float | None
+
+    @property
+    def length_fs(self) -> float:
+        """Length, fs."""
+        return self.frames.n_frames * self.frames.stride_fs
+
+
+def bundled_references() -> list[str]:
+    """Return the names of the bundled reference observables."""
+    names = [item.name for item in files("trajcast_ase.data").iterdir()]
+    return sorted(
+        name.removesuffix(BUNDLED_SUFFIX)
+        for name in names
+        if name.endswith(BUNDLED_SUFFIX)
+    )
+
+
+def load_reference(reference: str) -> Observables | None:
+    """Return bundled observables, or those in a JSON file; None for a trajectory.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither a bundled name nor a file.
+    ValueError
+        The file holds no observables.
+    """
+    if reference in bundled_references():
+        item = files("trajcast_ase.data") / f"{reference}{BUNDLED_SUFFIX}"
+        return parse_observables(item.read_text(encoding="utf-8"), reference)
+    path = Path(reference)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no file {reference}, and the bundled references are "
+            f"{', '.join(bundled_references())}; give one of these, a trajectory or a "
+            "file of --write-observables"
+        )
+    return load_observables(path) if path.suffix == ".json" else None
+
+
+def read_run(
+    path: str | Path,
+    *,
+    stride_fs: float | None = None,
+    temperature_K: float | None = None,
+    skip_ps: float = 0.0,
+) -> Run:
+    """Return a trajectory without its first `skip_ps`.
+
+    Parameters
+    ----------
+    path : path
+        Anything that :func:`trajcast_ase.training.trajectory.read_frames` reads.
+    stride_fs : float, fs, optional
+        For files that do not tell it.
+    temperature_K : float, K, optional
+        Of the thermostat, for files that do not tell it.
+    skip_ps : float, ps
+
+    Raises
+    ------
+    ValueError
+        No velocities, an uneven stride, a cell that changes, too short a run, or a
+        temperature other than the file's.
+    """
+    frames = read_frames(path, stride_fs)
+    skipped = round(skip_ps * 1e3 / frames.stride_fs)
+    if not 0 <= skipped < frames.n_frames:
+        raise ValueError(
+            f"{path} has {frames.n_frames} frames, of which {skip_ps:g} ps would leave "
+            "out all; skip less"
+        )
+    told = stated_temperature(Path(path))
+    if None not in (told, temperature_K) and not np.isclose(told, temperature_K):  # type: ignore[arg-type]
+        raise ValueError(
+            f"{path} says that its thermostat keeps {told:g} K, but {temperature_K:g} "
+            "K were given; correct or drop the latter"
+        )
+    kept = replace(
+        frames,
+        positions=frames.positions[skipped:],
+        velocities=frames.velocities[skipped:],
+    )
+    return Run(kept, told if told is not None else temperature_K)
+
+
+def stated_temperature(path: Path) -> float | None:
+    """Return the temperature of the thermostat that a file states, K."""
+    if path.suffix in (".h5", ".hdf5"):
+        import h5py  # noqa: PLC0415  100 ms that other readers need not pay
+
+        with h5py.File(path, "r") as file:
+            thermostatted = file.attrs.get("ensemble") == "nvt"
+            value = file.attrs.get("temperature_K") if thermostatted else None
+    elif path.suffix == ".traj":
+        from ase.io import Trajectory  # noqa: PLC0415
+
+        with Trajectory(str(path)) as trajectory:
+            settings = getattr(trajectory, "description", None) or {}
+        value = settings.get("thermostat", {}).get("temperature_K")
+    else:
+        value = None
+    return float(value) if isinstance(value, int | float | np.number) else None
+
+
+def observe_both(
+    run: Run, reference: Run | Observables, piece_ps: float | None = None
+) -> tuple[Observables, Observables]:
+    """Return the observables of a run and of its reference, in pieces of one length.
+
+    Parameters
+    ----------
+    run : Run
+    reference : Run or Observables
+        Observables fix the length of the pieces.
+    piece_ps : float, ps, optional
+        Default: a tenth of the shorter run.
+
+    Raises
+    ------
+    ValueError
+        A run is too short, or `piece_ps` is not that of the reference's observables.
+    """
+    if isinstance(reference, Observables):
+        if piece_ps is not None and not np.isclose(piece_ps * 1e3, reference.piece_fs):
+            raise ValueError(
+                f"pieces of {piece_ps:g} ps were asked for, but the reference is cut "
+                f"into pieces of {reference.piece_fs * 1e-3:g} ps; leave --piece-ps out"
+            )
+        ours = observe(run.frames, reference.piece_fs, temperature_K=run.temperature_K)
+        return ours, reference
+    shorter = min(run.length_fs, reference.length_fs)
+    piece_fs = shorter / DEFAULT_PIECES if piece_ps is None else 1e3 * piece_ps
+    stride = run.frames.stride_fs
+    piece_fs = max(1, int(piece_fs / stride + 1e-9)) * stride
+    return (
+        observe(run.frames, piece_fs, temperature_K=run.temperature_K),
+        observe(reference.frames, piece_fs, temperature_K=reference.temperature_K),
+    )

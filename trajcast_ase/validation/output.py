@@ -1,0 +1,75 @@
+"""A report as files: JSON, a Markdown table, and one sheet of figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from trajcast_ase.analysis.plots import save_figure
+from trajcast_ase.validation.report import Report, Row
+from trajcast_ase.validation.sheet import report_sheet
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Write ``report.json``, ``report.md``, ``report.png`` and ``report.pdf``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "passes": report.passes,
+        "trajectory": report.run.source,
+        "reference": report.reference.source,
+        "length_ps": report.run.length_ps,
+        "reference_length_ps": report.reference.length_ps,
+        "piece_ps": report.run.piece_fs * 1e-3,
+        "stride_fs": report.run.stride_fs,
+        "temperature_K": report.run.temperature_K,
+        "odds": report.odds,
+        "rows": [asdict(row) for row in report.rows],
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+    figure = report_sheet(report)
+    for suffix in ("png", "pdf"):
+        save_figure(figure, folder / f"report.{suffix}")
+
+
+def markdown(report: Report) -> str:
+    """Return verdict, table and odds as Markdown."""
+    n_failed = sum(not row.passes for row in report.rows)
+    verdict = (
+        f"All {len(report.rows)} rows pass."
+        if report.passes
+        else f"{n_failed} of {len(report.rows)} rows fail."
+    )
+    lengths = (
+        f"{report.run.length_ps:.4g} ps of {report.run.formula} beside "
+        f"{report.reference.length_ps:.4g} ps of the reference."
+    )
+    lines = [
+        f"**{verdict}** {lengths}",
+        "",
+        "| observable | run | reference | limit | verdict |",
+        "| --- | ---: | ---: | --- | --- |",
+    ]
+    lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
+    return "\n".join([*lines, "", report.odds, ""])
+
+
+def cells(row: Row) -> tuple[str, str, str, str, str]:
+    """Return a row as text: observable, value, reference, limit, verdict."""
+    name = f"{row.observable} ({row.unit})" if row.unit else row.observable
+    return (
+        name,
+        _number(row.value, row.error),
+        _number(row.reference, row.reference_error),
+        row.limit,
+        "pass" if row.passes else "**fail**",
+    )
+
+
+def _number(value: float, error: float | None) -> str:
+    if error is None:
+        return f"{value:.4g}"
+    return f"{value:.5g} ± {error:.1g}"

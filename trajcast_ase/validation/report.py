@@ -1,0 +1,278 @@
+r"""A run beside a reference: each observable with error bars and a verdict.
+
+Under the hypothesis that both runs sample the same ensemble, their pieces may be
+exchanged. A permutation test deals all pieces anew to the two runs and asks how often
+the runs then differ as much as they do: this holds for numbers (difference of the
+means) and for curves (overlap of the mean curves) alike, without any assumption about
+their distribution. The overlap is that of Schran et al., PNAS 118, e2110077118 (2021):
+
+.. math:: 1 - \frac{\int |f_1 - f_2|\,dx}{\int f_1\,dx + \int f_2\,dx} .
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from trajcast_ase.analysis.blocks import replica_average
+from trajcast_ase.validation.observables import Curve, Observables, Scalar
+
+FALSE_ALARM = 0.05
+"""Chance that two runs of the same ensemble differ in any row."""
+N_PERMUTATIONS = 20_000
+BREAKING = 1.3
+"""A bond is broken where it exceeds this multiple of the reference's longest."""
+TOLERANCE = 1e-6
+"""Relative, of strides."""
+VOLUME_TOLERANCE = 1e-3
+"""Relative, of cells that may be compared."""
+TEMPERATURE_TOLERANCE_K = 0.01
+DEALS_PER_LEVEL = 4
+"""Deals needed for a test at a level, in units of one over the level."""
+SEED = 0
+
+
+class NotComparableError(ValueError):
+    """Two runs cannot be compared; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One observable and its verdict.
+
+    Attributes
+    ----------
+    observable, unit : str
+    value, reference : float
+        Of curves: the overlap of the means, and 1.
+    error, reference_error : float or None
+        Standard errors, from pieces.
+    limit : str
+        What the value must keep.
+    passes : bool
+    """
+
+    observable: str
+    unit: str
+    value: float
+    error: float | None
+    reference: float
+    reference_error: float | None
+    limit: str
+    passes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All rows, and what they were computed from.
+
+    Attributes
+    ----------
+    run, reference : Observables
+    rows : tuple of Row
+    """
+
+    run: Observables
+    reference: Observables
+    rows: tuple[Row, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every row passes."""
+        return all(row.passes for row in self.rows)
+
+    @property
+    def odds(self) -> str:
+        """How often a run of the same ensemble passes, in words."""
+        return (
+            f"Two MD runs of the same ensemble pass all rows in at least "
+            f"{100 * (1 - FALSE_ALARM):.0f} % of the cases: each row is a permutation "
+            f"test of {self.run.n_pieces} and {self.reference.n_pieces} pieces of "
+            f"{self.run.piece_fs * 1e-3:.3g} ps at the level {FALSE_ALARM:g} over the "
+            "number of tests."
+        )
+
+
+def compare(run: Observables, reference: Observables) -> Report:
+    """Return the verdict on each observable that both runs have.
+
+    Raises
+    ------
+    NotComparableError
+        Another composition, cell, stride, thermostat temperature or length of pieces.
+    """
+    check_comparable(run, reference)
+    names = [name for name in run.scalars if name in reference.scalars]
+    curves = [name for name in run.curves if name in reference.curves]
+    level = FALSE_ALARM / (len(names) + len(curves))
+    _check_pieces(run.n_pieces, reference.n_pieces, level)
+    deals = _deals(run.n_pieces, reference.n_pieces)
+    rows = [
+        _scalar_row(name, run.scalars[name], reference.scalars[name], level, deals)
+        for name in names
+    ]
+    rows += [
+        _curve_row(name, run.curves[name], reference.curves[name], level, deals)
+        for name in curves
+    ]
+    return Report(run, reference, (*rows, *_bond_rows(run, reference)))
+
+
+def check_comparable(run: Observables, reference: Observables) -> None:
+    """Raise for runs that differ by more than the model.
+
+    Raises
+    ------
+    NotComparableError
+    """
+    if run.formula != reference.formula:
+        raise NotComparableError(
+            f"the run is {run.formula}, the reference {reference.formula}; compare "
+            "runs of the same composition"
+        )
+    if abs(run.stride_fs / reference.stride_fs - 1) > TOLERANCE:
+        raise NotComparableError(
+            f"the run has a frame every {run.stride_fs:g} fs, the reference every "
+            f"{reference.stride_fs:g} fs, and spectra depend on it; write both at one "
+            "stride"
+        )
+    if abs(run.piece_fs / reference.piece_fs - 1) > TOLERANCE:
+        raise NotComparableError(
+            f"the run was cut into pieces of {run.piece_fs:g} fs, the reference into "
+            f"{reference.piece_fs:g} fs; cut both alike"
+        )
+    _check_cells(run.volume_A3, reference.volume_A3)
+    kelvin, wanted = run.temperature_K, reference.temperature_K
+    both_known = kelvin is not None and wanted is not None
+    if both_known and abs(kelvin - wanted) > TEMPERATURE_TOLERANCE_K:  # type: ignore[operator]
+        raise NotComparableError(
+            f"the thermostat of the run keeps {kelvin:g} K, that of the reference "
+            f"{wanted:g} K; compare runs at one temperature"
+        )
+
+
+def _check_pieces(n_run: int, n_reference: int, level: float) -> None:
+    """Raise where there are too few ways to deal the pieces for any row to fail."""
+    n_deals, needed = comb(n_run + n_reference, n_run), DEALS_PER_LEVEL / level
+    if n_deals < needed:
+        raise NotComparableError(
+            f"{n_run} and {n_reference} pieces can be dealt in {n_deals} ways, but a "
+            f"test at the level {level:.2g} needs {needed:.0f}; give longer runs or "
+            "shorter pieces"
+        )
+
+
+def _check_cells(volume: float | None, wanted: float | None) -> None:
+    if (volume is None) != (wanted is None):
+        raise NotComparableError(
+            "one of the runs is periodic and the other is not; set pbc and cell alike"
+        )
+    if volume is None or wanted is None:
+        return
+    if abs(volume / wanted - 1) > VOLUME_TOLERANCE:
+        raise NotComparableError(
+            f"the cell of the run has {volume:.1f} Å³, that of the reference "
+            f"{wanted:.1f} Å³; compare runs at one density"
+        )
+
+
+def _deals(n_run: int, n_reference: int) -> Bool[np.ndarray, "deals pieces"]:
+    """Return which pieces go to the run, the true deal first."""
+    rng = np.random.default_rng(SEED)
+    truth = np.arange(n_run + n_reference) < n_run
+    dealt = rng.permuted(np.tile(truth, (N_PERMUTATIONS, 1)), axis=1)
+    return np.concatenate([truth[None], dealt])
+
+
+def _scalar_row(
+    name: str,
+    run: Scalar,
+    reference: Scalar,
+    level: float,
+    deals: Bool[np.ndarray, "deals pieces"],
+) -> Row:
+    values = np.concatenate([run.pieces, reference.pieces])
+    first, second = _means(values[:, None], deals)
+    distances = np.abs(first - second)[:, 0]
+    value, wanted = replica_average(run.pieces), replica_average(reference.pieces)
+    allowed = float(np.quantile(distances, 1 - level, method="higher"))
+    return Row(
+        observable=name,
+        unit=run.unit,
+        value=value.mean,
+        error=value.error,
+        reference=wanted.mean,
+        reference_error=wanted.error,
+        limit=f"differs by at most {allowed:.3g}",
+        passes=bool(distances[0] <= allowed),
+    )
+
+
+def _curve_row(
+    name: str,
+    run: Curve,
+    reference: Curve,
+    level: float,
+    deals: Bool[np.ndarray, "deals pieces"],
+) -> Row:
+    if run.x.shape != reference.x.shape or not np.allclose(run.x, reference.x):
+        raise NotComparableError(
+            f"{name} of the run and of the reference are on different bins; compute "
+            "both with this version of the package"
+        )
+    first, second = _means(np.concatenate([run.pieces, reference.pieces]), deals)
+    overlaps = curve_overlap(first, second)
+    least = float(np.quantile(overlaps, level, method="lower"))
+    return Row(
+        observable=f"overlap of {name}",
+        unit="",
+        value=float(overlaps[0]),
+        error=None,
+        reference=1.0,
+        reference_error=None,
+        limit=f"at least {least:.4f}",
+        passes=bool(overlaps[0] >= least),
+    )
+
+
+def curve_overlap(
+    first: Float[np.ndarray, "... bins"], second: Float[np.ndarray, "... bins"]
+) -> Float[np.ndarray, ...]:
+    """Return the overlap of curves on equal bins, 1 where they are equal."""
+    distance = np.abs(first - second).sum(axis=-1)
+    return np.asarray(1 - distance / (first.sum(axis=-1) + second.sum(axis=-1)))
+
+
+def _means(
+    pieces: Float[np.ndarray, "pieces bins"], deals: Bool[np.ndarray, "deals pieces"]
+) -> tuple[Float[np.ndarray, "deals bins"], Float[np.ndarray, "deals bins"]]:
+    """Return the mean of the pieces of either side of each deal."""
+    n_first = deals[0].sum()
+    first = deals.astype(np.float64) @ pieces
+    second = pieces.sum(axis=0) - first
+    return first / n_first, second / (deals.shape[1] - n_first)
+
+
+def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
+    """Return whether every type of bond of the reference held."""
+    rows = []
+    for kind, wanted in reference.longest_bonds_A.items():
+        # A type of bond that is gone at the end of the run has broken.
+        value = run.longest_bonds_A.get(kind, float("inf"))
+        limit = BREAKING * wanted
+        rows.append(
+            Row(
+                observable=f"longest bond {kind}",
+                unit="Å",
+                value=value,
+                error=None,
+                reference=wanted,
+                reference_error=None,
+                limit=f"at most {limit:.3g}",
+                passes=value <= limit,
+            )
+        )
+    return rows

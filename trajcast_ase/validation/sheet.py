@@ -1,0 +1,120 @@
+"""One sheet of figures about a run beside its reference."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trajcast_ase.analysis.blocks import profile_average, replica_average
+from trajcast_ase.analysis.plots.style import (
+    INK,
+    REFERENCE,
+    RUN,
+    finish,
+    legend_style,
+)
+from trajcast_ase.validation.observables import Curve
+from trajcast_ase.validation.report import Report
+
+COLUMNS = 3
+PANEL_INCHES = (4.0, 2.9)
+
+
+def report_sheet(report: Report) -> Figure:
+    """Return temperatures, structure, and every curve that was compared.
+
+    Bands and bars are standard errors from the pieces of each run.
+    """
+    names = [name for name in report.run.curves if name in report.reference.curves]
+    n_rows = 1 + -(-len(names) // COLUMNS)
+    size = COLUMNS * PANEL_INCHES[0], n_rows * PANEL_INCHES[1]
+    figure = Figure(figsize=size, dpi=160, layout="constrained")
+    grid = figure.add_gridspec(n_rows, COLUMNS)
+    _draw_temperatures(figure.add_subplot(grid[0, 0]), report)
+    _draw_deviations(figure.add_subplot(grid[0, 1:]), report)
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(grid[1 + number // COLUMNS, number % COLUMNS])
+        _draw_curve(axes, name, report.run.curves[name], report.reference.curves[name])
+    n_failed = sum(not row.passes for row in report.rows)
+    verdict = "all rows pass" if report.passes else f"{n_failed} rows fail"
+    figure.suptitle(
+        f"{report.run.formula}, {report.run.length_ps:.4g} ps: {verdict}",
+        x=0.012,
+        ha="left",
+        fontsize=12,
+        color=INK,
+        weight="bold",
+    )
+    return figure
+
+
+def _draw_temperatures(axes: Axes, report: Report) -> None:
+    """Draw the temperature of all and of each element, with error bars."""
+    names = [
+        name
+        for name in report.run.scalars
+        if name.startswith("temperature") and name in report.reference.scalars
+    ]
+    places = np.arange(len(names))
+    for shift, observables, color, label in (
+        (-0.1, report.reference, REFERENCE, "reference"),
+        (0.1, report.run, RUN, "run"),
+    ):
+        values = [replica_average(observables.scalars[name].pieces) for name in names]
+        axes.errorbar(
+            places + shift,
+            [value.mean for value in values],
+            yerr=[value.error for value in values],
+            fmt="o",
+            ms=4,
+            capsize=3,
+            color=color,
+            label=label,
+        )
+    axes.set_xticks(
+        places,
+        [
+            name.removeprefix("temperature of ").replace("temperature", "all")
+            for name in names
+        ],
+    )
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylabel("temperature (K)")
+    finish(axes)
+    axes.legend(**legend_style())
+
+
+def _draw_deviations(axes: Axes, report: Report) -> None:
+    """Draw the difference of every number in standard errors of the difference."""
+    rows = [row for row in report.rows if row.error and row.reference_error]
+    deviations = [
+        (row.value - row.reference)
+        / np.hypot(row.error or 0.0, row.reference_error or 0.0)
+        for row in rows
+    ]
+    places = np.arange(len(rows))
+    colors = [RUN if row.passes else REFERENCE for row in rows]
+    axes.axhline(0.0, color=INK, lw=0.8)
+    axes.bar(places, deviations, color=colors, width=0.7)
+    axes.set_xticks(
+        places, [row.observable for row in rows], rotation=60, ha="right", fontsize=6
+    )
+    axes.set_ylabel("(run - reference) / standard error")
+    finish(axes)
+
+
+def _draw_curve(axes: Axes, name: str, run: Curve, reference: Curve) -> None:
+    for curve, color, label in (
+        (reference, REFERENCE, "reference"),
+        (run, RUN, "run"),
+    ):
+        mean, error = profile_average(curve.pieces)
+        axes.fill_between(
+            curve.x, mean - error, mean + error, color=color, alpha=0.3, lw=0
+        )
+        axes.plot(curve.x, mean, color=color, lw=1.1, label=label)
+    axes.set(xlim=(0.0, run.x[-1]), xlabel=run.axis, ylabel=name)
+    axes.set_ylim(bottom=0.0)
+    finish(axes)
+    axes.legend(**legend_style())
