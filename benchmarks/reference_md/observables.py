@@ -1,13 +1,14 @@
 """Write what the package bundles of a reference NVT run: observables and a start.
 
     python benchmarks/reference_md/run.py water nvt --length 150
-    python benchmarks/reference_md/observables.py runs/water/nvt-1.h5 --diffusing O
+    python benchmarks/reference_md/observables.py runs/water/nvt-1.h5 --piece 7.5
 
-The second command writes ``water-reference.json`` and ``water.xyz`` to
-``trajcast_ase/data``.
+The second command writes ``water-observables.json``, which ``trajcast validate
+--reference water`` reads, and ``water.xyz`` to ``trajcast_ase/data``.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,25 +19,18 @@ from ase import Atoms
 from ase.io import write
 from numpy.typing import NDArray
 
-from trajcast_ase.analysis.blocks import Estimate, block_average
+from trajcast_ase.analysis.blocks import block_average
 from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
-from trajcast_ase.analysis.distribution import Distribution
-from trajcast_ase.analysis.msd import diffusion, msd
-from trajcast_ase.analysis.rdf import rdf
-from trajcast_ase.analysis.structure import angle_distributions, bond_distributions
 from trajcast_ase.analysis.temperature import element_temperatures, temperature
 from trajcast_ase.analysis.vdos import Spectrum, overlap, vdos
+from trajcast_ase.validation.inputs import read_run
+from trajcast_ase.validation.observables import observe
+from trajcast_ase.validation.storage import save_observables
 
 N_BLOCKS = 50
 PIECE_PS = 40.0
 FEWEST_PIECES = 12
 """Shorter pieces are cut of runs that hold fewer of 40 ps."""
-STRUCTURE_FRAMES = 2000
-"""Of which radial and angular distributions are computed."""
-R_MAX = 6.0
-"""Of radial distributions, Å."""
-FIT_WINDOW_FS = (2000.0, 10000.0)
-"""Of the mean square displacement, for diffusion."""
 DATA_FOLDER = Path("trajcast_ase/data")
 
 
@@ -50,11 +44,6 @@ def estimate(values: NDArray[np.float64]) -> dict[str, float]:
     result = block_average(values, N_BLOCKS)
     numbers = {"mean": result.mean, "error": result.error, "sd": values.std()}
     return {name: float(f"{value:.5g}") for name, value in numbers.items()}
-
-
-def error_bar(value: Estimate) -> dict[str, float]:
-    """Return a mean and its standard error."""
-    return {name: float(f"{getattr(value, name):.5g}") for name in ("mean", "error")}
 
 
 def typical_frame(file: h5py.File) -> Atoms:
@@ -123,88 +112,47 @@ def thermal(file: h5py.File) -> dict[str, Any]:
     }
 
 
-def moments(distributions: dict[str, Distribution]) -> dict[str, Any]:
-    """Return mean and standard deviation of distributions, with their errors."""
-    return {
-        name: {"mean": error_bar(values.mean), "sd": error_bar(values.sd)}
-        for name, values in distributions.items()
-    }
-
-
-def structure(file: h5py.File, atoms: Atoms) -> dict[str, Any]:
-    """Return bonds and angles of a run and, of a periodic one, the RDF."""
-    numbers, cell, pbc = file["numbers"][:], file["cell"][:], file["pbc"][:]
-    positions, pairs = file["positions"][:], bonded_pairs(atoms)
-    longest = longest_bonds(positions, pairs, numbers, cell=cell, pbc=pbc)
-    positions = positions[:: max(1, len(positions) // STRUCTURE_FRAMES)]
-    box = {"cell": cell, "pbc": pbc}
-    bonds = bond_distributions(positions, pairs, numbers, **box)
-    angles = angle_distributions(positions, pairs, numbers, **box)
-    values: dict[str, Any] = {
-        "longest_bonds_A": {kind: round(length, 3) for kind, length in longest.items()},
-        "bonds_A": moments(bonds),
-        "angles_deg": moments(angles),
-    }
-    if pbc.all():
-        result = rdf(positions, numbers, r_max=R_MAX, **box)
-        values["rdf"] = {
-            "r_max_A": R_MAX,
-            "distance_A": rounded(result.distance),
-            "g": {pair: rounded(g) for pair, g in result.g.items()},
-            "g_error": {pair: rounded(g) for pair, g in result.g_error.items()},
-        }
-    return values
-
-
-def diffusing_element(file: h5py.File, element: str) -> dict[str, Any]:
-    """Return the diffusion coefficient of an element, without size correction."""
-    curve = msd(
+def demo_reference(file: h5py.File, atoms: Atoms) -> dict[str, Any]:
+    """Return the numbers that ``trajcast demo`` draws beside its run."""
+    longest = longest_bonds(
         file["positions"][:],
-        float(file.attrs["stride_fs"]),
-        file["numbers"][:],
-        masses=file["masses"][:],
-        max_lag_fs=FIT_WINDOW_FS[1],
+        bonded_pairs(atoms),
+        atoms.numbers,
+        cell=file["cell"][:],
+        pbc=file["pbc"][:],
     )
-    fit = diffusion(curve, element, FIT_WINDOW_FS)
     return {
-        "element": element,
-        "coefficient_1e-9_m2_s": error_bar(fit.coefficient),
-        "fit_window_fs": list(fit.fit_window_fs),
-    }
-
-
-def observables(
-    file: h5py.File, atoms: Atoms, diffusing: str | None = None
-) -> dict[str, Any]:
-    """Return the numbers of a run that a rollout is compared with."""
-    values = {
         "system": file.attrs["system"],
         "source": file.attrs["source"],
         "temperature_K": float(file.attrs["temperature_K"]),
         **thermal(file),
-        **structure(file, atoms),
+        "longest_bonds_A": {kind: round(length, 3) for kind, length in longest.items()},
     }
-    if diffusing:
-        values["diffusion"] = diffusing_element(file, diffusing)
-    return values
 
 
 def main(
     trajectory: Annotated[Path, typer.Argument(help="An NVT run, HDF5.")],
+    piece: Annotated[float, typer.Option(help="Length of a piece, ps.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = DATA_FOLDER,
-    diffusing: Annotated[
-        str | None, typer.Option(help="Element of a liquid, whose diffusion is fitted.")
-    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Write the numbers of trajcast demo too.")
+    ] = False,
 ) -> None:
     """Write observables and a typical frame of a reference run."""
+    run = read_run(trajectory)
+    observables = observe(run.frames, 1e3 * piece, temperature_K=run.temperature_K)
     with h5py.File(trajectory) as file:
-        atoms = typical_frame(file)
-        numbers = observables(file, atoms, diffusing)
-    name = numbers["system"]
-    text = json.dumps(numbers, indent=1, ensure_ascii=False)
-    (out / f"{name}-reference.json").write_text(text + "\n", encoding="utf-8")
-    write(out / f"{name}.xyz", atoms, format="extxyz")
-    print(f"wrote {out / name}-reference.json and {out / name}.xyz")
+        atoms, name = typical_frame(file), file.attrs["system"]
+        observables = replace(observables, source=str(file.attrs["source"]))
+        numbers = demo_reference(file, atoms) if demo else None
+    paths = [out / f"{name}-observables.json", out / f"{name}.xyz"]
+    save_observables(observables, paths[0])
+    write(paths[1], atoms, format="extxyz")
+    if numbers is not None:
+        paths.append(out / f"{name}-reference.json")
+        text = json.dumps(numbers, indent=1, ensure_ascii=False)
+        paths[-1].write_text(text + "\n", encoding="utf-8")
+    print("wrote", ", ".join(map(str, paths)))
 
 
 if __name__ == "__main__":

@@ -98,19 +98,24 @@ def validate(
     assert rollout is not None  # noqa: S101  one of the two was given
     run = read_run(rollout, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
     if write_observables is not None:
-        from trajcast_ase.validation.inputs import DEFAULT_PIECES  # noqa: PLC0415
-        from trajcast_ase.validation.observables import observe  # noqa: PLC0415
-        from trajcast_ase.validation.storage import save_observables  # noqa: PLC0415
-
-        piece_fs = 1e3 * piece if piece else run.length_fs / (2 * DEFAULT_PIECES)
-        observables = observe(run.frames, piece_fs, temperature_K=run.temperature_K)
-        save_observables(observables, write_observables)
+        _write_observables(run, piece, write_observables)
         console.print(f"wrote {write_observables}", soft_wrap=True)
     if reference is not None:
         report = _report(run, reference, stride, piece)
         _show(report, out, console)
         if not report.passes:
             raise typer.Exit(FAILED)
+
+
+def _write_observables(run: Run, piece: float | None, path: Path) -> None:
+    from trajcast_ase.validation.inputs import DEFAULT_PIECES  # noqa: PLC0415
+    from trajcast_ase.validation.observables import observe  # noqa: PLC0415
+    from trajcast_ase.validation.storage import save_observables  # noqa: PLC0415
+
+    # Twice as many as of a pair of runs: a reference may be held against shorter runs.
+    piece_fs = 1e3 * piece if piece else run.length_fs / (2 * DEFAULT_PIECES)
+    observables = observe(run.frames, piece_fs, temperature_K=run.temperature_K)
+    save_observables(observables, path)
 
 
 def _make_rollout(wanted: _Rollout, out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Bundled start structure and reference observables of paracetamol.
+"""Bundled start structures and reference observables.
 
 Written by ``benchmarks/reference_md/observables.py`` from a reference NVT run.
 """
@@ -81,7 +81,27 @@ def paracetamol() -> Atoms:
 
     It has no momenta: draw them before a run.
     """
-    with as_file(files(__name__) / "paracetamol.xyz") as path:
+    return _structure("paracetamol")
+
+
+def quartz() -> Atoms:
+    """Return 162 atoms of alpha-quartz, a frame of the reference run at 300 K.
+
+    The cell is hexagonal, 3 x 3 x 2 unit cells; there are no momenta.
+    """
+    return _structure("quartz")
+
+
+def water() -> Atoms:
+    """Return 64 molecules of liquid water, a frame of the reference run at 300 K.
+
+    The cell is cubic, 12.4172 Å; there are no momenta.
+    """
+    return _structure("water")
+
+
+def _structure(name: str) -> Atoms:
+    with as_file(files(__name__) / f"{name}.xyz") as path:
         return cast("Atoms", read(path, format="extxyz"))
 
 

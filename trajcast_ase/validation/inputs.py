@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 
 from trajcast_ase.training.trajectory import Frames, read_frames
-from trajcast_ase.validation.observables import Observables, observe
+from trajcast_ase.validation.observables import (
+    WINDOW_FS,
+    Conditions,
+    Observables,
+    conditions_of,
+    observe,
+)
+from trajcast_ase.validation.report import check_comparable
 from trajcast_ase.validation.storage import load_observables, parse_observables
 
 BUNDLED_SUFFIX = "-observables.json"
@@ -35,6 +43,11 @@ class Run:
     def length_fs(self) -> float:
         """Length, fs."""
         return self.frames.n_frames * self.frames.stride_fs
+
+    @property
+    def conditions(self) -> Conditions:
+        """What another run must share to be compared with."""
+        return conditions_of(self.frames, self.temperature_K)
 
 
 def bundled_references() -> list[str]:
@@ -150,21 +163,27 @@ def observe_both(
 
     Raises
     ------
+    NotComparableError
+        Another composition, cell, stride or thermostat temperature.
     ValueError
         A run is too short, or `piece_ps` is not that of the reference's observables.
     """
+    check_comparable(run.conditions, reference.conditions)
     if isinstance(reference, Observables):
         if piece_ps is not None and not np.isclose(piece_ps * 1e3, reference.piece_fs):
             raise ValueError(
                 f"pieces of {piece_ps:g} ps were asked for, but the reference is cut "
-                f"into pieces of {reference.piece_fs * 1e-3:g} ps; leave --piece-ps out"
+                f"into pieces of {reference.piece_fs * 1e-3:g} ps; leave --piece out"
             )
         ours = observe(run.frames, reference.piece_fs, temperature_K=run.temperature_K)
         return ours, reference
-    shorter = min(run.length_fs, reference.length_fs)
-    piece_fs = shorter / DEFAULT_PIECES if piece_ps is None else 1e3 * piece_ps
     stride = run.frames.stride_fs
-    piece_fs = max(1, int(piece_fs / stride + 1e-9)) * stride
+    shorter = min(run.length_fs, reference.length_fs)
+    if piece_ps is not None:
+        piece_fs = 1e3 * piece_ps
+    else:
+        frames = max(int(shorter / DEFAULT_PIECES / stride), ceil(WINDOW_FS / stride))
+        piece_fs = frames * stride
     return (
         observe(run.frames, piece_fs, temperature_K=run.temperature_K),
         observe(reference.frames, piece_fs, temperature_K=reference.temperature_K),

@@ -75,6 +75,28 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """What two runs must share to be compared.
+
+    Attributes
+    ----------
+    formula : str
+        Composition, such as "H128O64".
+    volume_A3 : float or None, Å³
+        Of a periodic cell.
+    stride_fs : float, fs
+        Time between frames.
+    temperature_K : float or None, K
+        Of the thermostat, where it is known.
+    """
+
+    formula: str
+    volume_A3: float | None
+    stride_fs: float
+    temperature_K: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Observables:
     """What a run is judged by.
 
@@ -82,16 +104,11 @@ class Observables:
     ----------
     source : str
         Where the run comes from.
-    formula : str
-        Composition, such as "H128O64".
-    volume_A3 : float or None, Å³
-        Of a periodic cell.
-    stride_fs, piece_fs : float, fs
-        Time between frames, and length of a piece.
+    conditions : Conditions
+    piece_fs : float, fs
+        Length of a piece.
     length_ps : float, ps
         Of all pieces together.
-    temperature_K : float or None, K
-        Of the thermostat, where it is known.
     n_dof : int
         Degrees of freedom that carry kinetic energy.
     longest_bonds_A : dict of str to float, Å
@@ -101,12 +118,9 @@ class Observables:
     """
 
     source: str
-    formula: str
-    volume_A3: float | None
-    stride_fs: float
+    conditions: Conditions
     piece_fs: float
     length_ps: float
-    temperature_K: float | None
     n_dof: int
     longest_bonds_A: dict[str, float]
     scalars: dict[str, Scalar]
@@ -146,16 +160,24 @@ def observe(
         scalars |= _displacements(pieces, frames)
     return Observables(
         source=frames.source,
-        formula=_formula(frames),
-        volume_A3=float(atoms.get_volume()) if frames.pbc.all() else None,
-        stride_fs=frames.stride_fs,
+        conditions=conditions_of(frames, temperature_K),
         piece_fs=len(pieces[0]) * frames.stride_fs,
         length_ps=sum(map(len, pieces)) * frames.stride_fs * 1e-3,
-        temperature_K=temperature_K,
         n_dof=n_dof,
         longest_bonds_A=_longest_bonds(pieces, frames, pairs),
         scalars=scalars,
         curves=_spectra(pieces, frames) | _radial(pieces, frames),
+    )
+
+
+def conditions_of(frames: Frames, temperature_K: float | None = None) -> Conditions:
+    """Return the conditions of a run; its file may not tell the temperature."""
+    atoms = _atoms(frames)
+    return Conditions(
+        formula=str(atoms.get_chemical_formula(mode="hill")),
+        volume_A3=float(atoms.get_volume()) if frames.pbc.all() else None,
+        stride_fs=frames.stride_fs,
+        temperature_K=temperature_K,
     )
 
 
@@ -183,10 +205,6 @@ def _atoms(frames: Frames) -> Atoms:
         cell=frames.cell,
         pbc=frames.pbc,
     )
-
-
-def _formula(frames: Frames) -> str:
-    return str(Atoms(frames.atomic_numbers).get_chemical_formula(mode="hill"))
 
 
 def _thermal(pieces: list[range], frames: Frames, n_dof: int) -> dict[str, Scalar]:
@@ -218,7 +236,7 @@ def _structural(
     pieces: list[range], frames: Frames, pairs: np.ndarray
 ) -> dict[str, Scalar]:
     """Return mean and standard deviation of bonds and angles, and order of water."""
-    box = {"cell": frames.cell, "pbc": frames.pbc}
+    cell, pbc = frames.cell, frames.pbc
     found: dict[str, list[float]] = {}
     units: dict[str, str] = {}
     for piece in pieces:
@@ -227,12 +245,12 @@ def _structural(
         distributions = {
             f"bond {kind}": one
             for kind, one in bond_distributions(
-                positions, pairs, numbers, n_blocks=2, **box
+                positions, pairs, numbers, n_blocks=2, cell=cell, pbc=pbc
             ).items()
         } | {
             f"angle {kind}": one
             for kind, one in angle_distributions(
-                positions, pairs, numbers, n_blocks=2, **box
+                positions, pairs, numbers, n_blocks=2, cell=cell, pbc=pbc
             ).items()
         }
         for name, one in distributions.items():
@@ -240,7 +258,7 @@ def _structural(
             found.setdefault(f"sd of {name}", []).append(one.sd.mean)
             units[name] = units[f"sd of {name}"] = one.unit
         if _is_water(frames):
-            order = tetrahedral_order(positions, numbers, **box)
+            order = tetrahedral_order(positions, numbers, cell=cell, pbc=pbc)
             found.setdefault("tetrahedral order", []).append(float(order.mean()))
             units["tetrahedral order"] = ""
     return {name: Scalar(units[name], np.array(v)) for name, v in found.items()}
@@ -253,7 +271,10 @@ def _thinned(values: np.ndarray, piece: range) -> np.ndarray:
 
 
 def _is_water(frames: Frames) -> bool:
-    return bool(frames.pbc.all()) and Formula(_formula(frames)).reduce()[0] == WATER
+    return (
+        bool(frames.pbc.all())
+        and Formula(conditions_of(frames).formula).reduce()[0] == WATER
+    )
 
 
 def _displacements(pieces: list[range], frames: Frames) -> dict[str, Scalar]:
@@ -270,7 +291,7 @@ def _displacements(pieces: list[range], frames: Frames) -> dict[str, Scalar]:
             values.append(float(squares[symbols == name].mean()))
     after = f"after {lag * frames.stride_fs * 1e-3:.3g} ps"
     return {
-        f"mean square displacement of {name} {after}": Scalar("Å²", np.array(values))
+        f"MSD of {name} {after}": Scalar("Å²", np.array(values))
         for name, values in scalars.items()
     }
 

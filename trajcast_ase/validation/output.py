@@ -22,8 +22,8 @@ def write_report(report: Report, folder: str | Path) -> None:
         "length_ps": report.run.length_ps,
         "reference_length_ps": report.reference.length_ps,
         "piece_ps": report.run.piece_fs * 1e-3,
-        "stride_fs": report.run.stride_fs,
-        "temperature_K": report.run.temperature_K,
+        "stride_fs": report.run.conditions.stride_fs,
+        "temperature_K": report.run.conditions.temperature_K,
         "odds": report.odds,
         "rows": [asdict(row) for row in report.rows],
     }
@@ -44,7 +44,7 @@ def markdown(report: Report) -> str:
         else f"{n_failed} of {len(report.rows)} rows fail."
     )
     lengths = (
-        f"{report.run.length_ps:.4g} ps of {report.run.formula} beside "
+        f"{report.run.length_ps:.4g} ps of {report.run.conditions.formula} beside "
         f"{report.reference.length_ps:.4g} ps of the reference."
     )
     lines = [

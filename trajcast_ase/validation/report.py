@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trajcast_ase.analysis.blocks import replica_average
-from trajcast_ase.validation.observables import Curve, Observables, Scalar
+from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
 
 FALSE_ALARM = 0.05
 """Chance that two runs of the same ensemble differ in any row."""
@@ -27,6 +27,8 @@ BREAKING = 1.3
 """A bond is broken where it exceeds this multiple of the reference's longest."""
 TOLERANCE = 1e-6
 """Relative, of strides."""
+BIN_TOLERANCE = 1e-3
+"""Relative; files hold five digits."""
 VOLUME_TOLERANCE = 1e-3
 """Relative, of cells that may be compared."""
 TEMPERATURE_TOLERANCE_K = 0.01
@@ -104,7 +106,12 @@ def compare(run: Observables, reference: Observables) -> Report:
     NotComparableError
         Another composition, cell, stride, thermostat temperature or length of pieces.
     """
-    check_comparable(run, reference)
+    check_comparable(run.conditions, reference.conditions)
+    if abs(run.piece_fs / reference.piece_fs - 1) > TOLERANCE:
+        raise NotComparableError(
+            f"the run was cut into pieces of {run.piece_fs:g} fs, the reference into "
+            f"{reference.piece_fs:g} fs; cut both alike"
+        )
     names = [name for name in run.scalars if name in reference.scalars]
     curves = [name for name in run.curves if name in reference.curves]
     level = FALSE_ALARM / (len(names) + len(curves))
@@ -121,7 +128,7 @@ def compare(run: Observables, reference: Observables) -> Report:
     return Report(run, reference, (*rows, *_bond_rows(run, reference)))
 
 
-def check_comparable(run: Observables, reference: Observables) -> None:
+def check_comparable(run: Conditions, reference: Conditions) -> None:
     """Raise for runs that differ by more than the model.
 
     Raises
@@ -138,11 +145,6 @@ def check_comparable(run: Observables, reference: Observables) -> None:
             f"the run has a frame every {run.stride_fs:g} fs, the reference every "
             f"{reference.stride_fs:g} fs, and spectra depend on it; write both at one "
             "stride"
-        )
-    if abs(run.piece_fs / reference.piece_fs - 1) > TOLERANCE:
-        raise NotComparableError(
-            f"the run was cut into pieces of {run.piece_fs:g} fs, the reference into "
-            f"{reference.piece_fs:g} fs; cut both alike"
         )
     _check_cells(run.volume_A3, reference.volume_A3)
     kelvin, wanted = run.temperature_K, reference.temperature_K
@@ -218,7 +220,9 @@ def _curve_row(
     level: float,
     deals: Bool[np.ndarray, "deals pieces"],
 ) -> Row:
-    if run.x.shape != reference.x.shape or not np.allclose(run.x, reference.x):
+    if run.x.shape != reference.x.shape or not np.allclose(
+        run.x, reference.x, rtol=BIN_TOLERANCE
+    ):
         raise NotComparableError(
             f"{name} of the run and of the reference are on different bins; compute "
             "both with this version of the package"

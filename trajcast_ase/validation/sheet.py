@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,10 +17,12 @@ from trajcast_ase.analysis.plots.style import (
     legend_style,
 )
 from trajcast_ase.validation.observables import Curve
-from trajcast_ase.validation.report import Report
+from trajcast_ase.validation.report import Report, Row
 
 COLUMNS = 3
 PANEL_INCHES = (4.0, 2.9)
+ROW_INCHES = 0.14
+MARGIN_INCHES = 0.9
 
 
 def report_sheet(report: Report) -> Figure:
@@ -27,19 +31,21 @@ def report_sheet(report: Report) -> Figure:
     Bands and bars are standard errors from the pieces of each run.
     """
     names = [name for name in report.run.curves if name in report.reference.curves]
-    n_rows = 1 + -(-len(names) // COLUMNS)
-    size = COLUMNS * PANEL_INCHES[0], n_rows * PANEL_INCHES[1]
+    rows = [row for row in report.rows if row.error and row.reference_error]
+    n_rows = -(-(1 + len(names)) // COLUMNS)
+    height = max(n_rows * PANEL_INCHES[1], len(rows) * ROW_INCHES + MARGIN_INCHES)
+    size = (COLUMNS + 1) * PANEL_INCHES[0], height
     figure = Figure(figsize=size, dpi=160, layout="constrained")
-    grid = figure.add_gridspec(n_rows, COLUMNS)
-    _draw_temperatures(figure.add_subplot(grid[0, 0]), report)
-    _draw_deviations(figure.add_subplot(grid[0, 1:]), report)
-    for number, name in enumerate(names):
-        axes = figure.add_subplot(grid[1 + number // COLUMNS, number % COLUMNS])
+    grid = figure.add_gridspec(n_rows, COLUMNS + 1)
+    _draw_deviations(figure.add_subplot(grid[:, 0]), rows)
+    _draw_temperatures(figure.add_subplot(grid[0, 1]), report)
+    for number, name in enumerate(names, 1):
+        axes = figure.add_subplot(grid[number // COLUMNS, 1 + number % COLUMNS])
         _draw_curve(axes, name, report.run.curves[name], report.reference.curves[name])
     n_failed = sum(not row.passes for row in report.rows)
     verdict = "all rows pass" if report.passes else f"{n_failed} rows fail"
     figure.suptitle(
-        f"{report.run.formula}, {report.run.length_ps:.4g} ps: {verdict}",
+        f"{report.run.conditions.formula}, {report.run.length_ps:.4g} ps: {verdict}",
         x=0.012,
         ha="left",
         fontsize=12,
@@ -85,9 +91,8 @@ def _draw_temperatures(axes: Axes, report: Report) -> None:
     axes.legend(**legend_style())
 
 
-def _draw_deviations(axes: Axes, report: Report) -> None:
+def _draw_deviations(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw the difference of every number in standard errors of the difference."""
-    rows = [row for row in report.rows if row.error and row.reference_error]
     deviations = [
         (row.value - row.reference)
         / np.hypot(row.error or 0.0, row.reference_error or 0.0)
@@ -95,12 +100,11 @@ def _draw_deviations(axes: Axes, report: Report) -> None:
     ]
     places = np.arange(len(rows))
     colors = [RUN if row.passes else REFERENCE for row in rows]
-    axes.axhline(0.0, color=INK, lw=0.8)
-    axes.bar(places, deviations, color=colors, width=0.7)
-    axes.set_xticks(
-        places, [row.observable for row in rows], rotation=60, ha="right", fontsize=6
-    )
-    axes.set_ylabel("(run - reference) / standard error")
+    axes.axvline(0.0, color=INK, lw=0.8)
+    axes.barh(places, deviations, color=colors, height=0.7)
+    axes.set_yticks(places, [row.observable for row in rows], fontsize=6.5)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("(run - reference) / standard error")
     finish(axes)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trajcast_ase.validation.observables import Curve, Observables, Scalar
+from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
 
 FORMAT = "trajcast-observables"
 VERSION = 1
@@ -69,6 +69,7 @@ def _check_header(content: dict[str, Any], source: str) -> None:
 
 def _observables(content: dict[str, Any]) -> Observables:
     fields = {k: v for k, v in content.items() if k not in ("format", "version")}
+    conditions = Conditions(**fields.pop("conditions"))
     scalars = {
         name: Scalar(one["unit"], np.array(one["pieces"], dtype=np.float64))
         for name, one in fields.pop("scalars").items()
@@ -81,7 +82,7 @@ def _observables(content: dict[str, Any]) -> Observables:
         )
         for name, one in fields.pop("curves").items()
     }
-    return Observables(**fields, scalars=scalars, curves=curves)
+    return Observables(**fields, conditions=conditions, scalars=scalars, curves=curves)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,82 @@
+"""Observables of runs whose statistics are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import units
+
+from trajcast_ase.validation.observables import LAG_SHARE, observe
+
+from .conftest import PIECE_FS, STRIDE_FS, drawn_frames
+
+
+def test_temperature_of_maxwell_velocities(methane):
+    found = observe(drawn_frames(methane, 1), PIECE_FS)
+    # Nobody removed the rigid motion: 15 degrees of freedom are counted as 9.
+    pieces = found.scalars["temperature"].pieces
+    error = pieces.std(ddof=1) / np.sqrt(len(pieces))
+    assert abs(pieces.mean() - 300 * 15 / 9) < 5 * error
+    assert (found.n_dof, found.n_pieces, found.conditions.formula) == (9, 10, "CH4")
+
+
+def test_spread_of_bonds(methane):
+    found = observe(drawn_frames(methane, 2), PIECE_FS)
+    bond = methane.get_distance(0, 1)
+    # Two ends with 0.02 Å along the bond, and the transverse parts in second order.
+    assert found.scalars["sd of bond C-H"].pieces.mean() == pytest.approx(
+        0.02 * np.sqrt(2), rel=0.02
+    )
+    assert found.scalars["bond C-H"].pieces.mean() == pytest.approx(
+        bond + 2 * 0.02**2 / bond, abs=5e-4
+    )
+    assert found.longest_bonds_A["C-H"] > bond + 3 * 0.02
+
+
+def test_spectrum_of_white_velocities_is_flat(methane):
+    curve = observe(drawn_frames(methane, 3), PIECE_FS).curves["spectrum"]
+    mean = curve.pieces.mean(axis=0)[1:-1]
+    assert mean.std() / mean.mean() < 0.15
+    area = curve.pieces.mean(axis=0).sum() * curve.x[1]
+    assert area == pytest.approx(1.0, abs=0.01)
+    assert curve.x[-1] == pytest.approx(16678 / STRIDE_FS, rel=1e-3)
+
+
+def test_crystal_has_radial_distributions_and_displacements(crystal):
+    found = observe(crystal, PIECE_FS)
+    assert {"g(r) of O-O", "g(r) of O-Si", "g(r) of Si-Si"} <= set(found.curves)
+    lag = LAG_SHARE * PIECE_FS * 1e-3
+    name = f"MSD of O after {lag:.3g} ps"
+    # Independent frames: twice the variance along each axis.
+    assert found.scalars[name].pieces.mean() == pytest.approx(6 * 0.02**2, rel=0.03)
+    assert found.conditions.volume_A3 == pytest.approx(abs(np.linalg.det(crystal.cell)))
+    assert "angle Si-O-Si" in found.scalars
+
+
+def test_wrapping_does_not_change_displacements(crystal):
+    inside = np.linalg.solve(crystal.cell.T, crystal.positions.reshape(-1, 3).T).T
+    wrapped = ((inside % 1.0) @ crystal.cell).reshape(crystal.positions.shape)
+    one, other = (
+        observe(crystal, PIECE_FS),
+        observe(replace(crystal, positions=wrapped), PIECE_FS),
+    )
+    for name, scalar in one.scalars.items():
+        np.testing.assert_allclose(
+            other.scalars[name].pieces, scalar.pieces, rtol=1e-6, err_msg=name
+        )
+
+
+def test_too_short_runs_are_refused(methane):
+    frames = drawn_frames(methane, 4, n_pieces=3)
+    with pytest.raises(ValueError, match="make 3 pieces"):
+        observe(frames, PIECE_FS)
+    with pytest.raises(ValueError, match="pieces of at least 1400 fs"):
+        observe(frames, 1000.0)
+
+
+def test_expected_kinetic_energy_is_in_ase_units(methane):
+    frames = drawn_frames(methane, 5)
+    kinetic = 0.5 * (frames.masses[:, None] * frames.velocities**2).sum(axis=(1, 2))
+    kelvin = 2 * kinetic.mean() / units.fs**2 / (9 * units.kB)
+    found = observe(frames, PIECE_FS).scalars["temperature"].pieces.mean()
+    assert found == pytest.approx(kelvin, rel=1e-6)
