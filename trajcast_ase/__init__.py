@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trajcast_ase.model_zoo import available_models
     from trajcast_ase.network.config import ForecasterConfig
     from trajcast_ase.network.forecaster import Forecaster
+    from trajcast_ase.noise import ForecastNoise
     from trajcast_ase.published import import_published
     from trajcast_ase.schedules import ExponentialQuench, LinearRamp
     from trajcast_ase.stride import forecast
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CSVR",
     "ExponentialQuench",
+    "ForecastNoise",
     "Forecaster",
     "ForecasterConfig",
     "Langevin",
@@ -40,6 +42,7 @@ __all__ = [
 _MODULES = {
     "CSVR": "thermostats",
     "ExponentialQuench": "schedules",
+    "ForecastNoise": "noise",
     "Forecaster": "network.forecaster",
     "ForecasterConfig": "network.config",
     "Langevin": "thermostats",

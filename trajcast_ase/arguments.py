@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from trajcast_ase.noise import ForecastNoise
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats import Thermostat
 from trajcast_ase.units import FS
@@ -51,6 +52,16 @@ def checked_thermostat(thermostat: Thermostat | None) -> Thermostat | None:
             "CSVR, Langevin or an object that fulfils trajcast_ase.Thermostat"
         )
     return thermostat
+
+
+def checked_noise(noise: ForecastNoise | None) -> ForecastNoise | None:
+    """Return noise, or None; raise TypeError for anything else."""
+    if noise is not None and not isinstance(noise, ForecastNoise):
+        raise TypeError(
+            f"noise = {noise!r} is no ForecastNoise; use ForecastNoise.of_model(model, "
+            "rng), or leave it out"
+        )
+    return noise
 
 
 def checked_timestep(timestep: float | None, horizon_fs: float) -> float:

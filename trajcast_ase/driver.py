@@ -13,6 +13,7 @@ from ase.md.md import MolecularDynamics
 
 from trajcast_ase.arguments import (
     check_keywords,
+    checked_noise,
     checked_thermostat,
     checked_timestep,
     describe_model,
@@ -22,6 +23,7 @@ from trajcast_ase.constraints import Constraints
 from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
 from trajcast_ase.md_logger import ForceFreeLogger
 from trajcast_ase.mirror import Mirror
+from trajcast_ase.noise import ForecastNoise, NoisyModel
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.thermostats import ChecksStart, Thermostat, thermalize
@@ -47,6 +49,8 @@ class TrajCast(MolecularDynamics):
         Default and only possible value: the model's horizon.
     thermostat : Thermostat, optional
         Acts after each forecast; default: none, the energy is the model's business.
+    noise : ForecastNoise, optional
+        Calibrated noise on each forecast; default: none.
     trajectory : str, path or writer, optional
     logfile : str, path or stream, optional
         "-" is the standard output. Energies are ``nan`` without a calculator.
@@ -84,6 +88,7 @@ class TrajCast(MolecularDynamics):
         *,
         timestep: float | None = None,
         thermostat: Thermostat | None = None,
+        noise: ForecastNoise | None = None,
         trajectory: Any = None,
         logfile: Any = None,
         loginterval: int = 1,
@@ -94,6 +99,7 @@ class TrajCast(MolecularDynamics):
         check_keywords(kwargs)
         self.model = prepared_model(model, device)
         self.thermostat = checked_thermostat(thermostat)
+        self.noise = checked_noise(noise)
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
         self._mirror = Mirror(atoms, self.model.device, self._accept)
@@ -120,6 +126,8 @@ class TrajCast(MolecularDynamics):
         }
         if self.thermostat is not None:
             settings["thermostat"] = self.thermostat.todict()
+        if self.noise is not None:
+            settings["noise"] = self.noise.todict()
         return settings
 
     @property
@@ -138,6 +146,10 @@ class TrajCast(MolecularDynamics):
         of 20 atoms with 54 thermal degrees of freedom it reads 270 K at 300 K.
         """
         return temperature(self.atoms, self.model.conservation)
+
+    @property
+    def _forecaster(self) -> ForecastModel:
+        return self.model if self.noise is None else NoisyModel(self.model, self.noise)
 
     def step(self) -> None:
         """Advance the Atoms by one forecast; ``nsteps`` is the caller's."""
@@ -215,16 +227,18 @@ class TrajCast(MolecularDynamics):
         constraints = self._mirror.constraints
         before = constraints.hold_velocities(self._mirror.state)
         with torch.no_grad():
-            after = constraints.hold(before, stride(self.model, before))
+            after = constraints.hold(before, stride(self._forecaster, before))
             self._check_finite(after, "forecast")
             if self.thermostat is not None:
                 after = self._thermalized(self.thermostat, after)
                 self._check_finite(after, "thermostat")
+        if self.comm.size > 1:
+            after = self._shared(after)
         self._mirror.advance(after)
 
     def _thermalized(self, thermostat: Thermostat, state: State) -> State:
-        """Return `state` with the thermostat's velocities, the same on all ranks."""
-        state = thermalize(
+        """Return `state` with the thermostat's velocities."""
+        return thermalize(
             thermostat,
             state,
             self.model.conservation,
@@ -232,13 +246,14 @@ class TrajCast(MolecularDynamics):
             timestep=self.dt,
             constraints=self._mirror.constraints,
         )
-        if self.comm.size == 1:
-            return state
-        velocities = state.velocities.cpu().numpy().copy()
-        self.comm.broadcast(velocities, 0)
-        return state.moved(
-            state.positions, torch.from_numpy(velocities).to(state.device)
-        )
+
+    def _shared(self, state: State) -> State:
+        """Return the state of the first rank, since each draws its own numbers."""
+        values = torch.cat([state.positions, state.velocities], dim=1)
+        shared = values.cpu().numpy().copy()
+        self.comm.broadcast(shared, 0)
+        values = torch.from_numpy(shared).to(state.device)
+        return state.moved(values[:, :3], values[:, 3:])
 
     def _check_finite(self, state: State, source: str) -> None:
         """Raise RuntimeError naming the step for a value that is not finite."""
@@ -255,7 +270,7 @@ class TrajCast(MolecularDynamics):
 
     def _accept(self, state: State, constraints: Constraints) -> None:
         """Raise for a state that the model or the thermostat cannot start from."""
-        self.model.check_elements(state.atomic_numbers)
+        self._forecaster.check_elements(state.atomic_numbers)
         if isinstance(self.thermostat, ChecksStart):
             rule = self.model.conservation
             self.thermostat.check_start(thermal_motion(state, rule, constraints))

@@ -13,6 +13,7 @@ from quartz import quartz
 from sanity import check_force_field, check_runs, report
 from storage import SettingsError
 from system import System
+from twin import record_twin
 from water import water
 
 SYSTEMS = (
@@ -99,6 +100,7 @@ def commands(system: System) -> typer.Typer:
         ]
         record_all(system, settings, out)
 
+    add_twin(group, system)
     if system.expected.terms:
         add_check(group, system)
     if not system.isolated:
@@ -106,6 +108,24 @@ def commands(system: System) -> typer.Typer:
     if system.barostat:
         add_cell(group, system)
     return group
+
+
+def add_twin(group: typer.Typer, system: System) -> None:
+    """Add the command that shows how fast two runs part."""
+
+    @group.command()
+    def twin(
+        run: Annotated[Path, typer.Argument(help="An NVE run, HDF5.")],
+        shift: Annotated[float, typer.Option(help="Of coordinates, rms, Å.")] = 1e-6,
+        frames: Annotated[int, typer.Option(min=2, help="To record.")] = 201,
+        seed: Seed = 1,
+    ) -> None:
+        """Repeat the begin of an NVE run from coordinates moved a little."""
+        try:
+            record_twin(system, run, shift, frames, seed)
+        except SettingsError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from None
 
 
 def add_check(group: typer.Typer, system: System) -> None:

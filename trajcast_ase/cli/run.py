@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from trajcast_ase.network.forecaster import Forecaster
+    from trajcast_ase.noise import ForecastNoise
     from trajcast_ase.thermostats import Thermostat
 
 DEFAULT_FRICTION = 0.01
@@ -57,6 +58,7 @@ class _Job:
     atoms: Atoms
     network: Forecaster
     bath: Thermostat | None
+    noise: ForecastNoise | None
     steps: int
     interval: int
     files: _Files
@@ -82,6 +84,9 @@ def run(
     friction: Annotated[
         float, typer.Option(help="Of langevin, 1/fs.")
     ] = DEFAULT_FRICTION,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Add the model's calibrated noise.")
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Of velocities and noise. Default: a new one."),
@@ -106,6 +111,7 @@ def run(
     import torch  # noqa: PLC0415
 
     from trajcast_ase.model_file import load_model  # noqa: PLC0415
+    from trajcast_ase.noise import ForecastNoise  # noqa: PLC0415
 
     console = Console(highlight=False)
     files = _output_files(start, out, overwrite=overwrite)
@@ -119,14 +125,16 @@ def run(
     bath = _make_thermostat(
         _Bath(thermostat, temperature, taut, friction), network.horizon_fs, rng
     )
+    kicks = ForecastNoise.of_model(model, rng) if noise else None
     console.print(
         f"{network.name}: {len(atoms)} atoms, {steps} strides of "
-        f"{network.horizon_fs:g} fs, thermostat {thermostat}, seed {seed}"
+        f"{network.horizon_fs:g} fs, thermostat {thermostat}, "
+        f"{'calibrated noise, ' if noise else ''}seed {seed}"
     )
     if not np.any(atoms.get_momenta()):
         _draw_velocities(atoms, network, temperature, rng)
         console.print(f"velocities drawn at {temperature:g} K: {start} has none")
-    _roll_out(_Job(atoms, network, bath, steps, interval, files), console)
+    _roll_out(_Job(atoms, network, bath, kicks, steps, interval, files), console)
 
 
 def read_structure(path: Path) -> Atoms:
@@ -225,6 +233,7 @@ def _roll_out(job: _Job, console: Console) -> None:
             job.atoms,
             job.network,
             thermostat=job.bath,
+            noise=job.noise,
             trajectory=job.files.trajectory,
             logfile=job.files.log,
             loginterval=job.interval,

@@ -12,6 +12,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from trajcast_ase.training.evaluate import ForecastErrors, TargetError
+    from trajcast_ase.training.growth import Growth
+
+SAME_TIME_FS = 1e-6
 
 
 def train(
@@ -41,14 +44,33 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Bundled name, or a .trajcast file.")],
     trajectories: Annotated[
-        list[Path], typer.Argument(help="Trajectories of runs not trained on.")
+        list[Path], typer.Argument(help="Trajectories of NVE runs not trained on.")
     ],
+    *,
     max_pairs: Annotated[
         int, typer.Option(min=1, help="Use this many pairs, evenly spaced.")
     ] = 1000,
     stride: Annotated[
         float | None,
         typer.Option(help="Time between frames, fs, where the file does not tell."),
+    ] = None,
+    strides: Annotated[
+        int,
+        typer.Option(min=0, help="Follow the error over this many strides in a row."),
+    ] = 40,
+    twin: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run from nearly the same start as the first trajectory: how fast "
+            "MD itself parts."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for numbers (JSON) and figures.")
+    ] = None,
+    write_model: Annotated[
+        Path | None,
+        typer.Option(help="Write the model here, with these errors in its header."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -57,15 +79,37 @@ def evaluate(
     from trajcast_ase.training.data import load_pairs  # noqa: PLC0415
     from trajcast_ase.training.dataset import PairDataset  # noqa: PLC0415
     from trajcast_ase.training.evaluate import (  # noqa: PLC0415
-        evaluate as evaluate_model,
+        forecast_errors,
+        forecast_pairs,
     )
+    from trajcast_ase.training.export import export_with_errors  # noqa: PLC0415
+    from trajcast_ase.training.growth import divergence, error_growth  # noqa: PLC0415
     from trajcast_ase.training.pairs import thin  # noqa: PLC0415
+    from trajcast_ase.training.trajectory import read_frames  # noqa: PLC0415
 
+    console = Console(highlight=False)
     network = load_model(model, device=device)
     files = tuple(str(path) for path in trajectories)
-    pairs = thin(load_pairs(files, network.horizon_fs, stride), max_pairs)
-    errors = evaluate_model(network, PairDataset(pairs))
-    Console(highlight=False).print(_error_table(errors))
+    runs = load_pairs(files, network.horizon_fs, stride)
+    apart = divergence(runs[0].frames, read_frames(twin, stride)) if twin else None
+    growth = error_growth(network, runs[0], n_strides=strides) if strides else None
+    forecasts = forecast_pairs(network, PairDataset(thin(runs, max_pairs)))
+    errors = forecast_errors(forecasts)
+    console.print(_error_table(errors))
+    if growth is not None:
+        console.print(_growth_table(growth, apart))
+    if out is not None:
+        from trajcast_ase.training.evaluation_output import (  # noqa: PLC0415
+            Evaluation,
+            write_evaluation,
+        )
+
+        found = Evaluation(network.name, files, forecasts, errors, growth, apart)
+        write_evaluation(found, out)
+        console.print(f"wrote {out}/evaluation.{{json,png,pdf}}", soft_wrap=True)
+    if write_model is not None:
+        export_with_errors(network, write_model, errors)
+        console.print(f"wrote {write_model}", soft_wrap=True)
 
 
 def _error_table(errors: ForecastErrors) -> Table:
@@ -81,6 +125,33 @@ def _error_table(errors: ForecastErrors) -> Table:
     for name, targets in rows.items():
         table.add_row(name, *(cell for target in targets for cell in _cells(target)))
     return table
+
+
+def _growth_table(growth: Growth, apart: Growth | None) -> Table:
+    """Return the errors after 1, 2, 4, ... strides, and of MD from its twin."""
+    table = Table("strides", "fs", "Å", "Å/fs", box=None)
+    if apart is not None:
+        table.add_column("twins: Å")
+        table.add_column("Å/fs")
+    last = len(growth.time_fs)
+    chosen = sorted({*(2**k for k in range(last.bit_length())), last})
+    for number in chosen:
+        time, row = growth.time_fs[number - 1], [f"{number}"]
+        row.append(f"{time:g}")
+        row += _parted(growth, time)
+        if apart is not None:
+            row += _parted(apart, time)
+        table.add_row(*row)
+    return table
+
+
+def _parted(growth: Growth, time_fs: float) -> tuple[str, str]:
+    """Return the differences at a time, or dashes where the run has ended."""
+    times = growth.time_fs.tolist()
+    index = min(range(len(times)), key=lambda k: abs(times[k] - time_fs))
+    if abs(times[index] - time_fs) > SAME_TIME_FS:
+        return "-", "-"
+    return f"{growth.displacement[index]:.2e}", f"{growth.velocity[index]:.2e}"
 
 
 def _cells(error: TargetError) -> tuple[str, str]:

@@ -30,6 +30,7 @@ class _Rollout:
     temperature: float | None
     taut: float | None
     seed: int | None
+    noise: bool
     device: str
 
 
@@ -58,6 +59,9 @@ def validate(
         float | None, typer.Option(help="Time constant of CSVR, fs, for --model.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="For --model.")] = None,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="With the calibrated noise of --model.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda, for --model.")] = "cpu",
     skip: Annotated[
         float, typer.Option(min=0.0, help="Leave out this much of the run's start, ps.")
@@ -93,7 +97,7 @@ def validate(
     if model is not None:
         if start is None or length is None:
             raise ValueError("--model needs --start and --length (ps)")
-        wanted = _Rollout(model, start, length, temperature, taut, seed, device)
+        wanted = _Rollout(model, start, length, temperature, taut, seed, noise, device)
         rollout = _make_rollout(wanted, out)
     assert rollout is not None  # noqa: S101  one of the two was given
     run = read_run(rollout, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
@@ -130,6 +134,7 @@ def _make_rollout(wanted: _Rollout, out: Path) -> Path:
         temperature=wanted.temperature,
         taut=wanted.taut,
         seed=wanted.seed,
+        noise=wanted.noise,
         interval=1,
         out=out / "rollout",
         device=wanted.device,

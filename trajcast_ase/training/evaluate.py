@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from trajcast_ase.noise import ResidualCovariance
 from trajcast_ase.stride import ForecastModel, conserved_forecast
 from trajcast_ase.training.dataset import PairDataset
 
@@ -40,12 +41,15 @@ class ForecastErrors:
     ----------
     displacement, velocity : TargetError
     by_element : dict of symbol to (displacement, velocity)
+    covariances : dict of symbol to ResidualCovariance
+        What calibrated noise is drawn from.
     n_pairs : int
     """
 
     displacement: TargetError
     velocity: TargetError
     by_element: dict[str, tuple[TargetError, TargetError]]
+    covariances: dict[str, ResidualCovariance]
     n_pairs: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,10 +57,30 @@ class ForecastErrors:
         return asdict(self)
 
 
-def evaluate(
+@dataclass(frozen=True, slots=True)
+class PairForecasts:
+    """Forecasts of pairs beside what MD did, all atoms of all pairs in a row.
+
+    Attributes
+    ----------
+    atomic_numbers : (n,)
+    displacements, true_displacements : (n, 3), Å
+    velocities, true_velocities : (n, 3), Å/fs
+    n_pairs : int
+    """
+
+    atomic_numbers: Int[np.ndarray, " atoms"]
+    displacements: Float[np.ndarray, "atoms 3"]
+    true_displacements: Float[np.ndarray, "atoms 3"]
+    velocities: Float[np.ndarray, "atoms 3"]
+    true_velocities: Float[np.ndarray, "atoms 3"]
+    n_pairs: int
+
+
+def forecast_pairs(
     model: ForecastModel, dataset: PairDataset, *, batch_size: int = 50
-) -> ForecastErrors:
-    """Return the errors of `model` on every pair of `dataset`.
+) -> PairForecasts:
+    """Return the forecast of every pair of `dataset`.
 
     Raises
     ------
@@ -75,26 +99,63 @@ def evaluate(
             model.check_elements(batch.state.atomic_numbers)
             displacements, velocities = conserved_forecast(model, batch.state)
             columns = (
-                displacements - batch.displacements,
+                displacements,
                 batch.displacements,
-                velocities - batch.velocities,
+                velocities,
                 batch.velocities,
             )
             numbers = batch.state.atomic_numbers.cpu().numpy()
             rows.append((numbers, torch.stack(columns).cpu().numpy()))
     numbers = np.concatenate([row[0] for row in rows])
     values = np.concatenate([row[1] for row in rows], axis=1)
+    moved, true_moved, changed, true_changed = values
+    return PairForecasts(
+        numbers, moved, true_moved, changed, true_changed, n_pairs=len(dataset)
+    )
+
+
+def evaluate(
+    model: ForecastModel, dataset: PairDataset, *, batch_size: int = 50
+) -> ForecastErrors:
+    """Return the errors of `model` on every pair of `dataset`.
+
+    Raises
+    ------
+    ValueError
+        The horizon of the pairs is not the model's, or an element is unknown to it.
+    """
+    return forecast_errors(forecast_pairs(model, dataset, batch_size=batch_size))
+
+
+def forecast_errors(forecasts: PairForecasts) -> ForecastErrors:
+    """Return the errors of forecasts, of all atoms and by element."""
+    moved = forecasts.displacements - forecasts.true_displacements
+    changed = forecasts.velocities - forecasts.true_velocities
+    by_element, covariances = {}, {}
+    for number in np.unique(forecasts.atomic_numbers):
+        chosen = forecasts.atomic_numbers == number
+        symbol = chemical_symbols[number]
+        by_element[symbol] = (
+            _target_error(moved[chosen], forecasts.true_displacements[chosen]),
+            _target_error(changed[chosen], forecasts.true_velocities[chosen]),
+        )
+        covariances[symbol] = _covariance(moved[chosen], changed[chosen])
     return ForecastErrors(
-        displacement=_target_error(values[0], values[1]),
-        velocity=_target_error(values[2], values[3]),
-        by_element={
-            chemical_symbols[z]: (
-                _target_error(values[0, numbers == z], values[1, numbers == z]),
-                _target_error(values[2, numbers == z], values[3, numbers == z]),
-            )
-            for z in np.unique(numbers)
-        },
-        n_pairs=len(dataset),
+        displacement=_target_error(moved, forecasts.true_displacements),
+        velocity=_target_error(changed, forecasts.true_velocities),
+        by_element=by_element,
+        covariances=covariances,
+        n_pairs=forecasts.n_pairs,
+    )
+
+
+def _covariance(
+    displacement: Float[np.ndarray, "atoms 3"], velocity: Float[np.ndarray, "atoms 3"]
+) -> ResidualCovariance:
+    return ResidualCovariance(
+        displacement=float(np.mean(displacement**2)),
+        cross=float(np.mean(displacement * velocity)),
+        velocity=float(np.mean(velocity**2)),
     )
 
 

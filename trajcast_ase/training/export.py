@@ -53,3 +53,25 @@ def export_model(
         citation=config.run.citation,
     )
     save_model(model, path, metadata=card)
+
+
+def export_with_errors(model: Forecaster, path: Path, errors: ForecastErrors) -> None:
+    """Write a loaded model again, with other errors in its header.
+
+    Raises
+    ------
+    ValueError
+        The model was not read from a file, or `path` has another suffix.
+    """
+    header = model.header
+    if header is None:
+        raise ValueError("the model has no header; write it with save_model first")
+    card = ModelCard(
+        training=header.training,
+        errors=errors.to_dict(),
+        licence=header.licence,
+        citation=header.citation,
+        periodic=header.periodic,
+        masses_amu=dict(zip(header.elements, header.masses_amu, strict=True)),
+    )
+    save_model(model, path, metadata=card)

@@ -60,6 +60,23 @@ def bundled_references() -> list[str]:
     )
 
 
+def bundled_reference(name: str) -> Observables:
+    """Return bundled observables of reference MD.
+
+    Raises
+    ------
+    ValueError
+        The package bundles none of that name.
+    """
+    if name not in bundled_references():
+        raise ValueError(
+            f"{name!r} is none of the bundled references, which are "
+            f"{', '.join(bundled_references())}"
+        )
+    item = files("trajcast_ase.data") / f"{name}{BUNDLED_SUFFIX}"
+    return parse_observables(item.read_text(encoding="utf-8"), name)
+
+
 def load_reference(reference: str) -> Observables | None:
     """Return bundled observables, or those in a JSON file; None for a trajectory.
 
@@ -71,8 +88,7 @@ def load_reference(reference: str) -> Observables | None:
         The file holds no observables.
     """
     if reference in bundled_references():
-        item = files("trajcast_ase.data") / f"{reference}{BUNDLED_SUFFIX}"
-        return parse_observables(item.read_text(encoding="utf-8"), reference)
+        return bundled_reference(reference)
     path = Path(reference)
     if not path.exists():
         raise FileNotFoundError(
