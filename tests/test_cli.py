@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.io import Trajectory
 from helpers import small_model
 from rich.console import Console
 from typer.testing import CliRunner
@@ -29,7 +30,16 @@ from trajcast_ase.progress import RolloutProgress
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.units import KB
 
-COMMANDS = ("run", "train", "evaluate", "inspect", "import", "models", "demo")
+COMMANDS = (
+    "run",
+    "train",
+    "evaluate",
+    "validate",
+    "inspect",
+    "import",
+    "models",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -373,6 +383,35 @@ def test_train_then_evaluate(training):
         for symbol, count in (("H", 6), ("C", 2), ("O", 1))
     )
     assert float(rows["all"][0]) == pytest.approx(weighted / 9, rel=1e-3)
+
+
+def test_evaluation_in_full(training):
+    call("train", training)
+    frames = ase.io.read("md.traj", ":60")
+    for frame in frames:
+        frame.positions += 1e-6
+    ase.io.write("twin.traj", frames)
+    stdout, _ = call(
+        *("evaluate", "out/short.trajcast", "md.traj", "--stride", 7, "--strides", 6),
+        *("--twin", "twin.traj", "--out", "report", "--write-model", "new.trajcast"),
+    )
+    assert "twins: Å" in stdout
+    for suffix in ("png", "pdf"):
+        assert Path(f"report/evaluation.{suffix}").stat().st_size > 1000
+    found = json.loads(Path("report/evaluation.json").read_text("utf-8"))
+    assert found["growth"]["time_fs"] == [7.0, 14.0, 21.0, 28.0, 35.0, 42.0]
+    apart = found["divergence_of_twins"]["displacement_A"]
+    np.testing.assert_allclose(apart, 1e-6, rtol=1e-3)
+    model = load_model("new.trajcast")
+    assert model.header.errors == found["errors"]
+    assert model.header.training == load_model("out/short.trajcast").header.training
+    stdout, _ = call(
+        *("run", "md.traj", "--model", "new.trajcast", "--steps", 3, "--noise"),
+        *("--temperature", 300, "--out", "noisy"),
+    )
+    assert "calibrated noise" in stdout
+    with Trajectory("noisy.traj") as trajectory:
+        assert set(trajectory.description["noise"]) == {"H", "C", "O"}
 
 
 def test_finished_training_resumes_and_restarts(training):
