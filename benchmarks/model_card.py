@@ -1,15 +1,19 @@
 """Write a model's card from its file, its errors on held-out pairs and a rollout.
 
-    python benchmarks/rollout.py --out runs/rollout
-    python benchmarks/model_card.py paracetamol-7fs data/paracetamol/nve-2.h5 \
-        data/paracetamol/nve-3.h5 --rollout runs/rollout
+    trajcast evaluate quartz-30fs runs/quartz/nve-6.h5 \
+        --twin runs/quartz/nve-6-twin.h5 --out runs/errors
+    python benchmarks/rollout.py quartz --picoseconds 600 --out runs/plain
+    python benchmarks/rollout.py quartz --picoseconds 600 --noise --out runs/noisy
+    python benchmarks/model_card.py quartz-30fs --errors runs/errors \
+        --rollout runs/plain --noisy runs/noisy
 
-Writes ``docs/models/NAME.md`` and its figure beside it. Every number of the card comes
-from here.
+Writes ``docs/models/NAME.md`` and its figures beside it. Every number of the card comes
+from these files.
 """
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,19 +21,47 @@ import typer
 
 from trajcast_ase import load_model
 from trajcast_ase.model_header import ModelHeader
-from trajcast_ase.training.data import load_pairs
-from trajcast_ase.training.dataset import PairDataset
-from trajcast_ase.training.evaluate import ForecastErrors, TargetError, evaluate
-from trajcast_ase.training.pairs import thin
 
 # Thiemann et al., arXiv:2503.23794, Table S1: displacement and velocity, per cent.
-PUBLISHED = {"paracetamol-7fs": (0.38, 0.68)}
-HELD_OUT_PAIRS = 1000
+PUBLISHED = {
+    "paracetamol-7fs": (0.38, 0.68),
+    "quartz-30fs": (2.52, 3.96),
+    "water-5fs": (0.17, 0.37),
+}
 
 
-def percent(error: TargetError) -> str:
+@dataclass(frozen=True)
+class System:
+    """What a card says of the system that a model was trained on."""
+
+    name: str
+    limits: str
+
+
+SYSTEMS = {
+    "paracetamol-7fs": System(
+        "one isolated molecule of paracetamol",
+        "One isolated molecule near 300 K, with the force field it was trained on "
+        "(OPLS-AA): no dimers, no crystal",
+    ),
+    "quartz-30fs": System(
+        "alpha-quartz, 162 atoms in a periodic cell",
+        "Alpha-quartz near 300 K at the density it was trained on, with the force "
+        "field it was trained on (BKS): no beta-quartz, no surfaces, no glass, no "
+        "diffusion",
+    ),
+    "water-5fs": System(
+        "liquid water, 64 molecules in a periodic cell",
+        "Liquid water near 300 K at the density it was trained on, with the force "
+        "field it was trained on (SPC/Fw): no ions, no vapour, no surfaces, no ice, "
+        "no reactions",
+    ),
+}
+
+
+def percent(error: dict[str, float]) -> str:
     """Return the relative error in per cent."""
-    return f"{100 * error.relative_mae:.2f}"
+    return f"{100 * error['relative_mae']:.2f}"
 
 
 def about(header: ModelHeader, n_parameters: int) -> str:
@@ -40,7 +72,7 @@ def about(header: ModelHeader, n_parameters: int) -> str:
     return f"""## What it is
 
 - **Forecast horizon** {header.horizon_fs:g} fs, **cutoff** {header.cutoff_A:g} Å.
-- **Elements** {", ".join(header.elements)}; one isolated molecule of paracetamol.
+- **Elements** {", ".join(header.elements)}; {SYSTEMS[header.name].name}.
 - **Network** {config["n_channels"]} channels, {config["n_layers"]} layers, lmax
   {config["lmax"]}, {n_parameters / 1e6:.2f} million parameters, velocity encoding
   "{config["velocity_encoding"]}".
@@ -56,100 +88,80 @@ def about(header: ModelHeader, n_parameters: int) -> str:
 """
 
 
-def errors_section(errors: ForecastErrors, name: str) -> str:
+def errors_section(evaluation: dict[str, Any], name: str) -> str:
     """Return the table of held-out errors."""
-    rows = {"all": (errors.displacement, errors.velocity)} | errors.by_element
+    errors = evaluation["errors"]
+    rows = {"all": (errors["displacement"], errors["velocity"])} | errors["by_element"]
     table = "\n".join(
-        f"| {row} | {moved.mae * 1e5:.1f}e-5 Å | {percent(moved)} % "
-        f"| {changed.mae * 1e5:.2f}e-5 Å/fs | {percent(changed)} % |"
+        f"| {row} | {moved['mae'] * 1e5:.1f}e-5 Å | {percent(moved)} % "
+        f"| {changed['mae'] * 1e5:.2f}e-5 Å/fs | {percent(changed)} % |"
         for row, (moved, changed) in rows.items()
     )
-    if name in PUBLISHED:
-        moved, changed = PUBLISHED[name]
-        table += f"\n| published (Table S1), all | | {moved} % | | {changed} % |"
+    moved, changed = PUBLISHED[name]
+    n_runs = len(evaluation["trajectories"])
+    runs = "an NVE run of another seed" if n_runs == 1 else "NVE runs of other seeds"
     return f"""## Errors on held-out pairs
 
-{errors.n_pairs} pairs from NVE runs of other seeds. Per cent of the mean absolute value
-of the target, as in Table S1 of the paper.
+{errors["n_pairs"]} pairs from {runs}. Per cent of the mean absolute value of the
+target, as in Table S1 of the paper.
 
 | | displacement MAE | | velocity MAE | |
 | --- | ---: | ---: | ---: | ---: |
 {table}
+| published (Table S1), all | | {moved} % | | {changed} % |
+
+{growth_text(evaluation)}
+
+![Forecast against MD, and the growth of errors]({name}-errors.png)
 """
 
 
-def with_error(value: dict[str, float]) -> str:
-    """Return a mean with its error bar."""
-    return f"{value['mean']:.1f} ± {value['error']:.1f}"
+def growth_text(evaluation: dict[str, Any]) -> str:
+    """Return how the error grows over strides in a row."""
+    growth, twins = evaluation["growth"], evaluation["divergence_of_twins"]
+    n_strides, last = len(growth["time_fs"]), growth["time_fs"][-1]
+    at = twins["time_fs"].index(last)
+    moved, apart = growth["displacement_A"], twins["displacement_A"][at]
+    starts = growth["n_starts"]
+    return f"""Over {n_strides} strides in a row ({last:g} fs), from {starts} starts, the
+mean absolute error grows from {moved[0]:.1e} to {moved[-1]:.1e} Å. Two MD runs that
+start 1e-6 Å apart lie {apart:.1e} Å apart by then: what grows is the error of the
+forecasts, not chaos."""
 
 
-def rollout_table(rollout: dict[str, Any]) -> str:
-    """Return the rows of the long run beside reference MD."""
-    reference = rollout["reference_element_temperatures_K"]
-    longest = rollout["reference_longest_bonds_A"]
-    pieces = rollout["spectrum_overlap_of_reference_pieces"]
-    rows = [
-        (
-            f"temperature ({rollout['n_dof']} degrees of freedom), K",
-            with_error(rollout["temperature_K"]),
-            with_error(rollout["reference_temperature_K"]),
-        ),
-        (
-            "its sd over the canonical one",
-            f"{rollout['temperature_sd_over_canonical']:.3f}",
-            "1",
-        ),
-    ]
-    rows += [
-        (f"temperature of {name}, K", with_error(value), with_error(reference[name]))
-        for name, value in rollout["element_temperatures_K"].items()
-    ]
-    rows += [
-        (f"longest {kind} bond, Å", f"{length:.2f}", f"{longest[kind]:.2f}")
-        for kind, length in rollout["longest_bonds_A"].items()
-    ]
-    rows.append(
-        (
-            f"overlap with the reference's spectrum ({pieces['piece_ps']:g} ps pieces)",
-            f"{rollout['spectrum_overlap']:.3f}",
-            f"{pieces['mean']:.3f} ± {pieces['sd']:.3f}",
-        )
-    )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def rollout_section(rollout: dict[str, Any]) -> str:
-    """Return what the long run showed."""
+def rollout_section(folder: Path, name: str, suffix: str) -> str:
+    """Return what a long run showed, with its report."""
+    rollout = json.loads((folder / "rollout.json").read_text(encoding="utf-8"))
     machine = rollout["machine"]
-    return f"""## A long run beside reference MD
+    title = "with calibrated noise" if rollout["noise"] else "beside reference MD"
+    outcome = "No bond broke" if rollout["intact"] else "**A bond broke**"
+    return f"""## A long run {title}
 
-{rollout["length_ps"] / 1000:.2f} ns NVT at 300 K, CSVR with a time constant of
-{rollout["taut_fs"]:g} fs, seed {rollout["seed"]}; the first tenth is left out of the
-averages. In an isolated molecule without total momenta the elements do not share one
-temperature, so reference MD is the measure, not 300 K.
-
-| | this model | reference MD |
-| --- | ---: | ---: |
-{rollout_table(rollout)}
-
-{"No bond broke." if rollout["intact"] else "**A bond broke.**"} Speed, with every frame
-kept: {rollout["ns_per_day"]:.0f} ns/day on {machine["threads"]} thread(s) of a shared
+{rollout["length_ps"]:g} ps NVT at {rollout["temperature_K"]:g} K, CSVR with a time
+constant of {rollout["taut_fs"]:g} fs, seed {rollout["seed"]}; the first
+{rollout["skipped_ps"]:g} ps are left out below. {outcome}. Speed, with every frame
+kept: {rollout["ns_per_day"]:.0f} ns/day on {machine["threads"]} thread of a shared
 two-core {machine["processor"].strip()} virtual machine.
+
+{(folder / "report.md").read_text(encoding="utf-8")}
+![Report]({name}-{suffix}.png)
 """
 
 
-LIMITS = """## Limits
+def limits_section(name: str) -> str:
+    """Return where the model ends."""
+    return f"""## Limits
 
-One isolated molecule near 300 K, with the force field it was trained on (OPLS-AA): no
-dimers, no crystal, no other temperature, no other isotopes. Long runs need a
+{SYSTEMS[name].limits}, no other temperature, no other isotopes. Long runs need a
 thermostat. See [Limits](../limits.md).
 """
 
 
 def main(
     model: Annotated[str, typer.Argument(help="Bundled name, or a .trajcast file.")],
-    pairs: Annotated[list[str], typer.Argument(help="Held-out trajectories.")],
+    errors: Annotated[Path, typer.Option(help="Folder of trajcast evaluate --out.")],
     rollout: Annotated[Path, typer.Option(help="Folder of benchmarks/rollout.py.")],
+    noisy: Annotated[Path, typer.Option(help="The same with --noise.")],
     out: Annotated[Path, typer.Option(help="Folder of the cards.")] = Path(
         "docs/models"
     ),
@@ -158,20 +170,20 @@ def main(
     network = load_model(model)
     if network.header is None:
         raise typer.BadParameter(f"{model} has no header")
-    parts = thin(load_pairs(tuple(pairs), network.horizon_fs), HELD_OUT_PAIRS)
-    errors = evaluate(network, PairDataset(parts))
-    numbers = json.loads((rollout / "rollout.json").read_text(encoding="utf-8"))
-    figure = f"{network.name}.png"
-    shutil.copy(rollout / "rollout.png", out / figure)
+    name = network.name
+    evaluation = json.loads((errors / "evaluation.json").read_text(encoding="utf-8"))
+    shutil.copy(errors / "evaluation.png", out / f"{name}-errors.png")
+    shutil.copy(rollout / "report.png", out / f"{name}-run.png")
+    shutil.copy(noisy / "report.png", out / f"{name}-noise.png")
     sections = (
-        f"# {network.name}\n\nWritten by `benchmarks/model_card.py`.\n",
+        f"# {name}\n\nWritten by `benchmarks/model_card.py`.\n",
         about(network.header, network.n_parameters),
-        errors_section(errors, network.name),
-        rollout_section(numbers),
-        f"![Temperature and spectrum of the run]({figure})\n",
-        LIMITS,
+        errors_section(evaluation, name),
+        rollout_section(rollout, name, "run"),
+        rollout_section(noisy, name, "noise"),
+        limits_section(name),
     )
-    path = out / f"{network.name}.md"
+    path = out / f"{name}.md"
     path.write_text("\n".join(sections), encoding="utf-8")
     print(path)
 

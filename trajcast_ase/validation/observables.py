@@ -217,6 +217,8 @@ def _thermal(pieces: list[range], frames: Frames, n_dof: int) -> dict[str, Scala
         "temperature": _scalar("K", pieces, total, np.mean),
         "sd of temperature": _scalar("K", pieces, total, np.std),
     }
+    if len(series) == 1:  # the same as of all
+        return scalars
     for name, values in series.items():
         scalars[f"temperature of {name}"] = _scalar("K", pieces, values, np.mean)
     return scalars
@@ -324,6 +326,8 @@ def _spectra(pieces: list[range], frames: Frames) -> dict[str, Curve]:
     frequency, axis = spectra[0].frequency_cm, "wavenumber (cm⁻¹)"
     total = np.stack([one.total for one in spectra])
     curves = {"spectrum": Curve(axis, frequency, total)}
+    if len(spectra[0].by_element) == 1:  # the same as of all
+        return curves
     for name in spectra[0].by_element:
         share = np.stack([one.by_element[name] for one in spectra])
         curves[f"spectrum of {name}"] = Curve(axis, frequency, share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
 
 
 def _number(value: float, error: float | None) -> str:
-    if error is None:
+    """Return a value, to the digit of its error where it has one."""
+    if not error:
         return f"{value:.4g}"
-    return f"{value:.5g} ± {error:.1g}"
+    decimals = max(0, -math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
