@@ -123,7 +123,7 @@ def growth_text(evaluation: dict[str, Any]) -> str:
     at = twins["time_fs"].index(last)
     moved, apart = growth["displacement_A"], twins["displacement_A"][at]
     starts = growth["n_starts"]
-    return f"""Over {n_strides} strides in a row ({last:g} fs), from {starts} starts, the
+    return f"""Over {n_strides} strides in a row, {last:g} fs, from {starts} starts, the
 mean absolute error grows from {moved[0]:.1e} to {moved[-1]:.1e} Å. Two MD runs that
 start 1e-6 Å apart lie {apart:.1e} Å apart by then: what grows is the error of the
 forecasts, not chaos."""

@@ -1,6 +1,7 @@
 """What validation reads and writes, and the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -47,11 +48,13 @@ def runs(methane, tmp_path) -> list[Path]:
 
 
 def test_observables_survive_a_file(methane, tmp_path):
-    before = observe(drawn_frames(methane, 1), PIECE_FS, temperature_K=300.0)
+    frames = replace(drawn_frames(methane, 1), stride_fs=9.876543)
+    before = observe(frames, PIECE_FS, temperature_K=300.0)
     save_observables(before, tmp_path / "one.json")
     after = load_observables(tmp_path / "one.json")
     assert after.conditions == before.conditions
-    assert after.n_pieces == 10
+    assert after.piece_fs == before.piece_fs
+    assert after.n_pieces == before.n_pieces
     for name, curve in before.curves.items():
         np.testing.assert_allclose(
             after.curves[name].pieces, curve.pieces, rtol=1e-4, atol=1e-12

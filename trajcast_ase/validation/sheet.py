@@ -21,6 +21,7 @@ from trajcast_ase.validation.report import Report, Row
 
 COLUMNS = 3
 PANEL_INCHES = (4.0, 2.9)
+PASS, FAIL = "#7a8794", "#b3261e"
 ROW_INCHES = 0.14
 MARGIN_INCHES = 0.9
 
@@ -99,13 +100,16 @@ def _draw_deviations(axes: Axes, rows: Sequence[Row]) -> None:
         for row in rows
     ]
     places = np.arange(len(rows))
-    colors = [RUN if row.passes else REFERENCE for row in rows]
     axes.axvline(0.0, color=INK, lw=0.8)
-    axes.barh(places, deviations, color=colors, height=0.7)
+    for passes, color, label in ((True, PASS, "passes"), (False, FAIL, "fails")):
+        chosen = [k for k, row in enumerate(rows) if row.passes is passes]
+        lengths = [deviations[k] for k in chosen]
+        axes.barh(chosen, lengths, color=color, height=0.7, label=label)
     axes.set_yticks(places, [row.observable for row in rows], fontsize=6.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("(run - reference) / standard error")
     finish(axes)
+    axes.legend(**legend_style())
 
 
 def _draw_curve(axes: Axes, name: str, run: Curve, reference: Curve) -> None:

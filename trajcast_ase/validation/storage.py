@@ -17,7 +17,7 @@ DIGITS = 5
 
 
 def save_observables(observables: Observables, path: str | Path) -> None:
-    """Write observables, with five significant digits, as JSON."""
+    """Write observables as JSON, arrays with five significant digits."""
     content = {"format": FORMAT, "version": VERSION, **asdict(observables)}
     text = json.dumps(_plain(content), ensure_ascii=False, indent=None)
     Path(path).write_text(text + "\n", encoding="utf-8")
@@ -86,13 +86,15 @@ def _observables(content: dict[str, Any]) -> Observables:
 
 
 def _plain(value: Any) -> Any:
-    """Return nested containers of plain numbers, floats rounded."""
+    """Return nested containers of plain numbers, those of arrays rounded."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
+        return _rounded(value.tolist())
     return value
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.{DIGITS}g}")
