@@ -7,6 +7,8 @@ from pathlib import Path
 VERSION_FILE = Path(__file__).parents[1] / "trajcast_ase" / "_version.py"
 # Cells call the command line of the environment that builds these pages.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# No progress bars in pages.
+os.environ["TTY_COMPATIBLE"] = "0"
 
 project = "trajcast-ase"
 author = "The trajcast_ase developers"

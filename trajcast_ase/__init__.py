@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trajcast_ase.network.forecaster import Forecaster
     from trajcast_ase.noise import ForecastNoise
     from trajcast_ase.published import import_published
+    from trajcast_ase.replicas import Replicas
     from trajcast_ase.schedules import ExponentialQuench, LinearRamp
     from trajcast_ase.stride import forecast
     from trajcast_ase.thermostats import CSVR, Langevin, Thermostat
@@ -29,6 +30,7 @@ __all__ = [
     "ForecasterConfig",
     "Langevin",
     "LinearRamp",
+    "Replicas",
     "Thermostat",
     "TrajCast",
     "__version__",
@@ -47,6 +49,7 @@ _MODULES = {
     "ForecasterConfig": "network.config",
     "Langevin": "thermostats",
     "LinearRamp": "schedules",
+    "Replicas": "replicas",
     "Thermostat": "thermostats",
     "TrajCast": "driver",
     "available_models": "model_zoo",

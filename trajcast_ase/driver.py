@@ -224,17 +224,23 @@ class TrajCast(MolecularDynamics):
 
     def _advance(self) -> None:
         """Replace the state on the device by the one a forecast later."""
-        constraints = self._mirror.constraints
-        before = constraints.hold_velocities(self._mirror.state)
+        before = self._held()
         with torch.no_grad():
-            after = constraints.hold(before, stride(self._forecaster, before))
-            self._check_finite(after, "forecast")
-            if self.thermostat is not None:
-                after = self._thermalized(self.thermostat, after)
-                self._check_finite(after, "thermostat")
-        if self.comm.size > 1:
-            after = self._shared(after)
+            after = self._completed(before, stride(self._forecaster, before))
         self._mirror.advance(after)
+
+    def _held(self) -> State:
+        """Return the state that a forecast starts from."""
+        return self._mirror.constraints.hold_velocities(self._mirror.state)
+
+    def _completed(self, before: State, forecast: State) -> State:
+        """Return a forecast after constraints, checks and thermostat."""
+        after = self._mirror.constraints.hold(before, forecast)
+        self._check_finite(after, "forecast")
+        if self.thermostat is not None:
+            after = self._thermalized(self.thermostat, after)
+            self._check_finite(after, "thermostat")
+        return self._shared(after) if self.comm.size > 1 else after
 
     def _thermalized(self, thermostat: Thermostat, state: State) -> State:
         """Return `state` with the thermostat's velocities."""

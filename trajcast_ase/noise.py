@@ -24,7 +24,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -176,16 +176,29 @@ class ForecastNoise:
         return {symbol: asdict(one) for symbol, one in self.covariances.items()}
 
 
+class NoiseSource(Protocol):
+    """What :class:`NoisyModel` needs of noise."""
+
+    def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
+        """Raise ValueError for an element without noise."""
+
+    def draw(
+        self, atomic_numbers: Int[Tensor, " atoms"]
+    ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
+        """Return noise on displacements (Å) and velocities (Å/fs), float64."""
+
+
 class NoisyModel:
     """A model whose forecasts carry noise; a :class:`ForecastModel` as well.
 
     Parameters
     ----------
     model : ForecastModel
-    noise : ForecastNoise
+    noise : NoiseSource
+        Such as :class:`ForecastNoise`.
     """
 
-    def __init__(self, model: ForecastModel, noise: ForecastNoise) -> None:
+    def __init__(self, model: ForecastModel, noise: NoiseSource) -> None:
         self.model, self.noise = model, noise
 
     @property

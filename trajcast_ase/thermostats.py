@@ -1,16 +1,16 @@
 r"""Thermostats that act on the velocities after each forecast.
 
-=======================  ======================  =====  ==================
-symbol                   variable                shape  unit
-=======================  ======================  =====  ==================
-:math:`K`                ``kinetic``                    eV
-:math:`\bar K`           ``n_dof * thermal / 2``        eV
-:math:`N_f`              ``n_dof``                      1
-:math:`c`                ``memory``                     1
-:math:`\alpha`           ``alpha``                      1
-:math:`\tau`             ``taut``                       ASE time
-:math:`\gamma`           ``friction``                   1 / ASE time
-=======================  ======================  =====  ==================
+=======================  =========================  ============
+symbol                   variable                   unit
+=======================  =========================  ============
+:math:`K`                ``kinetic``                eV
+:math:`\bar K`           ``n_dof * thermal / 2``    eV
+:math:`N_f`              ``n_dof``                  1
+:math:`c`                ``memory``                 1
+:math:`\alpha`           ``alpha``                  1
+:math:`\tau`             ``taut``                   ASE time
+:math:`\gamma`           ``friction``               1 / ASE time
+=======================  =========================  ============
 
 A thermostat sees the thermal motion only: velocities relative to the conserved motion
 of the system (its drift, and the rotation of an isolated system), which stays as it is
