@@ -204,8 +204,9 @@ def test_intermediates(paracetamol):
         graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
     )
     assert relative_error(to_e3nn(x, [1, 3, 5]), stored["LinearInit"]) < limit
-    for k, layer in enumerate(paracetamol.layers):
-        x = layer(x, graph)
+    weights = paracetamol.perceptron_weights(graph, edges)
+    for k, (layer, own) in enumerate(zip(paracetamol.layers, weights, strict=True)):
+        x = layer(x, graph, own)
         dims = [irrep.dim for irrep in layer.irreps_out]
         assert relative_error(to_e3nn(x, dims), stored[f"mp_layer_{k}"]) < limit
     (compressed,) = paracetamol.compression((x[:, paracetamol.vector_rows],))

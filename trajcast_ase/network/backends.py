@@ -59,6 +59,12 @@ def set_backend(network: nn.Module, choice: BackendChoice) -> None:
         product.backend = backend
 
 
+def backend_of(network: nn.Module) -> Backend:
+    """Return the backend of the products in `network`."""
+    products = (m for m in network.modules() if isinstance(m, DepthwiseProduct))
+    return next(products).backend
+
+
 def _automatic(devices: set[str]) -> Backend:
     if devices != {"cpu"}:
         return "reference"

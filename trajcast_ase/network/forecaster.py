@@ -14,6 +14,7 @@ v_i(t + Δt) / s_v    ``targets[:, 1]``         (n_atoms, 3)        1
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 import torch
@@ -25,7 +26,7 @@ from trajcast_ase.conservation import Conservation
 from trajcast_ase.fingerprint import fingerprint
 from trajcast_ase.model_header import ModelHeader
 from trajcast_ase.neighbors import Edges, NeighborBackend, find_edges
-from trajcast_ase.network.backends import BackendChoice, set_backend
+from trajcast_ase.network.backends import BackendChoice, backend_of, set_backend
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.embedding import (
     DirectionEmbedding,
@@ -33,10 +34,16 @@ from trajcast_ase.network.embedding import (
     ThermalEmbedding,
 )
 from trajcast_ase.network.harmonics import spherical_harmonics
-from trajcast_ase.network.interaction import Graph, Interaction, IrrepLinear
+from trajcast_ase.network.interaction import (
+    Graph,
+    Interaction,
+    IrrepLinear,
+    LayerWeights,
+)
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.tabulated import NetworkTables, network_tables
 from trajcast_ase.state import State
 
 
@@ -68,6 +75,7 @@ class Forecaster(nn.Module):
         self.name = "unnamed"
         self.header: ModelHeader | None = None
         self.neighbor_backend: NeighborBackend = "vesin"
+        self._tables: NetworkTables | None = None
         # Submodules draw weights that are drawn again below: leave no trace of it.
         with torch.random.fork_rng(devices=[]):
             self._build(config)
@@ -231,25 +239,58 @@ class Forecaster(nn.Module):
         edges : Edges
             All pairs within ``config.cutoff``.
         """
-        graph = self.graph(self.species_index(atomic_numbers), velocities, edges)
+        species = self.species_index(atomic_numbers)
+        tables = self._current_tables()
+        graph = self.graph(species, velocities, edges, share_weights=tables is None)
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
-        for layer in self.layers:
-            x = layer(x, graph)
+        if tables is None:
+            weights = self.perceptron_weights(graph, edges)
+        else:
+            weights = tables.weights(edges.vectors, graph.speeds, species)
+        for layer, layer_weights in zip(self.layers, weights, strict=True):
+            x = layer(x, graph, layer_weights)
         (compressed,) = self.compression((x[:, self.vector_rows],))
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
+
+    def perceptron_weights(self, graph: Graph, edges: Edges) -> Iterator[LayerWeights]:
+        """Yield the weights of each layer."""
+        vectors = edges.vectors.to(self.dtype)[graph.routes.representatives]
+        edge_radial = self.edge_basis(vectors.norm(dim=1))
+        for layer in self.layers:
+            assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
+            yield layer.weights(edge_radial, graph.velocity_radial)
+
+    def _current_tables(self) -> NetworkTables | None:
+        """Return tables of the present weights where they apply, else None.
+
+        They have the precision of float32, no derivatives, and a kernel of "cpp" only.
+        """
+        applies = (
+            not torch.is_grad_enabled()
+            and self.dtype == torch.float32
+            and backend_of(self) == "cpp"
+        )
+        if not applies:
+            return None
+        if self._tables is None or not self._tables.are_of(self):
+            self._tables = network_tables(self)
+        return self._tables
 
     def graph(
         self,
         species_index: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
         edges: Edges,
+        *,
+        share_weights: bool = True,
     ) -> Graph:
         """Return the embedded edges and velocities."""
         lmax, dtype = self.config.lmax, self.dtype
-        routes = Routes.of_edges(edges, species_index.shape[0])
+        n_atoms = species_index.shape[0]
+        routes = Routes.of_edges(edges, n_atoms, share_weights=share_weights)
         one_hot = nn.functional.one_hot(species_index, len(self.config.elements))
         one_hot = one_hot.to(dtype)
         thermal = self.config.velocity_encoding == "thermal"
@@ -257,14 +298,15 @@ class Forecaster(nn.Module):
             velocities = velocities / self.velocity_scales[species_index, None]
             velocities = saturated(velocities, self.config.velocity_saturation)
         velocities, vectors = velocities.to(dtype), edges.vectors.to(dtype)
+        speeds = velocities.norm(dim=1)
         return Graph(
             routes=routes,
             edge_harmonics=spherical_harmonics(vectors, lmax, normalize=True),
-            edge_radial=self.edge_basis(vectors[routes.representatives].norm(dim=1)),
             velocity_harmonics=spherical_harmonics(
                 velocities, lmax, normalize=not thermal
             ),
-            velocity_radial=self.speed(velocities.norm(dim=1), one_hot),
+            speeds=speeds,
+            velocity_radial=self.speed(speeds, one_hot),
             species_one_hot=one_hot,
         )
 

@@ -14,6 +14,7 @@ from trajcast_ase.network.irreps import Irrep, Irreps, path_irreps
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.radial import MLP, SILU_NORM, TANH_NORM
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.tables import TabulatedWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,32 @@ class Graph:
     routes : Routes
         Which atom sends to which.
     edge_harmonics : (n_edges, (lmax + 1)²)
-    edge_radial : (n_edges, n_edge_rbf)
     velocity_harmonics : (n_atoms, (lmax + 1)²)
+    speeds : (n_atoms,)
     velocity_radial : (n_atoms, n_velocity_rbf)
     species_one_hot : (n_atoms, n_species)
     """
 
     routes: Routes
     edge_harmonics: Float[Tensor, "edges harmonics"]
-    edge_radial: Float[Tensor, "pairs edge_rbf"]
     velocity_harmonics: Float[Tensor, "atoms harmonics"]
+    speeds: Float[Tensor, " atoms"]
     velocity_radial: Float[Tensor, "atoms velocity_rbf"]
     species_one_hot: Float[Tensor, "atoms species"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """Weights of the two products of a layer for one state.
+
+    Attributes
+    ----------
+    edge : (n_weight_rows, n_paths, n_channels), or from a table
+    velocity : (n_atoms, n_velocity_paths, n_channels), or from a table
+    """
+
+    edge: Float[Tensor, "pairs paths channels"] | TabulatedWeights
+    velocity: Float[Tensor, "atoms velocity_paths channels"] | TabulatedWeights
 
 
 class IrrepLinear(nn.Module):
@@ -184,16 +199,19 @@ class Interaction(nn.Module):
         return self.n_channels * (1 + n_gates)
 
     def forward(
-        self, x: Float[Tensor, "atoms dim channels"], graph: Graph
+        self,
+        x: Float[Tensor, "atoms dim channels"],
+        graph: Graph,
+        weights: LayerWeights,
     ) -> Float[Tensor, "atoms dim_out channels"]:
         """Return the updated features."""
-        product = self.velocity_product
-        weights = self.velocity_mlp(graph.velocity_radial)
-        summed = self.contraction(self._messages(x, graph))
-        updated = product.rowwise(
-            torch.cat(summed, dim=1),
+        messages = self.edge_product.convolve(
+            x, graph.edge_harmonics, weights.edge, graph.routes
+        )
+        updated = self.velocity_product.rowwise(
+            torch.cat(self.contraction(messages), dim=1),
             graph.velocity_harmonics,
-            weights.view(-1, product.n_paths, self.n_channels),
+            weights.velocity,
         )
         new = self._gate(self.update(updated))
         for irrep, old in zip(
@@ -204,17 +222,17 @@ class Interaction(nn.Module):
             new[irrep] = new[irrep] + old
         return torch.cat([new[ir] for ir in self.irreps_out], dim=1) / math.sqrt(2.0)
 
-    def _messages(
-        self, x: Float[Tensor, "atoms dim channels"], graph: Graph
-    ) -> tuple[Float[Tensor, "atoms _dim _columns"], ...]:
-        """Return the sum of messages over the neighbours, one block per path."""
-        product = self.edge_product
-        weights = self.edge_mlp(graph.edge_radial)
-        return product.convolve(
-            x,
-            graph.edge_harmonics,
-            weights.view(-1, product.n_paths, self.n_channels),
-            graph.routes,
+    def weights(
+        self,
+        edge_radial: Float[Tensor, "pairs edge_rbf"],
+        velocity_radial: Float[Tensor, "atoms velocity_rbf"],
+    ) -> LayerWeights:
+        """Return the weights that the perceptrons give."""
+        edge: Tensor = self.edge_mlp(edge_radial)
+        velocity: Tensor = self.velocity_mlp(velocity_radial)
+        return LayerWeights(
+            edge.view(-1, self.edge_product.n_paths, self.n_channels),
+            velocity.view(-1, self.velocity_product.n_paths, self.n_channels),
         )
 
     def _gate(self, blocks: list[Tensor]) -> dict[Irrep, Tensor]:

@@ -20,6 +20,7 @@ from trajcast_ase.network.irreps import (
 )
 from trajcast_ase.network.kernels import compiled
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.tables import TabulatedWeights
 
 Backend = Literal["reference", "cpp"]
 
@@ -99,14 +100,16 @@ class DepthwiseProduct(nn.Module):
         self,
         x: Float[Tensor, "atoms dim channels"],
         harmonics: Float[Tensor, "edges harmonics"],
-        weights: Float[Tensor, "weight_rows paths channels"],
+        weights: Float[Tensor, "weight_rows paths channels"] | TabulatedWeights,
         routes: Routes,
     ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
         """Return the product of the senders' features, summed at the receivers.
 
         One tensor per block of :func:`output_blocks`; edge e has the weights of row
-        ``routes.weight_rows[e]``.
+        ``routes.weight_rows[e]``, or those of a table (backend "cpp" only).
         """
+        if isinstance(weights, TabulatedWeights):
+            return compiled.convolve_tabulated(self, x, harmonics, weights, routes)
         if self._is_compiled(harmonics):
             return compiled.convolve(self, x, harmonics, weights, routes)
         messages = self._product(
@@ -119,12 +122,14 @@ class DepthwiseProduct(nn.Module):
         self,
         x: Float[Tensor, "rows dim channels"],
         harmonics: Float[Tensor, "rows harmonics"],
-        weights: Float[Tensor, "rows paths channels"],
+        weights: Float[Tensor, "rows paths channels"] | TabulatedWeights,
     ) -> tuple[Float[Tensor, "rows _ _"], ...]:
         """Return the product of each row with its own harmonics and weights.
 
         One tensor per block of :func:`output_blocks`.
         """
+        if isinstance(weights, TabulatedWeights):
+            return compiled.rowwise_tabulated(self, x, harmonics, weights)
         if self._is_compiled(harmonics):
             return compiled.rowwise(self, x, harmonics, weights)
         return self._split(self._product(x, harmonics, weights))

@@ -39,15 +39,20 @@ class Routes:
     representatives: Int[Tensor, " rows"]
 
     @classmethod
-    def of_edges(cls, edges: Edges, n_atoms: int) -> Self:
-        """Return the routes of `edges` between `n_atoms` atoms."""
+    def of_edges(
+        cls, edges: Edges, n_atoms: int, *, share_weights: bool = True
+    ) -> Self:
+        """Return the routes of `edges` between `n_atoms` atoms.
+
+        Without `share_weights` nobody looks for equal lengths: each edge has a row.
+        """
         receivers, senders = edges.receivers.contiguous(), edges.senders.contiguous()
         bounds = torch.arange(n_atoms + 1, device=receivers.device)
         return cls(
             receivers,
             senders,
             torch.searchsorted(receivers, bounds),
-            *_distinct_lengths(edges.vectors),
+            *_weight_rows(edges.vectors, share=share_weights),
         )
 
     @property
@@ -56,15 +61,15 @@ class Routes:
         return self.offsets.shape[0] - 1
 
 
-def _distinct_lengths(
-    vectors: Float[Tensor, "edges 3"],
+def _weight_rows(
+    vectors: Float[Tensor, "edges 3"], *, share: bool
 ) -> tuple[Int[Tensor, " edges"], Int[Tensor, " rows"]]:
     """Return each edge's row and each row's first edge, rows in order of first use.
 
     Vectors that carry a gradient share nothing, since each has its own; on another
     device than the CPU the search costs more than it saves.
     """
-    if vectors.requires_grad or vectors.device.type != "cpu":
+    if not share or vectors.requires_grad or vectors.device.type != "cpu":
         every = torch.arange(vectors.shape[0], device=vectors.device)
         return every, every
     lengths = vectors.norm(dim=1).numpy()

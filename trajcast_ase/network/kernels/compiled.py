@@ -17,6 +17,7 @@ from trajcast_ase.network.irreps import Irreps, OutputBlock
 from trajcast_ase.network.kernels.build import load
 from trajcast_ase.network.kernels.generate import source
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.tables import TabulatedWeights
 
 # Below this a thread costs more than it saves.
 MIN_EDGES_PER_THREAD = 256
@@ -76,6 +77,7 @@ class _Kernel:
     """Entry points for one choice of irreps, channels and type."""
 
     forward: Callable[..., None]
+    tabulated: Callable[..., None]
     backward: Callable[..., None]
 
 
@@ -84,11 +86,17 @@ def _kernel(irreps: Irreps, lmax: int, n_channels: int, dtype: torch.dtype) -> _
     """Return the kernel, compiled on first use."""
     library = load(source(irreps, lmax, n_channels, REAL[dtype]))
     edges, pointer = ctypes.POINTER(_EdgesStruct), ctypes.c_void_p
-    for name, n_pointers in (("product_forward", 3), ("product_backward", 5)):
+    for name, n_pointers in (
+        ("product_forward", 3),
+        ("product_tabulated", 4),
+        ("product_backward", 5),
+    ):
         function = getattr(library, name)
         function.argtypes = [edges, *(pointer,) * n_pointers, ctypes.c_int64]
         function.restype = None
-    return _Kernel(library.product_forward, library.product_backward)
+    return _Kernel(
+        library.product_forward, library.product_tabulated, library.product_backward
+    )
 
 
 def _pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
@@ -98,12 +106,8 @@ def _pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
 def _forward(
     product: Product, x: Tensor, weights: Tensor, edges: _Edges
 ) -> tuple[Tensor, ...]:
-    n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
-    out = tuple(
-        x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
-        for block in product.blocks
-    )
-    _kernel(product.irreps, product.lmax, n_channels, x.dtype).forward(
+    out = _outputs(product, x, edges)
+    _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).forward(
         edges.struct(),
         x.data_ptr(),
         weights.data_ptr(),
@@ -111,6 +115,15 @@ def _forward(
         edges.n_threads,
     )
     return out
+
+
+def _outputs(product: Product, x: Tensor, edges: _Edges) -> tuple[Tensor, ...]:
+    """Return the blocks that the kernel will fill."""
+    n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
+    return tuple(
+        x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
+        for block in product.blocks
+    )
 
 
 class _Function(torch.autograd.Function):
@@ -170,6 +183,51 @@ def rowwise(
     edges = _Edges(count, count[:-1], count[:-1], harmonics.contiguous())
     _check(product, x, weights, edges, x.shape[0])
     return _apply(product, x, weights, edges)
+
+
+def convolve_tabulated(
+    product: Product,
+    x: Float[Tensor, "atoms dim channels"],
+    harmonics: Float[Tensor, "edges harmonics"],
+    weights: TabulatedWeights,
+    routes: Routes,
+) -> tuple[Float[Tensor, "atoms _ _"], ...]:
+    """Return the product summed at the receivers, with weights from a table."""
+    edges = _Edges(
+        routes.offsets, routes.senders, weights.places.rows, harmonics.contiguous()
+    )
+    return _tabulated(product, x, weights, edges)
+
+
+def rowwise_tabulated(
+    product: Product,
+    x: Float[Tensor, "rows dim channels"],
+    harmonics: Float[Tensor, "rows harmonics"],
+    weights: TabulatedWeights,
+) -> tuple[Float[Tensor, "rows _ _"], ...]:
+    """Return the product of each row, with weights from a table."""
+    count = torch.arange(x.shape[0] + 1)
+    edges = _Edges(count, count[:-1], weights.places.rows, harmonics.contiguous())
+    return _tabulated(product, x, weights, edges)
+
+
+def _tabulated(
+    product: Product, x: Tensor, weights: TabulatedWeights, edges: _Edges
+) -> tuple[Tensor, ...]:
+    table, x = weights.table.values, x.contiguous()
+    rows = table.view(-1, product.n_paths, x.shape[2])
+    _check(product, x, rows, edges, rows.shape[0])
+    fractions = weights.places.fractions.contiguous()
+    out = _outputs(product, x, edges)
+    _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).tabulated(
+        edges.struct(),
+        x.data_ptr(),
+        table.data_ptr(),
+        fractions.data_ptr(),
+        _pointers(out),
+        edges.n_threads,
+    )
+    return out
 
 
 def _apply(

@@ -152,7 +152,7 @@ def _forward(rows: range, paths: list[NumberedPath]) -> str:
     lines = ["  {"]
     lines += [f"    const vec x{k} = at(x, {k});" for k in rows]
     for path, terms in paths:
-        lines.append(f"    {{ const vec f = at(w, {path});")
+        lines.append(f"    {{ const vec f = w({path});")
         for row, group in groupby(terms, key=attrgetter("row")):
             total = " ".join(f"{t.sign} m[{t.index}] * x{t.k}" for t in group)
             lines.append(f"      {row} += f * ({total});")

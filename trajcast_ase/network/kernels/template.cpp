@@ -46,8 +46,30 @@ struct Edges {
   const real *harmonics;
 };
 
+// Weights of an edge: a row of their own, or four rows of a table, interpolated.
+struct Row {
+  const real *w;
+  vec operator()(int64_t path) const { return at(w, path); }
+  Row shifted(int64_t channel) const { return {w + channel}; }
+};
+struct Interpolated {
+  const real *w;
+  real a[4];
+  vec operator()(int64_t path) const {
+    return a[0] * at(w, path) + a[1] * at(w, path + PATHS) + a[2] * at(w, path + 2 * PATHS) +
+           a[3] * at(w, path + 3 * PATHS);
+  }
+  Interpolated shifted(int64_t channel) const { return {w + channel, {a[0], a[1], a[2], a[3]}}; }
+};
+static inline Interpolated interpolated(const real *w, double t) {
+  return {w,
+          {real(-t * (t - 1) * (t - 2) / 6), real((t + 1) * (t - 1) * (t - 2) / 2),
+           real(-(t + 1) * t * (t - 2) / 2), real((t + 1) * t * (t - 1) / 6)}};
+}
+
+template <class Weights>
 static inline void forward_lanes(const real *__restrict m, const real *__restrict x,
-                                 const real *__restrict w, real *const *out) {
+                                 const Weights &w, real *const *out) {
 @name@
 @forward@
 }
@@ -60,9 +82,10 @@ static inline void backward_lanes(const real *__restrict m, const real *__restri
 }
 
 // Edges of receiver i are offsets[i] ... offsets[i + 1] - 1; edge e has the harmonics of
-// row e and the weights of row weight_rows[e].
-extern "C" void product_forward(const Edges *edges, const real *x, const real *weights,
-                                real *const *out, int64_t n_threads) {
+// row e and the weights that `weights_of(e)` returns.
+template <class WeightsOf>
+static inline void sum_edges(const Edges *edges, const real *x, const WeightsOf &weights_of,
+                             real *const *out, int64_t n_threads) {
 #pragma omp parallel for schedule(static) num_threads(n_threads) if (n_threads > 1)
   for (int64_t i = 0; i < edges->n_receivers; ++i) {
     real *rows[OUTPUTS];
@@ -74,14 +97,34 @@ extern "C" void product_forward(const Edges *edges, const real *x, const real *w
       alignas(64) real m[COUPLINGS];
       couple(edges->harmonics + e * HARMONICS, m);
       const real *xs = x + edges->senders[e] * DIM_IN * CHANNELS;
-      const real *w = weights + edges->weight_rows[e] * PATHS * CHANNELS;
+      const auto w = weights_of(e);
       for (int64_t c = 0; c < CHANNELS; c += LANES) {
         real *lanes[OUTPUTS];
         for (int64_t b = 0; b < OUTPUTS; ++b) lanes[b] = rows[b] + c;
-        forward_lanes(m, xs + c, w + c, lanes);
+        forward_lanes(m, xs + c, w.shifted(c), lanes);
       }
     }
   }
+}
+
+// Edge e has row weight_rows[e] of `weights`.
+extern "C" void product_forward(const Edges *edges, const real *x, const real *weights,
+                                real *const *out, int64_t n_threads) {
+  const auto row = [=](int64_t e) {
+    return Row{weights + edges->weight_rows[e] * PATHS * CHANNELS};
+  };
+  sum_edges(edges, x, row, out, n_threads);
+}
+
+// Edge e lies fractions[e] beyond the second of the four rows of `table` that start with
+// row weight_rows[e].
+extern "C" void product_tabulated(const Edges *edges, const real *x, const real *table,
+                                  const double *fractions, real *const *out,
+                                  int64_t n_threads) {
+  const auto row = [=](int64_t e) {
+    return interpolated(table + edges->weight_rows[e] * PATHS * CHANNELS, fractions[e]);
+  };
+  sum_edges(edges, x, row, out, n_threads);
 }
 
 // Adds to grad_x and sets grad_weights, whose rows are numbered in the order of their
