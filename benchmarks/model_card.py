@@ -78,7 +78,7 @@ def about(header: ModelHeader, n_parameters: int) -> str:
   "{config["velocity_encoding"]}".
 - **Data** {training["data"]}. {training["pairs"]} pairs from {training["runs"]} runs,
   of {min(kelvin):.0f} to {max(kelvin):.0f} K mean temperature.
-- **Training** {training["steps"]} steps of {training["batch_size"]} pairs,
+- **Training** {training["steps"]} steps, {training["batch_size"]} pair(s) each,
   {optimizer["optimizer"]}, learning rate {optimizer["learning_rate"]:g},
   {optimizer["schedule"]} schedule, pairs reversed in time with probability
   {optimizer["reversal_probability"]:g}, {training["dtype"]}:
@@ -132,20 +132,17 @@ forecasts, not chaos."""
 def rollout_section(folder: Path, name: str, suffix: str) -> str:
     """Return what a long run showed, with its report."""
     rollout = json.loads((folder / "rollout.json").read_text(encoding="utf-8"))
-    machine = rollout["machine"]
     title = "with calibrated noise" if rollout["noise"] else "beside reference MD"
     outcome = "No bond broke" if rollout["intact"] else "**A bond broke**"
-    return f"""## A long run {title}
+    text = f"""## A long run {title}
 
 {rollout["length_ps"]:g} ps NVT at {rollout["temperature_K"]:g} K, CSVR with a time
 constant of {rollout["taut_fs"]:g} fs, seed {rollout["seed"]}; the first
-{rollout["skipped_ps"]:g} ps are left out below. {outcome}. Speed, with every frame
-kept: {rollout["ns_per_day"]:.0f} ns/day on {machine["threads"]} thread of a shared
-two-core {machine["processor"].strip()} virtual machine.
+{rollout["skipped_ps"]:g} ps are left out below. {outcome}.
 
 {(folder / "report.md").read_text(encoding="utf-8")}
-![Report]({name}-{suffix}.png)
 """
+    return f"{text}![Report]({name}-{suffix}.png)\n"
 
 
 def limits_section(name: str) -> str:
@@ -153,7 +150,7 @@ def limits_section(name: str) -> str:
     return f"""## Limits
 
 {SYSTEMS[name].limits}, no other temperature, no other isotopes. Long runs need a
-thermostat. See [Limits](../limits.md).
+thermostat. See [Limits](../limits.md), and [Performance](../performance.md) for speeds.
 """
 
 
