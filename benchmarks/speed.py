@@ -66,8 +66,8 @@ def machine(settings: Settings) -> str:
     gpu = f", {torch.cuda.get_device_name()}" if cuda else ""
     return (
         f"{processor}{gpu}, {os.cpu_count()} cores, {settings.threads} thread(s), "
-        f"torch {torch.__version__}, trajcast_ase {__version__}, float32, {settings.clock} "
-        f"time, {settings.n_runs} runs: median and quartiles"
+        f"torch {torch.__version__}, trajcast_ase {__version__}, float32, "
+        f"{settings.clock} time, {settings.n_runs} runs: median and quartiles"
     )
 
 

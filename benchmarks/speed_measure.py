@@ -41,7 +41,9 @@ def measure(
     assert isinstance(ours, Forecaster)  # noqa: S101  narrows the type
     state = state_from_atoms(case.atoms(), settings.device)
     n_edges = len(find_edges(state, ours.config.cutoff).receivers)
-    times, failures = race(strides(models, state), read, settings.n_runs)
+    times, failures = race(
+        strides(models, state), read, settings.n_runs, may_fail=settings.rivals
+    )
     horizon = ours.horizon_fs
     rows = []
     for name in (*models, *reasons):
