@@ -1,5 +1,6 @@
 """Generate reference trajectories; see README.md in this folder."""
 
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,9 @@ FinalTemperature = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of the velocities.")]
 Equilibrate = Annotated[float, typer.Option(min=0.0, help="Before averaging, ps.")]
 Damping = Annotated[float, typer.Option(min=1.0, help="Damping time, fs.")]
+Thermalize = Annotated[
+    float, typer.Option(min=0.1, help="Time with the thermostat before recording, ps.")
+]
 StartEnergy = Annotated[
     StartOption,
     typer.Option(help="Start at the mean energy, or at a snapshot as it comes."),
@@ -86,19 +90,20 @@ def commands(system: System) -> typer.Typer:
         record_all(system, settings, out)
 
     @group.command()
-    def nvt(
+    def nvt(  # noqa: PLR0917  (typer calls it by name)
         seeds: Seeds = "1",
         out: Folder = Path("runs") / system.name,
         length: Length = 10 * system.length,
         stride: Stride = system.stride,
         damping: Damping = system.damping,
+        thermalize: Thermalize = system.thermalize,
     ) -> None:
         """Record NVT runs for validation, with stochastic velocity rescaling."""
         settings = [
             Settings("nvt", seed, length, stride, "canonical", damping)
             for seed in parse_seeds(seeds)
         ]
-        record_all(system, settings, out)
+        record_all(replace(system, thermalize=thermalize), settings, out)
 
     add_twin(group, system)
     if system.expected.terms:
