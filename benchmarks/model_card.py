@@ -136,7 +136,7 @@ def rollout_section(folder: Path, name: str, suffix: str) -> str:
     outcome = "No bond broke" if rollout["intact"] else "**A bond broke**"
     text = f"""## A long run {title}
 
-{rollout["length_ps"]:g} ps NVT at {rollout["temperature_K"]:g} K, CSVR with a time
+{rollout["length_ps"]:.4g} ps NVT at {rollout["temperature_K"]:g} K, CSVR with a time
 constant of {rollout["taut_fs"]:g} fs, seed {rollout["seed"]}; the first
 {rollout["skipped_ps"]:g} ps are left out below. {outcome}.
 
