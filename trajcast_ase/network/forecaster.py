@@ -248,7 +248,7 @@ class Forecaster(nn.Module):
         if tables is None:
             weights = self.perceptron_weights(graph, edges)
         else:
-            weights = tables.weights(edges.vectors, graph.speeds, species)
+            weights = tables.weights(self, edges.vectors, species, graph)
         for layer, layer_weights in zip(self.layers, weights, strict=True):
             x = layer(x, graph, layer_weights)
         (compressed,) = self.compression((x[:, self.vector_rows],))
@@ -261,7 +261,10 @@ class Forecaster(nn.Module):
         edge_radial = self.edge_basis(vectors.norm(dim=1))
         for layer in self.layers:
             assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
-            yield layer.weights(edge_radial, graph.velocity_radial)
+            yield LayerWeights(
+                layer.edge_weights(edge_radial),
+                layer.velocity_weights(graph.velocity_radial),
+            )
 
     def _current_tables(self) -> NetworkTables | None:
         """Return tables of the present weights where they apply, else None.

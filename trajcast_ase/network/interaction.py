@@ -222,18 +222,19 @@ class Interaction(nn.Module):
             new[irrep] = new[irrep] + old
         return torch.cat([new[ir] for ir in self.irreps_out], dim=1) / math.sqrt(2.0)
 
-    def weights(
-        self,
-        edge_radial: Float[Tensor, "pairs edge_rbf"],
-        velocity_radial: Float[Tensor, "atoms velocity_rbf"],
-    ) -> LayerWeights:
-        """Return the weights that the perceptrons give."""
-        edge: Tensor = self.edge_mlp(edge_radial)
-        velocity: Tensor = self.velocity_mlp(velocity_radial)
-        return LayerWeights(
-            edge.view(-1, self.edge_product.n_paths, self.n_channels),
-            velocity.view(-1, self.velocity_product.n_paths, self.n_channels),
-        )
+    def edge_weights(
+        self, radial: Float[Tensor, "pairs edge_rbf"]
+    ) -> Float[Tensor, "pairs paths channels"]:
+        """Return the weights of the edge product that the perceptron gives."""
+        weights: Tensor = self.edge_mlp(radial)
+        return weights.view(-1, self.edge_product.n_paths, self.n_channels)
+
+    def velocity_weights(
+        self, radial: Float[Tensor, "atoms velocity_rbf"]
+    ) -> Float[Tensor, "atoms paths channels"]:
+        """Return the weights of the velocity product that the perceptron gives."""
+        weights: Tensor = self.velocity_mlp(radial)
+        return weights.view(-1, self.velocity_product.n_paths, self.n_channels)
 
     def _gate(self, blocks: list[Tensor]) -> dict[Irrep, Tensor]:
         """Return activated scalars and gated higher irreps."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.network.embedding import SpeedEmbedding
-from trajcast_ase.network.interaction import Interaction, LayerWeights
+from trajcast_ase.network.interaction import Graph, Interaction, LayerWeights
 from trajcast_ase.network.radial import MLP, BesselBasis
 from trajcast_ase.network.tables import (
     Function,
@@ -46,21 +46,33 @@ class TabulatedNetwork(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LayerTables:
+    """Tables of one layer; None where its weights change too fast for one.
+
+    Attributes
+    ----------
+    edge : Table or None
+        By length, Å.
+    velocity : Table or None
+        By speed, in the units of the embedding; one group for each element.
+    """
+
+    edge: Table | None
+    velocity: Table | None
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkTables:
     """Tables of every layer.
 
     Attributes
     ----------
-    edge : tuple of Table
-        By length, Å.
-    velocity : tuple of Table
-        By speed, in the units of the embedding; one group for each element.
+    layers : tuple of LayerTables
     version : tuple
         Of the parameters that they were made from.
     """
 
-    edge: tuple[Table, ...]
-    velocity: tuple[Table, ...]
+    layers: tuple[LayerTables, ...]
     version: Version
 
     def are_of(self, network: TabulatedNetwork) -> bool:
@@ -69,45 +81,45 @@ class NetworkTables:
 
     def weights(
         self,
+        network: TabulatedNetwork,
         vectors: Float[Tensor, "edges 3"],
-        speeds: Float[Tensor, " atoms"],
         species: Int[Tensor, " atoms"],
+        graph: Graph,
     ) -> Iterator[LayerWeights]:
-        """Yield the weights of each layer; equal grids share their places."""
+        """Yield the weights of each layer, from perceptrons where there is no table."""
         lengths = vectors.double().norm(dim=1)
         edge_places: dict[int, Places] = {}
-        velocity_places: dict[int, Places] = {}
-        for edge, velocity in zip(self.edge, self.velocity, strict=True):
-            if edge.n_intervals not in edge_places:
+        for layer, tables in zip(network.layers, self.layers, strict=True):
+            assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
+            edge, velocity = tables.edge, tables.velocity
+            if edge is not None and edge.n_intervals not in edge_places:
                 edge_places[edge.n_intervals] = edge.places(lengths)
-            if velocity.n_intervals not in velocity_places:
-                places = velocity.places(speeds, species)
-                velocity_places[velocity.n_intervals] = places
             yield LayerWeights(
-                TabulatedWeights(edge, edge_places[edge.n_intervals]),
-                TabulatedWeights(velocity, velocity_places[velocity.n_intervals]),
+                layer.edge_weights(network.edge_basis(lengths.to(network.dtype)))
+                if edge is None
+                else TabulatedWeights(edge, edge_places[edge.n_intervals]),
+                layer.velocity_weights(graph.velocity_radial)
+                if velocity is None
+                else TabulatedWeights(velocity, velocity.places(graph.speeds, species)),
             )
 
 
 @torch.no_grad()
 def network_tables(network: TabulatedNetwork) -> NetworkTables:
-    """Return the tables of a network with its present parameters.
-
-    Raises
-    ------
-    TooRoughError
-        A weight changes too fast with length or speed.
-    """
+    """Return the tables of a network with its present parameters."""
     basis, speed = _double(network.edge_basis), _double(network.speed)
-    edge, velocity = [], []
+    layers = []
     for layer in network.layers:
         assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
         by_length = _composed(_double(layer.edge_mlp), basis)
         by_speed = _by_element(_double(layer.velocity_mlp), speed)
-        cutoff, end = basis.cutoff, _end(speed)
-        edge.append(tabulate([by_length], LEAST_LENGTH, cutoff, network.dtype))
-        velocity.append(tabulate(by_speed, 0.0, end, network.dtype))
-    return NetworkTables(tuple(edge), tuple(velocity), _version(network))
+        layers.append(
+            LayerTables(
+                tabulate([by_length], LEAST_LENGTH, basis.cutoff, network.dtype),
+                tabulate(by_speed, 0.0, _end(speed), network.dtype),
+            )
+        )
+    return NetworkTables(tuple(layers), _version(network))
 
 
 def _composed(mlp: MLP, basis: BesselBasis) -> Function:
