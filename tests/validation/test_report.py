@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from trajcast_ase.analysis.overlap import curve_overlap
 from trajcast_ase.validation.observables import Observables, observe
 from trajcast_ase.validation.report import (
     FALSE_ALARM,
     NotComparableError,
     compare,
-    curve_overlap,
 )
 
 from .conftest import PIECE_FS, drawn_frames

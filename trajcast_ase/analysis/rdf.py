@@ -27,6 +27,7 @@ from trajcast_ase.analysis.blocks import (
 )
 from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.inputs import check_per_atom, trajectory_array
+from trajcast_ase.analysis.overlap import curve_overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +149,9 @@ def rdf(
 def rdf_overlap(
     first: RadialDistribution, second: RadialDistribution
 ) -> dict[str, float]:
-    r"""Return the agreement of two sets of g(r) by pair, 1 where they are equal.
+    """Return the overlap of two sets of g(r) by pair, 1 where they are equal.
 
-    .. math:: 1 - \frac{\int |g_1 - g_2|\,dr}{\int g_1\,dr + \int g_2\,dr}
-
-    of Schran et al., PNAS 118, e2110077118 (2021).
+    See :func:`trajcast_ase.analysis.overlap.curve_overlap`.
 
     Raises
     ------
@@ -170,10 +169,7 @@ def rdf_overlap(
             "compared; compute both of the same elements with equal r_max and n_bins"
         )
     return {
-        pair: float(
-            1 - np.abs(g - second.g[pair]).sum() / (g.sum() + second.g[pair].sum())
-        )
-        for pair, g in first.g.items()
+        pair: float(curve_overlap(g, second.g[pair])) for pair, g in first.g.items()
     }
 
 

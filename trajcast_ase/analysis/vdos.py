@@ -26,6 +26,7 @@ from trajcast_ase.analysis.inputs import (
     check_stride,
     trajectory_array,
 )
+from trajcast_ase.analysis.overlap import curve_overlap
 
 CM_PER_FS: float = speed_of_light * 1e2 * 1e-15
 """Way of light in one femtosecond, cm: wavenumber = frequency / CM_PER_FS."""
@@ -187,7 +188,9 @@ def vdos_error(
 
 
 def overlap(first: Spectrum, second: Spectrum) -> float:
-    """Return the common area of two spectra, 1 where they are equal.
+    """Return the overlap of two spectra, 1 where they are equal.
+
+    See :func:`trajcast_ase.analysis.overlap.curve_overlap`.
 
     Raises
     ------
@@ -203,5 +206,4 @@ def overlap(first: Spectrum, second: Spectrum) -> float:
             f"windows {first.window_fs:g} and {second.window_fs:g} fs cannot be "
             "compared; compute both with equal ones"
         )
-    common = np.minimum(first.total, second.total).sum() * first.spacing_cm
-    return float(common)
+    return float(curve_overlap(first.total, second.total))

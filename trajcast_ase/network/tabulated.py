@@ -27,6 +27,7 @@ LEAST_LENGTH = 0.05
 TAIL = 5.0
 """Widths of the last Gaussian beyond which a speed has no influence."""
 Module = TypeVar("Module", bound=nn.Module)
+Weights = Tensor | TabulatedWeights
 Version = tuple[tuple[int, int], ...]
 
 
@@ -88,20 +89,32 @@ class NetworkTables:
     ) -> Iterator[LayerWeights]:
         """Yield the weights of each layer, from perceptrons where there is no table."""
         lengths = vectors.double().norm(dim=1)
-        edge_places: dict[int, Places] = {}
+        of_edges: dict[int, Places] = {}
+        of_atoms: dict[int, Places] = {}
         for layer, tables in zip(network.layers, self.layers, strict=True):
             assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
-            edge, velocity = tables.edge, tables.velocity
-            if edge is not None and edge.n_intervals not in edge_places:
-                edge_places[edge.n_intervals] = edge.places(lengths)
-            yield LayerWeights(
-                layer.edge_weights(network.edge_basis(lengths.to(network.dtype)))
-                if edge is None
-                else TabulatedWeights(edge, edge_places[edge.n_intervals]),
-                layer.velocity_weights(graph.velocity_radial)
-                if velocity is None
-                else TabulatedWeights(velocity, velocity.places(graph.speeds, species)),
-            )
+            if tables.edge is None:
+                radial = network.edge_basis(lengths.to(network.dtype))
+                edge: Weights = layer.edge_weights(radial)
+            else:
+                edge = _looked_up(tables.edge, of_edges, lengths)
+            if tables.velocity is None:
+                velocity: Weights = layer.velocity_weights(graph.velocity_radial)
+            else:
+                velocity = _looked_up(tables.velocity, of_atoms, graph.speeds, species)
+            yield LayerWeights(edge, velocity)
+
+
+def _looked_up(
+    table: Table,
+    known: dict[int, Places],
+    points: Float[Tensor, " values"],
+    groups: Int[Tensor, " values"] | None = None,
+) -> TabulatedWeights:
+    """Return weights at `points`; layers with equal grids share the `known` places."""
+    if table.n_intervals not in known:
+        known[table.n_intervals] = table.places(points, groups)
+    return TabulatedWeights(table, known[table.n_intervals])
 
 
 @torch.no_grad()
@@ -142,6 +155,7 @@ def _end(speed: SpeedEmbedding) -> float:
 
 
 def _version(network: TabulatedNetwork) -> Version:
+    """Return what changes with a parameter, unless it is written to by ``.data``."""
     return tuple((p.data_ptr(), p._version) for p in network.parameters())  # noqa: SLF001
 
 

@@ -4,9 +4,7 @@ Under the hypothesis that both runs sample the same ensemble, their pieces may b
 exchanged. A permutation test deals all pieces anew to the two runs and asks how often
 the runs then differ as much as they do: this holds for numbers (difference of the
 means) and for curves (overlap of the mean curves) alike, without any assumption about
-their distribution. The overlap is that of Schran et al., PNAS 118, e2110077118 (2021):
-
-.. math:: 1 - \frac{\int |f_1 - f_2|\,dx}{\int f_1\,dx + \int f_2\,dx} .
+their distribution.
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trajcast_ase.analysis.blocks import replica_average
+from trajcast_ase.analysis.compare import BREAKING
+from trajcast_ase.analysis.overlap import curve_overlap
 from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
 
 FALSE_ALARM = 0.05
 """Chance that two runs of the same ensemble differ in any row."""
 N_PERMUTATIONS = 20_000
-BREAKING = 1.3
-"""A bond is broken where it exceeds this multiple of the reference's longest."""
 TOLERANCE = 1e-6
 """Relative, of strides."""
 BIN_TOLERANCE = 1e-3
@@ -240,14 +238,6 @@ def _curve_row(
         limit=f"at least {least:.4f}",
         passes=bool(overlaps[0] >= least),
     )
-
-
-def curve_overlap(
-    first: Float[np.ndarray, "... bins"], second: Float[np.ndarray, "... bins"]
-) -> Float[np.ndarray, ...]:
-    """Return the overlap of curves on equal bins, 1 where they are equal."""
-    distance = np.abs(first - second).sum(axis=-1)
-    return np.asarray(1 - distance / (first.sum(axis=-1) + second.sum(axis=-1)))
 
 
 def _means(
