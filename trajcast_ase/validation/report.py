@@ -88,9 +88,10 @@ class Report:
     def odds(self) -> str:
         """How often a run of the same ensemble passes, in words."""
         return (
-            f"Two MD runs of the same ensemble pass all rows in at least "
-            f"{100 * (1 - FALSE_ALARM):.0f} % of the cases: each row is a permutation "
-            f"test of {self.run.n_pieces} and {self.reference.n_pieces} pieces of "
+            "Two MD runs of the same ensemble pass all rows in at least "
+            f"{100 * (1 - FALSE_ALARM):.0f} % of the cases, if a piece is longer than "
+            "the runs remember: each row is a permutation test of "
+            f"{self.run.n_pieces} and {self.reference.n_pieces} pieces of "
             f"{self.run.piece_fs * 1e-3:.3g} ps at the level {FALSE_ALARM:g} over the "
             "number of tests."
         )
