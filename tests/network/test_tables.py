@@ -65,7 +65,7 @@ def test_forecast_agrees_with_float64(encoding):
     single.set_backend("cpp")
     with torch.no_grad():
         wanted, found = exact.raw_forecast(state), single.raw_forecast(state)
-    assert single._tables is not None
+    assert single._inference is not None
     for one, other in zip(found, wanted, strict=True):
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
 
@@ -86,7 +86,7 @@ def test_bundled_models_lose_nothing(name, structure):
     state = state_from_atoms(atoms)
     with torch.no_grad():
         wanted, found = exact.raw_forecast(state), fast.raw_forecast(state)
-    assert fast._tables is not None
+    assert fast._inference is not None
     for one, other in zip(found, wanted, strict=True):
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
 
@@ -101,7 +101,7 @@ def test_layers_without_a_table_use_their_perceptrons():
         model.layers[1].velocity_mlp.weights[0] *= 1e6
         reference = model.raw_forecast(state)
         found = model.set_backend("cpp").raw_forecast(state)
-    tables = model._tables.layers
+    tables = [layer.tables for layer in model._inference.layers]
     assert tables[0].edge is None
     assert tables[0].velocity is not None
     assert tables[1].edge is not None
@@ -117,12 +117,12 @@ def test_tables_follow_the_weights():
     model.set_backend("cpp")
     with torch.no_grad():
         first, _ = model.raw_forecast(state)
-        tables = model._tables
+        tables = model._inference
         again, _ = model.raw_forecast(state)
-        assert model._tables is tables
+        assert model._inference is tables
         model.layers[0].edge_mlp.weights[-1] *= 2
         changed, _ = model.raw_forecast(state)
-        assert model._tables is not tables
+        assert model._inference is not tables
         model.set_backend("reference")
         reference, _ = model.raw_forecast(state)
     assert torch.equal(first, again)
@@ -137,7 +137,7 @@ def test_gradients_do_without_tables():
     model = small_model("thermal", torch.float32, n_layers=1)
     model.set_backend("cpp").requires_grad_(requires_grad=True)
     moved, _ = model.raw_forecast(state)
-    assert model._tables is None
+    assert model._inference is None
     moved.sum().backward()
     gradient = model.layers[0].edge_mlp.weights[0].grad
     assert gradient is not None

@@ -34,6 +34,7 @@ from trajcast_ase.network.embedding import (
     ThermalEmbedding,
 )
 from trajcast_ase.network.harmonics import spherical_harmonics
+from trajcast_ase.network.inference import Inference, inference
 from trajcast_ase.network.interaction import (
     Graph,
     Interaction,
@@ -43,7 +44,6 @@ from trajcast_ase.network.interaction import (
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.tabulated import NetworkTables, network_tables
 from trajcast_ase.state import State
 
 
@@ -75,7 +75,7 @@ class Forecaster(nn.Module):
         self.name = "unnamed"
         self.header: ModelHeader | None = None
         self.neighbor_backend: NeighborBackend = "vesin"
-        self._tables: NetworkTables | None = None
+        self._inference: Inference | None = None
         # Submodules draw weights that are drawn again below: leave no trace of it.
         with torch.random.fork_rng(devices=[]):
             self._build(config)
@@ -240,18 +240,20 @@ class Forecaster(nn.Module):
             All pairs within ``config.cutoff``.
         """
         species = self.species_index(atomic_numbers)
-        tables = self._current_tables()
-        graph = self.graph(species, velocities, edges, share_weights=tables is None)
+        layers = self._current_inference()
+        share_weights = layers is None or layers.needs_edge_weights
+        graph = self.graph(species, velocities, edges, share_weights=share_weights)
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
-        if tables is None:
+        if layers is None:
             weights = self.perceptron_weights(graph, edges)
+            for layer, layer_weights in zip(self.layers, weights, strict=True):
+                x = layer(x, graph, layer_weights)
+            x = x[:, self.vector_rows]
         else:
-            weights = tables.weights(self, edges.vectors, species, graph)
-        for layer, layer_weights in zip(self.layers, weights, strict=True):
-            x = layer(x, graph, layer_weights)
-        (compressed,) = self.compression((x[:, self.vector_rows],))
+            x = layers(self, x, edges.vectors.norm(dim=1), graph)
+        (compressed,) = self.compression((x,))
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
@@ -266,21 +268,13 @@ class Forecaster(nn.Module):
                 layer.velocity_weights(graph.velocity_radial),
             )
 
-    def _current_tables(self) -> NetworkTables | None:
-        """Return tables of the present weights where they apply, else None.
-
-        They have the precision of float32, no derivatives, and a kernel of "cpp" only.
-        """
-        applies = (
-            not torch.is_grad_enabled()
-            and self.dtype == torch.float32
-            and backend_of(self) == "cpp"
-        )
-        if not applies:
+    def _current_inference(self) -> Inference | None:
+        """Return the compiled layers where they apply, else None."""
+        if torch.is_grad_enabled() or backend_of(self) != "cpp":
             return None
-        if self._tables is None or not self._tables.are_of(self):
-            self._tables = network_tables(self)
-        return self._tables
+        if self._inference is None or not self._inference.is_of(self):
+            self._inference = inference(self, (Irrep(1, -1),))
+        return self._inference
 
     def graph(
         self,
@@ -310,6 +304,7 @@ class Forecaster(nn.Module):
             ),
             speeds=speeds,
             velocity_radial=self.speed(speeds, one_hot),
+            species=species_index,
             species_one_hot=one_hot,
         )
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.network.irreps import Irrep, Irreps, path_irreps
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.radial import MLP, SILU_NORM, TANH_NORM
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.tables import TabulatedWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,7 @@ class Graph:
     velocity_harmonics : (n_atoms, (lmax + 1)²)
     speeds : (n_atoms,)
     velocity_radial : (n_atoms, n_velocity_rbf)
+    species : (n_atoms,) int64
     species_one_hot : (n_atoms, n_species)
     """
 
@@ -37,6 +37,7 @@ class Graph:
     velocity_harmonics: Float[Tensor, "atoms harmonics"]
     speeds: Float[Tensor, " atoms"]
     velocity_radial: Float[Tensor, "atoms velocity_rbf"]
+    species: Int[Tensor, " atoms"]
     species_one_hot: Float[Tensor, "atoms species"]
 
 
@@ -46,12 +47,12 @@ class LayerWeights:
 
     Attributes
     ----------
-    edge : (n_weight_rows, n_paths, n_channels), or from a table
-    velocity : (n_atoms, n_velocity_paths, n_channels), or from a table
+    edge : (n_weight_rows, n_paths, n_channels)
+    velocity : (n_atoms, n_velocity_paths, n_channels)
     """
 
-    edge: Float[Tensor, "pairs paths channels"] | TabulatedWeights
-    velocity: Float[Tensor, "atoms velocity_paths channels"] | TabulatedWeights
+    edge: Float[Tensor, "pairs paths channels"]
+    velocity: Float[Tensor, "atoms velocity_paths channels"]
 
 
 class IrrepLinear(nn.Module):

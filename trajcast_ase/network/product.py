@@ -20,7 +20,6 @@ from trajcast_ase.network.irreps import (
 )
 from trajcast_ase.network.kernels import compiled
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.tables import TabulatedWeights
 
 Backend = Literal["reference", "cpp"]
 
@@ -100,16 +99,14 @@ class DepthwiseProduct(nn.Module):
         self,
         x: Float[Tensor, "atoms dim channels"],
         harmonics: Float[Tensor, "edges harmonics"],
-        weights: Float[Tensor, "weight_rows paths channels"] | TabulatedWeights,
+        weights: Float[Tensor, "weight_rows paths channels"],
         routes: Routes,
     ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
         """Return the product of the senders' features, summed at the receivers.
 
         One tensor per block of :func:`output_blocks`; edge e has the weights of row
-        ``routes.weight_rows[e]``, or those of a table (backend "cpp" only).
+        ``routes.weight_rows[e]``.
         """
-        if isinstance(weights, TabulatedWeights):
-            return compiled.convolve_tabulated(self, x, harmonics, weights, routes)
         if self._is_compiled(harmonics):
             return compiled.convolve(self, x, harmonics, weights, routes)
         messages = self._product(
@@ -122,14 +119,12 @@ class DepthwiseProduct(nn.Module):
         self,
         x: Float[Tensor, "rows dim channels"],
         harmonics: Float[Tensor, "rows harmonics"],
-        weights: Float[Tensor, "rows paths channels"] | TabulatedWeights,
+        weights: Float[Tensor, "rows paths channels"],
     ) -> tuple[Float[Tensor, "rows _ _"], ...]:
         """Return the product of each row with its own harmonics and weights.
 
         One tensor per block of :func:`output_blocks`.
         """
-        if isinstance(weights, TabulatedWeights):
-            return compiled.rowwise_tabulated(self, x, harmonics, weights)
         if self._is_compiled(harmonics):
             return compiled.rowwise(self, x, harmonics, weights)
         return self._split(self._product(x, harmonics, weights))

@@ -121,11 +121,3 @@ def _error(table: Table, functions: Sequence[Function]) -> float:
         relative = error / torch.maximum(size, size.median())
         largest = max(largest, float(relative.nan_to_num().max()))
     return largest
-
-
-@dataclass(frozen=True, slots=True)
-class TabulatedWeights:
-    """A table and where the edges, or atoms, of a state lie in it."""
-
-    table: Table
-    places: Places

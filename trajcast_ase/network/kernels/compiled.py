@@ -15,13 +15,17 @@ from torch.autograd.function import once_differentiable
 
 from trajcast_ase.network.irreps import Irreps, OutputBlock
 from trajcast_ase.network.kernels.build import load
-from trajcast_ase.network.kernels.generate import source
+from trajcast_ase.network.kernels.generate import product_source
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.tables import TabulatedWeights
 
 # Below this a thread costs more than it saves.
 MIN_EDGES_PER_THREAD = 256
 REAL = {torch.float32: "float", torch.float64: "double"}
+
+
+def n_threads(n_edges: int) -> int:
+    """Return how many threads are worth their start."""
+    return max(1, min(torch.get_num_threads(), n_edges // MIN_EDGES_PER_THREAD))
 
 
 class Product(Protocol):
@@ -58,8 +62,7 @@ class _Edges:
     @property
     def n_threads(self) -> int:
         """Threads that are worth their start; the result does not depend on it."""
-        wanted = self.senders.shape[0] // MIN_EDGES_PER_THREAD
-        return max(1, min(torch.get_num_threads(), wanted))
+        return n_threads(self.senders.shape[0])
 
     def struct(self) -> _EdgesStruct:
         """Return the pointers."""
@@ -77,26 +80,19 @@ class _Kernel:
     """Entry points for one choice of irreps, channels and type."""
 
     forward: Callable[..., None]
-    tabulated: Callable[..., None]
     backward: Callable[..., None]
 
 
 @cache
 def _kernel(irreps: Irreps, lmax: int, n_channels: int, dtype: torch.dtype) -> _Kernel:
     """Return the kernel, compiled on first use."""
-    library = load(source(irreps, lmax, n_channels, REAL[dtype]))
+    library = load(product_source(irreps, lmax, n_channels, REAL[dtype]))
     edges, pointer = ctypes.POINTER(_EdgesStruct), ctypes.c_void_p
-    for name, n_pointers in (
-        ("product_forward", 3),
-        ("product_tabulated", 4),
-        ("product_backward", 5),
-    ):
+    for name, n_pointers in (("product_forward", 3), ("product_backward", 5)):
         function = getattr(library, name)
         function.argtypes = [edges, *(pointer,) * n_pointers, ctypes.c_int64]
         function.restype = None
-    return _Kernel(
-        library.product_forward, library.product_tabulated, library.product_backward
-    )
+    return _Kernel(library.product_forward, library.product_backward)
 
 
 def _pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
@@ -106,7 +102,11 @@ def _pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
 def _forward(
     product: Product, x: Tensor, weights: Tensor, edges: _Edges
 ) -> tuple[Tensor, ...]:
-    out = _outputs(product, x, edges)
+    n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
+    out = tuple(
+        x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
+        for block in product.blocks
+    )
     _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).forward(
         edges.struct(),
         x.data_ptr(),
@@ -115,15 +115,6 @@ def _forward(
         edges.n_threads,
     )
     return out
-
-
-def _outputs(product: Product, x: Tensor, edges: _Edges) -> tuple[Tensor, ...]:
-    """Return the blocks that the kernel will fill."""
-    n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
-    return tuple(
-        x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
-        for block in product.blocks
-    )
 
 
 class _Function(torch.autograd.Function):
@@ -183,51 +174,6 @@ def rowwise(
     edges = _Edges(count, count[:-1], count[:-1], harmonics.contiguous())
     _check(product, x, weights, edges, x.shape[0])
     return _apply(product, x, weights, edges)
-
-
-def convolve_tabulated(
-    product: Product,
-    x: Float[Tensor, "atoms dim channels"],
-    harmonics: Float[Tensor, "edges harmonics"],
-    weights: TabulatedWeights,
-    routes: Routes,
-) -> tuple[Float[Tensor, "atoms _ _"], ...]:
-    """Return the product summed at the receivers, with weights from a table."""
-    edges = _Edges(
-        routes.offsets, routes.senders, weights.places.rows, harmonics.contiguous()
-    )
-    return _tabulated(product, x, weights, edges)
-
-
-def rowwise_tabulated(
-    product: Product,
-    x: Float[Tensor, "rows dim channels"],
-    harmonics: Float[Tensor, "rows harmonics"],
-    weights: TabulatedWeights,
-) -> tuple[Float[Tensor, "rows _ _"], ...]:
-    """Return the product of each row, with weights from a table."""
-    count = torch.arange(x.shape[0] + 1)
-    edges = _Edges(count, count[:-1], weights.places.rows, harmonics.contiguous())
-    return _tabulated(product, x, weights, edges)
-
-
-def _tabulated(
-    product: Product, x: Tensor, weights: TabulatedWeights, edges: _Edges
-) -> tuple[Tensor, ...]:
-    table, x = weights.table.values, x.contiguous()
-    rows = table.view(-1, product.n_paths, x.shape[2])
-    _check(product, x, rows, edges, rows.shape[0])
-    fractions = weights.places.fractions.contiguous()
-    out = _outputs(product, x, edges)
-    _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).tabulated(
-        edges.struct(),
-        x.data_ptr(),
-        table.data_ptr(),
-        fractions.data_ptr(),
-        _pointers(out),
-        edges.n_threads,
-    )
-    return out
 
 
 def _apply(

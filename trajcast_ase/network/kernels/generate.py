@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from trajcast_ase.network.irreps import (
+    Irrep,
     Irreps,
     dimension,
     harmonics_irreps,
@@ -28,8 +29,6 @@ from trajcast_ase.network.irreps import (
 # Wigner symbols are exact to a few ulp: smaller entries are zeros, and sums that agree
 # to this many digits are one coupling.
 DIGITS = 12
-
-TEMPLATE = Path(__file__).with_name("template.cpp")
 
 Sum = tuple[tuple[int, float], ...]
 
@@ -96,33 +95,68 @@ def _sum(first: int, values: list[float]) -> tuple[Sum, Sum, str]:
     return key, tuple(exact), "-" if sign < 0 else "+"
 
 
-def source(irreps: Irreps, lmax: int, n_channels: int, real: str) -> str:
-    """Return the C++ program for `real` = "float" or "double"."""
+def product_source(irreps: Irreps, lmax: int, n_channels: int, real: str) -> str:
+    """Return the C++ program of a product for `real` = "float" or "double"."""
+    return "\n".join(
+        (
+            vectors_code(n_channels, real),
+            product_code("edge", irreps, lmax),
+            template("product.cpp"),
+        )
+    )
+
+
+def vectors_code(n_channels: int, real: str) -> str:
+    """Return what every kernel begins with."""
+    return template("vectors.hpp", channels=n_channels, real=real)
+
+
+def product_code(
+    namespace: str, irreps: Irreps, lmax: int, outputs: Irreps | None = None
+) -> str:
+    """Return a product in C++; of `outputs` only, where they are given."""
     program = analyze(irreps, lmax)
-    text = TEMPLATE.read_text(encoding="utf-8")
     blocks = output_blocks(product_paths(irreps, lmax))
-    parts = {
-        "real": real,
-        "channels": n_channels,
-        "harmonics": (lmax + 1) ** 2,
-        "dim_in": dimension(irreps),
-        "paths": len(program.paths),
-        "blocks": len(blocks),
-        "rows": ", ".join(str(b.irrep.dim * b.n_paths) for b in blocks),
-        "couplings": len(program.couplings),
-        "couple": "\n".join(_coupling(k, s) for k, s in enumerate(program.couplings)),
-        "name": _names(len(blocks), "real *__restrict"),
-        "name_const": _names(len(blocks), "const real *__restrict"),
-        "forward": _by_input(irreps, program, _forward),
-        "backward": _by_input(irreps, program, _backward),
-    }
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", str(part))
+    wanted = [b for b, block in enumerate(blocks) if _is_in(block.irrep, outputs)]
+    rows = [block.irrep.dim * block.n_paths for block in blocks]
+    names = tuple(f"at(out{b}, " for b in wanted)
+    paths = [
+        (n, terms)
+        for n, terms in enumerate(program.paths)
+        if terms[0].row.startswith(names)
+    ]
+    return template(
+        "product.hpp",
+        namespace=namespace,
+        harmonics=(lmax + 1) ** 2,
+        dim_in=dimension(irreps),
+        paths=len(program.paths),
+        blocks=len(blocks),
+        all_rows=sum(rows),
+        rows=", ".join(map(str, rows)),
+        couplings=len(program.couplings),
+        couple="\n".join(_coupling(k, s) for k, s in enumerate(program.couplings)),
+        name=_names(wanted, "real *__restrict"),
+        name_const=_names(wanted, "const real *__restrict"),
+        forward=_by_input(irreps, paths, _forward),
+        backward=_by_input(irreps, paths, _backward),
+    )
+
+
+def template(file: str, /, **parts: object) -> str:
+    """Return a C++ file of this folder with `parts` in place of their names."""
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    for key, part in parts.items():
+        text = text.replace(f"@{key}@", str(part))
     return text
 
 
-def _names(n_blocks: int, kind: str) -> str:
-    return "\n".join(f"  {kind} out{b} = out[{b}];" for b in range(n_blocks))
+def _is_in(irrep: Irrep, irreps: Irreps | None) -> bool:
+    return irreps is None or irrep in irreps
+
+
+def _names(blocks: list[int], kind: str) -> str:
+    return "\n".join(f"  {kind} out{b} = out[{b}];" for b in blocks)
 
 
 def _coupling(index: int, terms: Sum) -> str:
@@ -131,7 +165,9 @@ def _coupling(index: int, terms: Sum) -> str:
 
 
 def _by_input(
-    irreps: Irreps, program: Program, emit: Callable[[range, list[NumberedPath]], str]
+    irreps: Irreps,
+    paths: list[NumberedPath],
+    emit: Callable[[range, list[NumberedPath]], str],
 ) -> str:
     """Emit the paths of one input irrep after the other, to need few registers."""
     return "\n".join(
@@ -139,7 +175,7 @@ def _by_input(
             range(rows.start, rows.stop),
             [
                 (n, terms)
-                for n, terms in enumerate(program.paths)
+                for n, terms in paths
                 if terms[0].k in range(rows.start, rows.stop)
             ],
         )

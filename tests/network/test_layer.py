@@ -1,0 +1,216 @@
+"""The compiled layer against the torch operations that it replaces."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import TOLERANCES, join, normal, random_state, relative_error, small_model
+
+from trajcast_ase.neighbors import Edges
+from trajcast_ase.network.inference import folded
+from trajcast_ase.network.interaction import Graph, Interaction, LayerWeights
+from trajcast_ase.network.irreps import (
+    Irrep,
+    Irreps,
+    all_irreps,
+    harmonics_irreps,
+    slices,
+)
+from trajcast_ase.network.kernels.build import find_compiler
+from trajcast_ase.network.kernels.compiled import MIN_EDGES_PER_THREAD
+from trajcast_ase.network.kernels.generate_layer import LayerShape
+from trajcast_ase.network.kernels.layer import CompiledLayer, LayerInputs, WeightRows
+from trajcast_ase.network.routes import Routes
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
+FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+N_SPECIES = 3
+
+
+@dataclass(frozen=True)
+class Size:
+    irreps: Irreps
+    lmax: int
+    n_channels: int
+    n_atoms: int
+    n_edges: int
+
+
+def layer_and_inputs(size, dtype):
+    """Return a layer, features, what its kernel reads, and the same for torch."""
+    irreps, lmax, n_channels = size.irreps, size.lmax, size.n_channels
+    n_atoms, n_edges = size.n_atoms, size.n_edges
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        layer = Interaction(
+            irreps,
+            lmax=lmax,
+            n_channels=n_channels,
+            n_species=N_SPECIES,
+            avg_num_neighbors=7.0,
+            edge_widths=(4, 8),
+            velocity_widths=(4, 8),
+        )
+        receivers = torch.randint(n_atoms, (n_edges,)).sort().values
+        senders = torch.randint(n_atoms, (n_edges,))
+    layer = layer.to(dtype)
+    # Atom 0 has no edges: no receiver is left there.
+    receivers = receivers.clamp(min=min(1, n_atoms - 1))
+    edges = Edges(receivers, senders, normal(n_edges, 3, seed=2))
+    routes = Routes.of_edges(edges, n_atoms)
+    n_harmonics = (lmax + 1) ** 2
+    species = torch.arange(n_atoms) % N_SPECIES
+    graph = Graph(
+        routes=routes,
+        edge_harmonics=normal(n_edges, n_harmonics, seed=3, dtype=dtype),
+        velocity_harmonics=normal(n_atoms, n_harmonics, seed=4, dtype=dtype),
+        speeds=torch.ones(n_atoms, dtype=dtype),
+        velocity_radial=torch.ones(n_atoms, 4, dtype=dtype),
+        species=species,
+        species_one_hot=torch.nn.functional.one_hot(species, N_SPECIES).to(dtype),
+    )
+    x = normal(n_atoms, sum(ir.dim for ir in irreps), n_channels, seed=5, dtype=dtype)
+    n_paths = layer.edge_product.n_paths, layer.velocity_product.n_paths
+    weights = LayerWeights(
+        normal(n_edges, n_paths[0], n_channels, seed=6, dtype=dtype),
+        normal(n_atoms, n_paths[1], n_channels, seed=7, dtype=dtype),
+    )
+    inputs = LayerInputs(
+        routes.offsets,
+        routes.senders,
+        species,
+        graph.edge_harmonics,
+        graph.velocity_harmonics,
+    )
+    edge = WeightRows(weights.edge.flatten(1), routes.weight_rows)
+    velocity = WeightRows(weights.velocity.flatten(1), torch.arange(n_atoms))
+    return layer, x, (inputs, edge, velocity), (graph, weights)
+
+
+def compiled(layer, lmax, outputs):
+    shape = LayerShape(layer.residual.irreps, outputs, lmax, layer.n_channels)
+    return CompiledLayer(shape, folded(layer, shape))
+
+
+@FLOATS
+@pytest.mark.parametrize(
+    "size",
+    [
+        Size(harmonics_irreps(2), 2, 16, 30, 90),
+        Size(all_irreps(2), 2, 64, 13, 40),
+        Size(all_irreps(2), 2, 24, 12, 40),
+        Size(all_irreps(2), 2, 5, 7, 20),
+        Size(all_irreps(1), 1, 4, 1, 3),
+        Size(all_irreps(3), 3, 8, 5, 9),
+        Size(all_irreps(2), 2, 16, 3, 0),
+    ],
+    ids=["first", "full-64", "full-24", "full-5", "lmax-1", "lmax-3", "no-edges"],
+)
+@torch.no_grad()
+def test_layer_agrees_with_torch(size, dtype):
+    exact, x64, _, theirs = layer_and_inputs(size, torch.float64)
+    expected = exact(x64, *theirs)
+    layer, x, ours, _ = layer_and_inputs(size, dtype)
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-6
+    found = compiled(layer, size.lmax, layer.irreps_out)(x, *ours)
+    assert found.dtype == dtype
+    assert relative_error(found, expected) < tolerance
+    vector = Irrep(1, -1)
+    rows = dict(zip(layer.irreps_out, slices(layer.irreps_out), strict=True))[vector]
+    alone = compiled(layer, size.lmax, (vector,))(x, *ours)
+    assert relative_error(alone, expected[:, rows]) < tolerance
+
+
+@torch.no_grad()
+def test_places_in_a_table_are_interpolated():
+    layer, x, (inputs, edge, velocity), _ = layer_and_inputs(
+        Size(all_irreps(1), 1, 8, 6, 15), torch.float64
+    )
+    run = compiled(layer, 1, layer.irreps_out)
+    table = normal(9, edge.values.shape[1], seed=8)
+    rows, t = torch.arange(15) % 6, torch.rand(15, dtype=torch.float64)
+    nodes = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    factors = torch.stack(
+        [
+            torch.stack([(t - b) / (a - b) for b in nodes if b != a]).prod(dim=0)
+            for a in nodes
+        ]
+    )
+    values = sum(factors[k][:, None] * table[rows + k] for k in range(4))
+    expected = run(x, inputs, WeightRows(values, torch.arange(15)), velocity)
+    found = run(x, inputs, WeightRows(table, rows, t), velocity)
+    assert relative_error(found, expected) < 1e-12
+
+
+@FLOATS
+@torch.no_grad()
+def test_neither_threads_nor_company_change_a_bit(dtype):
+    n_atoms, n_edges = 29, 3 * MIN_EDGES_PER_THREAD
+    layer, x, (inputs, edge, velocity), _ = layer_and_inputs(
+        Size(all_irreps(2), 2, 24, n_atoms, n_edges), dtype
+    )
+    run = compiled(layer, 2, layer.irreps_out)
+    results, n_threads = [], torch.get_num_threads()
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            results.append(run(x, inputs, edge, velocity))
+    finally:
+        torch.set_num_threads(n_threads)
+    assert torch.equal(results[1], results[0])
+    assert torch.equal(results[2], results[0])
+    # The same atoms once more, behind the others.
+    twice = LayerInputs(
+        torch.cat([inputs.offsets, inputs.offsets[1:] + n_edges]),
+        torch.cat([inputs.senders, inputs.senders + n_atoms]),
+        *(torch.cat([getattr(inputs, f.name)] * 2) for f in fields(inputs)[2:]),
+    )
+    edge, velocity = (
+        WeightRows(w.values, torch.cat([w.rows, w.rows])) for w in (edge, velocity)
+    )
+    both = run(torch.cat([x, x]), twice, edge, velocity)
+    assert torch.equal(both[:n_atoms], results[0])
+    assert torch.equal(both[n_atoms:], results[0])
+
+
+@FLOATS
+@torch.no_grad()
+def test_forecast_does_not_depend_on_who_shares_the_batch(dtype):
+    model = small_model("thermal", dtype, n_layers=2).set_backend("cpp")
+    states = [random_state(np.random.default_rng(seed)) for seed in (1, 2, 3)]
+    alone = [torch.cat(model.raw_forecast(state), dim=1) for state in states]
+    together = torch.cat(model.raw_forecast(join(states)), dim=1)
+    assert relative_error(together, torch.cat(alone)) < TOLERANCES[dtype]["batch"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ("features", "features have shape"),
+        ("dtype", r"features must be contiguous, torch\.float32"),
+        ("senders", "senders have shape"),
+        ("species", "species must be contiguous, torch.int64"),
+        ("weights", "edge weights have shape"),
+        ("rows", "velocity rows have shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(wrong, match):
+    layer, x, (inputs, edge, velocity), _ = layer_and_inputs(
+        Size(all_irreps(1), 1, 4, 6, 12), torch.float32
+    )
+    if wrong == "features":
+        x = x[:, 1:].contiguous()
+    elif wrong == "dtype":
+        x = x.transpose(1, 2)
+    elif wrong == "senders":
+        inputs = replace(inputs, senders=inputs.senders[:, None])
+    elif wrong == "species":
+        inputs = replace(inputs, species=inputs.species.int())
+    elif wrong == "weights":
+        edge = replace(edge, values=edge.values[:, 1:].contiguous())
+    else:
+        velocity = replace(velocity, rows=velocity.rows[1:])
+    with pytest.raises(ValueError, match=match):
+        compiled(layer, 1, layer.irreps_out)(x, inputs, edge, velocity)

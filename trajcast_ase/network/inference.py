@@ -1,0 +1,227 @@
+"""The layers of a network without gradients: tables and folded matrices.
+
+What depends on the parameters alone is computed once: tables of the weights of the
+products (float32; in float64 they come from the perceptrons, which are exact), and the
+linear maps with all constant factors in them. A compiled kernel then does a layer at a
+time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trajcast_ase.network.embedding import SpeedEmbedding
+from trajcast_ase.network.interaction import Graph, Interaction, IrrepLinear
+from trajcast_ase.network.irreps import Irreps
+from trajcast_ase.network.kernels.generate_layer import EVEN, ODD, LayerShape
+from trajcast_ase.network.kernels.layer import (
+    CompiledLayer,
+    LayerInputs,
+    LayerMatrices,
+    WeightRows,
+)
+from trajcast_ase.network.radial import BesselBasis
+from trajcast_ase.network.tables import Places, Table
+from trajcast_ase.network.tabulated import LayerTables, layer_tables
+
+Version = tuple[tuple[int, int], ...]
+
+
+class Network(Protocol):
+    """What is read of a network."""
+
+    edge_basis: BesselBasis
+    speed: SpeedEmbedding
+    layers: nn.ModuleList
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield all parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceLayer:
+    """One layer, ready to run.
+
+    Attributes
+    ----------
+    compiled : CompiledLayer
+    tables : LayerTables
+    """
+
+    compiled: CompiledLayer
+    tables: LayerTables
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """All layers, ready to run.
+
+    Attributes
+    ----------
+    layers : tuple of InferenceLayer
+    version : tuple
+        Of the parameters that they were made from.
+    """
+
+    layers: tuple[InferenceLayer, ...]
+    version: Version
+
+    def is_of(self, network: Network) -> bool:
+        """Return whether the parameters are still those of these layers."""
+        return self.version == _version(network)
+
+    @property
+    def needs_edge_weights(self) -> bool:
+        """Whether the perceptron of any layer has to compute weights of edges."""
+        return any(layer.tables.edge is None for layer in self.layers)
+
+    def __call__(
+        self,
+        network: Network,
+        x: Float[Tensor, "atoms dim channels"],
+        lengths: Float[Tensor, " edges"],
+        graph: Graph,
+    ) -> Float[Tensor, "atoms dim_out channels"]:
+        """Return the features of the last layer, of the irreps that it was made for.
+
+        Parameters
+        ----------
+        network : Network
+        x : (n_atoms, dim, n_channels)
+        lengths : (n_edges,) float64, Å
+        graph : Graph
+        """
+        routes = graph.routes
+        inputs = LayerInputs(
+            routes.offsets,
+            routes.senders,
+            graph.species,
+            graph.edge_harmonics,
+            graph.velocity_harmonics,
+        )
+        of_edges: dict[int, Places] = {}
+        of_atoms: dict[int, Places] = {}
+        for module, layer in zip(network.layers, self.layers, strict=True):
+            assert isinstance(module, Interaction)  # noqa: S101  for the type checker
+            tables = layer.tables
+            if tables.edge is None:
+                radial = network.edge_basis(
+                    lengths[routes.representatives].to(network.dtype)
+                )
+                values = module.edge_mlp(radial)
+                edge = WeightRows(values, routes.weight_rows)
+            else:
+                edge = _looked_up(tables.edge, of_edges, lengths)
+            if tables.velocity is None:
+                values = module.velocity_mlp(graph.velocity_radial)
+                velocity = WeightRows(values, torch.arange(len(values)))
+            else:
+                velocity = _looked_up(
+                    tables.velocity, of_atoms, graph.speeds, graph.species
+                )
+            x = layer.compiled(x, inputs, edge, velocity)
+        return x
+
+
+def _looked_up(
+    table: Table,
+    known: dict[int, Places],
+    points: Float[Tensor, " values"],
+    groups: Tensor | None = None,
+) -> WeightRows:
+    """Return weights at `points`; layers with equal grids share the `known` places."""
+    if table.n_intervals not in known:
+        known[table.n_intervals] = table.places(points, groups)
+    places = known[table.n_intervals]
+    return WeightRows(table.values, places.rows, places.fractions)
+
+
+@torch.no_grad()
+def inference(network: Network, outputs: Irreps) -> Inference:
+    """Return the layers of a network with its present parameters.
+
+    Parameters
+    ----------
+    network : Network
+    outputs : Irreps
+        Of the last layer, that anyone reads; the others are not computed.
+    """
+    layers: Sequence[Interaction] = list(network.layers)  # type: ignore[arg-type]
+    tabulated = network.dtype == torch.float32
+    ready = []
+    for layer in layers:
+        is_last = layer is layers[-1]
+        shape = LayerShape(
+            layer.residual.irreps,
+            outputs if is_last else layer.irreps_out,
+            layer.edge_product.lmax,
+            layer.n_channels,
+        )
+        tables = (
+            layer_tables(layer, network.edge_basis, network.speed, network.dtype)
+            if tabulated
+            else LayerTables(None, None)
+        )
+        compiled = CompiledLayer(shape, folded(layer, shape))
+        ready.append(InferenceLayer(compiled, tables))
+    return Inference(tuple(ready), _version(network))
+
+
+def folded(layer: Interaction, shape: LayerShape) -> LayerMatrices:
+    r"""Return the matrices of a layer with their constant factors.
+
+    The new features are :math:`(\text{update} + \text{residual}) / \sqrt{2}`.
+    """
+    weight = layer.residual.weight.view(layer.residual.shape).double()
+    _, n_channels, n_species, _ = layer.residual.shape
+    kept = [layer.residual.irreps.index(irrep) for irrep in shape.residuals]
+    residual = weight[kept].permute(2, 0, 1, 3) / math.sqrt(2 * n_species * n_channels)
+    update = torch.cat([m.flatten() for m in _update(layer, shape)])
+    contraction = torch.cat([m.flatten() for m in _matrices(layer.contraction)])
+    return LayerMatrices(
+        *(
+            matrix.to(layer.residual.weight.dtype).contiguous()
+            for matrix in (contraction, update, residual)
+        )
+    )
+
+
+def _update(layer: Interaction, shape: LayerShape) -> Iterator[Tensor]:
+    """Yield the matrices of the update that are needed, gated ones with their norm."""
+    gated = [irrep for irrep in layer.irreps_out if irrep.l > 0]
+    matrices = dict(zip(layer.irreps_out, _matrices(layer.update), strict=True))
+    for irrep in shape.updated:
+        matrix = matrices[irrep]
+        if irrep == EVEN:
+            scalars, *gates = torch.split(matrix, shape.n_channels, dim=1)
+            gate_of = dict(zip(gated, gates, strict=True))
+            own = [scalars] if EVEN in shape.outputs else []
+            yield torch.cat([*own, *(gate_of[ir] for ir in shape.gated)], dim=1)
+        elif irrep == ODD:
+            yield matrix
+        else:
+            yield matrix / math.sqrt(2.0)
+
+
+def _matrices(linear: IrrepLinear) -> list[Float[Tensor, "n_in n_out"]]:
+    """Return the scaled matrix of each irrep, float64."""
+    scaled = (linear.weight.double() * linear.scales.double()).split_with_sizes(
+        linear.sizes
+    )
+    return [m.view(shape) for m, shape in zip(scaled, linear.shapes, strict=True)]
+
+
+def _version(network: Network) -> Version:
+    """Return what changes with a parameter, unless it is written to by ``.data``."""
+    return tuple((p.data_ptr(), p._version) for p in network.parameters())  # noqa: SLF001

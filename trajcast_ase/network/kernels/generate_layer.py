@@ -1,0 +1,191 @@
+"""C++ source of a whole message-passing layer without gradients.
+
+The two products come from :mod:`.generate`, the loops from ``layer.cpp``; what is
+written here are the linear maps, gates and residuals, irrep by irrep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from trajcast_ase.network.irreps import (
+    Irrep,
+    Irreps,
+    OutputBlock,
+    dimension,
+    output_blocks,
+    path_irreps,
+    product_paths,
+    slices,
+)
+from trajcast_ase.network.kernels.generate import product_code, template, vectors_code
+from trajcast_ase.network.radial import SILU_NORM, TANH_NORM
+
+EVEN, ODD = Irrep(0, 1), Irrep(0, -1)
+ATOMS_AT_A_TIME = 12
+"""About as many; more reuse the matrices better, fewer leave more in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What the program of a layer depends on.
+
+    Attributes
+    ----------
+    irreps_in : Irreps
+        Of the features that come in.
+    outputs : Irreps
+        Of the features that go out, sorted: all, or those that anyone reads.
+    lmax, n_channels : int
+    """
+
+    irreps_in: Irreps
+    outputs: Irreps
+    lmax: int
+    n_channels: int
+
+    @property
+    def middle(self) -> Irreps:
+        """Irreps between the linear maps."""
+        return path_irreps(product_paths(self.irreps_in, self.lmax))
+
+    @property
+    def gated(self) -> Irreps:
+        """Outputs that have a gate."""
+        return tuple(irrep for irrep in self.outputs if irrep.l > 0)
+
+    @property
+    def updated(self) -> Irreps:
+        """Irreps of the second product that are needed, even scalars for the gates."""
+        return tuple(sorted({EVEN, *self.outputs}))
+
+    @property
+    def residuals(self) -> Irreps:
+        """Irreps that are in the features that come in and in those that go out."""
+        return tuple(irrep for irrep in self.irreps_in if irrep in self.outputs)
+
+    @property
+    def dim_in(self) -> int:
+        """Components of the features that come in."""
+        return dimension(self.irreps_in)
+
+    @property
+    def dim_out(self) -> int:
+        """Components of the features that go out."""
+        return dimension(self.outputs)
+
+    @property
+    def n_edge_paths(self) -> int:
+        """Paths of the first product."""
+        return len(product_paths(self.irreps_in, self.lmax))
+
+    @property
+    def n_velocity_paths(self) -> int:
+        """Paths of the second product, those that are not needed included."""
+        return len(product_paths(self.middle, self.lmax))
+
+    @property
+    def even_columns(self) -> int:
+        """Columns of the even scalars of the update, in units of the channels."""
+        return (EVEN in self.outputs) + len(self.gated)
+
+
+def layer_source(shape: LayerShape, real: str) -> str:
+    """Return the C++ program of a layer for `real` = "float" or "double"."""
+    lmax, middle = shape.lmax, shape.middle
+    return "\n".join(
+        (
+            vectors_code(shape.n_channels, real),
+            product_code("edge", shape.irreps_in, lmax),
+            product_code("velocity", middle, lmax, shape.updated),
+            template(
+                "layer.cpp",
+                atoms=ATOMS_AT_A_TIME,
+                dim_out=shape.dim_out,
+                dim_gated=sum(ir.dim for ir in shape.outputs if ir != EVEN),
+                even_columns=shape.even_columns,
+                residuals=len(shape.residuals),
+                silu_norm=repr(SILU_NORM),
+                tanh_norm=repr(TANH_NORM),
+                contract=_contract(shape),
+                update=_update(shape),
+                finish=_finish(shape),
+            ),
+        )
+    )
+
+
+def _contract(shape: LayerShape) -> str:
+    blocks = output_blocks(product_paths(shape.irreps_in, shape.lmax))
+    sizes = [block.n_paths * shape.n_channels**2 for block in blocks]
+    return "\n".join(
+        f"  linear<{block.irrep.dim}>({_products(blocks, b)}, "
+        f"{block.n_paths} * CHANNELS, layer.contraction + {start}, CHANNELS, n, "
+        f"middle + {rows.start} * CHANNELS, DIM_MIDDLE * CHANNELS);"
+        for b, (block, start, rows) in enumerate(
+            zip(blocks, _starts(sizes), slices(shape.middle), strict=True)
+        )
+    )
+
+
+def _update(shape: LayerShape) -> str:
+    blocks = output_blocks(product_paths(shape.middle, shape.lmax))
+    lines, start, gated_rows = [], 0, 0
+    for b, block in enumerate(blocks):
+        if block.irrep not in shape.updated:
+            continue
+        columns, out = 1, f"gated + {gated_rows} * ATOMS * CHANNELS"
+        if block.irrep == EVEN:
+            columns, out = shape.even_columns, "even"
+        else:
+            gated_rows += block.irrep.dim
+        lines.append(
+            f"  linear<{block.irrep.dim}>({_products(blocks, b)}, "
+            f"{block.n_paths} * CHANNELS, layer.update + {start}, "
+            f"{columns} * CHANNELS, n, {out}, "
+            f"{block.irrep.dim * columns} * CHANNELS);"
+        )
+        start += block.n_paths * columns * shape.n_channels**2
+    return "\n".join(lines)
+
+
+def _finish(shape: LayerShape) -> str:
+    rows_in = dict(zip(shape.irreps_in, slices(shape.irreps_in), strict=True))
+    gate = int(EVEN in shape.outputs)
+    lines, gated_rows = [], 0
+    for irrep, rows in zip(shape.outputs, slices(shape.outputs), strict=True):
+        out = f"fresh + {rows.start} * CHANNELS"
+        if irrep in shape.residuals:
+            number = shape.residuals.index(irrep)
+            lines.append(
+                f"    residual<{irrep.dim}>(old + {rows_in[irrep].start} * CHANNELS, "
+                f"own + {number} * CHANNELS * CHANNELS, {out});"
+            )
+        else:
+            lines.append(
+                f"    std::fill({out}, {out} + {irrep.dim} * CHANNELS, real(0));"
+            )
+        values = f"gated + ({gated_rows} * ATOMS + i * {irrep.dim}) * CHANNELS"
+        if irrep == EVEN:
+            lines.append(f"    add_scalars(gates, {out});")
+            continue
+        gated_rows += irrep.dim
+        if irrep == ODD:
+            lines.append(f"    add_tanh({values}, {out});")
+            continue
+        lines.append(
+            f"    add_gated<{irrep.dim}>({values}, gates + {gate} * CHANNELS, {out});"
+        )
+        gate += 1
+    return "\n".join(lines)
+
+
+def _products(blocks: tuple[OutputBlock, ...], number: int) -> str:
+    """Return where the rows of a block begin in the scratch of the products."""
+    start = sum(block.irrep.dim * block.n_paths for block in blocks[:number])
+    return f"products + {start} * ATOMS * CHANNELS"
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [0, *accumulate(sizes)][:-1]

@@ -1,0 +1,205 @@
+"""The compiled layer: features in, features out, no gradients."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trajcast_ase.network.kernels.build import load
+from trajcast_ase.network.kernels.compiled import REAL, n_threads
+from trajcast_ase.network.kernels.generate_layer import LayerShape, layer_source
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRows:
+    """Weights of a product: rows of their own, or places in a table.
+
+    Attributes
+    ----------
+    values : (n_rows, n_paths * n_channels)
+    rows : (n,) int64
+        Of each edge or atom; in a table, the first of four.
+    fractions : (n,) float64 or None
+        Places in the table, as in :class:`.tables.Places`.
+    """
+
+    values: Float[Tensor, "rows weights"]
+    rows: Int[Tensor, " n"]
+    fractions: Float[Tensor, " n"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMatrices:
+    """The constant matrices of a layer, all factors folded in.
+
+    Attributes
+    ----------
+    contraction : (sum of n_paths of the edge product * n_channels²,)
+        Irrep by irrep, ``[n_paths * n_channels, n_channels]``.
+    update : (n,)
+        Likewise for the irreps that are needed; the even scalars have the columns of
+        the outputs first, then the gates.
+    residual : (n_species, n_residuals, n_channels, n_channels)
+    """
+
+    contraction: Float[Tensor, " contraction"]
+    update: Float[Tensor, " update"]
+    residual: Float[Tensor, "species residuals channels channels"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """What a layer reads besides features, weights and matrices.
+
+    Attributes
+    ----------
+    offsets : (n_atoms + 1,) int64
+        The edges of receiver i are ``offsets[i]`` to ``offsets[i + 1] - 1``.
+    senders : (n_edges,) int64
+    species : (n_atoms,) int64
+    edge_harmonics : (n_edges, (lmax + 1)²)
+    velocity_harmonics : (n_atoms, (lmax + 1)²)
+    """
+
+    offsets: Int[Tensor, " atoms_and_one"]
+    senders: Int[Tensor, " edges"]
+    species: Int[Tensor, " atoms"]
+    edge_harmonics: Float[Tensor, "edges harmonics"]
+    velocity_harmonics: Float[Tensor, "atoms harmonics"]
+
+
+class _WeightsStruct(ctypes.Structure):
+    """``struct Weights`` of the C++ program."""
+
+    _fields_ = (
+        ("values", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("fractions", ctypes.c_void_p),
+    )
+
+
+class _LayerStruct(ctypes.Structure):
+    """``struct Layer`` of the C++ program."""
+
+    _fields_ = (
+        ("n_atoms", ctypes.c_int64),
+        *((field.name, ctypes.c_void_p) for field in fields(LayerInputs)),
+        ("edge_weights", _WeightsStruct),
+        ("velocity_weights", _WeightsStruct),
+        *((field.name, ctypes.c_void_p) for field in fields(LayerMatrices)),
+    )
+
+
+@cache
+def _program(shape: LayerShape, dtype: torch.dtype) -> Callable[..., None]:
+    """Return the entry point, compiled on first use."""
+    function = load(layer_source(shape, REAL[dtype])).layer_forward
+    pointer = ctypes.c_void_p
+    function.argtypes = [ctypes.POINTER(_LayerStruct), pointer, pointer, ctypes.c_int64]
+    function.restype = None
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledLayer:
+    """One layer, ready to run.
+
+    Attributes
+    ----------
+    shape : LayerShape
+    matrices : LayerMatrices
+    """
+
+    shape: LayerShape
+    matrices: LayerMatrices
+
+    def __call__(
+        self,
+        x: Float[Tensor, "atoms dim channels"],
+        inputs: LayerInputs,
+        edge: WeightRows,
+        velocity: WeightRows,
+    ) -> Float[Tensor, "atoms dim_out channels"]:
+        """Return the features of ``shape.outputs``.
+
+        Those of an atom do not depend on its place among the others, nor on the number
+        of threads, to the last bit.
+
+        Raises
+        ------
+        ValueError
+            Arrays that do not fit together, which the program would misread.
+        """
+        self._check(x, inputs, edge, velocity)
+        out = x.new_empty(x.shape[0], self.shape.dim_out, self.shape.n_channels)
+        layer = _LayerStruct(
+            x.shape[0],
+            *_pointers(inputs),
+            _WeightsStruct(*_pointers(edge)),
+            _WeightsStruct(*_pointers(velocity)),
+            *_pointers(self.matrices),
+        )
+        threads = n_threads(len(inputs.senders))
+        _program(self.shape, x.dtype)(layer, x.data_ptr(), out.data_ptr(), threads)
+        return out
+
+    def _check(
+        self, x: Tensor, inputs: LayerInputs, edge: WeightRows, velocity: WeightRows
+    ) -> None:
+        shape, matrices = self.shape, self.matrices
+        n_atoms, n_edges, n_channels = x.shape[0], len(inputs.senders), shape.n_channels
+        n_harmonics = (shape.lmax + 1) ** 2
+        for name, tensor, *expected in (
+            ("features", x, n_atoms, shape.dim_in, n_channels),
+            ("edge harmonics", inputs.edge_harmonics, n_edges, n_harmonics),
+            ("velocity harmonics", inputs.velocity_harmonics, n_atoms, n_harmonics),
+            ("edge weights", edge.values, None, shape.n_edge_paths * n_channels),
+            (
+                "velocity weights",
+                velocity.values,
+                None,
+                shape.n_velocity_paths * n_channels,
+            ),
+            ("contraction", matrices.contraction, None),
+            ("update", matrices.update, None),
+            ("residual", matrices.residual, None, None, n_channels, n_channels),
+        ):
+            _check_array(name, tensor, expected, x.dtype)
+        for name, tensor, n in (
+            ("offsets", inputs.offsets, n_atoms + 1),
+            ("senders", inputs.senders, n_edges),
+            ("species", inputs.species, n_atoms),
+            ("edge rows", edge.rows, n_edges),
+            ("velocity rows", velocity.rows, n_atoms),
+        ):
+            _check_array(name, tensor, [n], torch.int64)
+
+
+def _pointers(arrays: LayerInputs | LayerMatrices | WeightRows) -> list[int | None]:
+    """Return where the arrays lie, in the order of their names."""
+    tensors = [getattr(arrays, field.name) for field in fields(arrays)]
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def _check_array(
+    name: str, tensor: Tensor, expected: Sequence[int | None], dtype: torch.dtype
+) -> None:
+    if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous():
+        raise ValueError(
+            f"{name} must be contiguous, {dtype} and on the CPU, but are "
+            f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
+        )
+    fits = len(tensor.shape) == len(expected) and all(
+        size == wanted or wanted is None
+        for size, wanted in zip(tensor.shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} have shape {tuple(tensor.shape)}, not {tuple(expected)}"
+        )
