@@ -98,7 +98,7 @@ def _search_one(
     images = np.where(pbc, np.floor(positions @ np.linalg.inv(full_cell)), 0.0)
     wrapped = positions - images @ full_cell
     receivers, senders, vectors = search(wrapped, full_cell, pbc, cutoff)
-    order = np.lexsort((senders, receivers))
+    order = np.argsort(receivers * len(positions) + senders, kind="stable")
     return receivers[order], senders[order], vectors[order]
 
 

@@ -37,7 +37,7 @@ Sum = tuple[tuple[int, float], ...]
 class Term:
     """One non-zero of the product: ``out[row] += w[path] sign couplings[index] x[k]``.
 
-    `row` is the C++ name of an output row, `k` runs over the input's components.
+    `row` are array and number of an output row in C++, `k` is a component of the input.
     """
 
     row: str
@@ -80,7 +80,7 @@ def analyze(irreps: Irreps, lmax: int) -> Program:
                     index_of[key] = len(couplings)
                     couplings.append(sum_)
                 position = component * block.n_paths + number - block.first
-                row = f"at(out{b}, {position})"
+                row = f"out{b}, {position}"
                 terms.append(Term(row, start + k, index_of[key], sign))
         paths.append(tuple(terms))
     return Program(tuple(couplings), tuple(paths))
@@ -119,7 +119,7 @@ def product_code(
     blocks = output_blocks(product_paths(irreps, lmax))
     wanted = [b for b, block in enumerate(blocks) if _is_in(block.irrep, outputs)]
     rows = [block.irrep.dim * block.n_paths for block in blocks]
-    names = tuple(f"at(out{b}, " for b in wanted)
+    names = tuple(f"out{b}, " for b in wanted)
     paths = [
         (n, terms)
         for n, terms in enumerate(program.paths)
@@ -186,12 +186,12 @@ def _by_input(
 def _forward(rows: range, paths: list[NumberedPath]) -> str:
     """Emit ``out[row] += w (M x)[row]`` for the paths from one input irrep."""
     lines = ["  {"]
-    lines += [f"    const vec x{k} = at(x, {k});" for k in rows]
+    lines += [f"    const wide x{k} = get(x, {k});" for k in rows]
     for path, terms in paths:
-        lines.append(f"    {{ const vec f = w({path});")
+        lines.append(f"    {{ const wide f = w({path});")
         for row, group in groupby(terms, key=attrgetter("row")):
             total = " ".join(f"{t.sign} m[{t.index}] * x{t.k}" for t in group)
-            lines.append(f"      {row} += f * ({total});")
+            lines.append(f"      add({row}, f * ({total}));")
         lines.append("    }")
     return "\n".join([*lines, "  }"])
 
@@ -205,7 +205,7 @@ def _backward(rows: range, paths: list[NumberedPath]) -> str:
         lines.append(f"    {{ const vec f = at(w, {path}); vec d = at(gw, {path}), u;")
         by_input = sorted(terms, key=attrgetter("k"))
         for k, group in groupby(by_input, key=attrgetter("k")):
-            total = " ".join(f"{t.sign} m[{t.index}] * {t.row}" for t in group)
+            total = " ".join(f"{t.sign} m[{t.index}] * at({t.row})" for t in group)
             lines.append(f"      u = {total}; d += u * x{k}; gx{k} += f * u;")
         lines.append(f"      at(gw, {path}) = d; }}")
     lines += [f"    at(gx, {k}) = gx{k};" for k in rows]

@@ -5,7 +5,6 @@
 // velocity, a second linear map, gates, and the residual of its element.
 
 // Tiles of the matrix products: as many sums as fit into the registers.
-constexpr int64_t divisor(int64_t most) { return BLOCKS % most == 0 ? most : divisor(most - 1); }
 constexpr int64_t SUMS = REGISTERS * 3 / 4;
 constexpr int64_t TILE_COLUMNS = divisor(SUMS / 6), TILE_ROWS = SUMS / TILE_COLUMNS;
 constexpr int64_t TILE_WIDTH = TILE_COLUMNS * LANES;
@@ -14,7 +13,7 @@ constexpr int64_t ATOMS = (@atoms@ + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
 
 constexpr int64_t DIM_MIDDLE = velocity::DIM_IN, DIM_OUT = @dim_out@, DIM_GATED = @dim_gated@,
                   EVEN_COLUMNS = @even_columns@ * CHANNELS, RESIDUALS = @residuals@;
-constexpr real SILU_NORM = @silu_norm@, TANH_NORM = @tanh_norm@, HALVED = M_SQRT1_2;
+constexpr real SILU_NORM = @silu_norm@, TANH_NORM = @tanh_norm@, HALVED = 0.70710678118654752440;
 
 // Rows of weights, or, with `fractions`, of a table between whose rows they lie.
 struct Weights {

@@ -31,7 +31,7 @@ static inline void add_product(const real *harmonics, const real *x, const Weigh
                                real *const *rows) {
   alignas(64) real m[COUPLINGS];
   couple(harmonics, m);
-  for (int64_t c = 0; c < CHANNELS; c += LANES) {
+  for (int64_t c = 0; c < CHANNELS; c += WIDTH) {
     real *lanes[OUTPUTS];
     for (int64_t b = 0; b < OUTPUTS; ++b) lanes[b] = rows[b] + c;
     forward_lanes(m, x + c, w.shifted(c), lanes);

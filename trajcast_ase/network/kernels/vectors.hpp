@@ -37,6 +37,59 @@ static inline const vec &at(const real *rows, int64_t row) {
   return load(rows + row * CHANNELS);
 }
 
+// Several vectors, for which a coefficient is loaded once. Compilers keep a list of them in
+// registers, but not an array.
+template <int64_t N> struct Several {
+  vec first;
+  Several<N - 1> rest;
+};
+template <> struct Several<1> {
+  vec first;
+};
+template <int64_t N, class Operation>
+static inline Several<N> each(const Several<N> &a, const Several<N> &b, const Operation &op) {
+  if constexpr (N == 1)
+    return {op(a.first, b.first)};
+  else
+    return {op(a.first, b.first), each(a.rest, b.rest, op)};
+}
+template <int64_t N> static inline Several<N> operator*(real a, const Several<N> &b) {
+  return each(b, b, [=](vec v, vec) { return a * v; });
+}
+template <int64_t N>
+static inline Several<N> operator*(const Several<N> &a, const Several<N> &b) {
+  return each(a, b, [](vec v, vec w) { return v * w; });
+}
+template <int64_t N>
+static inline Several<N> operator+(const Several<N> &a, const Several<N> &b) {
+  return each(a, b, [](vec v, vec w) { return v + w; });
+}
+template <int64_t N>
+static inline Several<N> operator-(const Several<N> &a, const Several<N> &b) {
+  return each(a, b, [](vec v, vec w) { return v - w; });
+}
+template <int64_t N> static inline Several<N> several(const real *lanes) {
+  if constexpr (N == 1)
+    return {load(lanes)};
+  else
+    return {load(lanes), several<N - 1>(lanes + LANES)};
+}
+template <int64_t N> static inline void store(const Several<N> &a, real *lanes) {
+  load(lanes) = a.first;
+  if constexpr (N > 1) store(a.rest, lanes + LANES);
+}
+
+// As many as leave the registers room for five rows of an input, a sum and a weight.
+constexpr int64_t divisor(int64_t most) { return BLOCKS % most == 0 ? most : divisor(most - 1); }
+constexpr int64_t AT_A_TIME = divisor((REGISTERS - 1) / 7), WIDTH = AT_A_TIME * LANES;
+using wide = Several<AT_A_TIME>;
+static inline wide get(const real *rows, int64_t row) {
+  return several<AT_A_TIME>(rows + row * CHANNELS);
+}
+static inline void add(real *rows, int64_t row, const wide &value) {
+  store(get(rows, row) + value, rows + row * CHANNELS);
+}
+
 struct Edges {
   int64_t n_receivers;
   const int64_t *offsets, *senders, *weight_rows;
@@ -46,15 +99,15 @@ struct Edges {
 // Weights of an edge: a row of their own, or four rows of a table, interpolated.
 struct Row {
   const real *w;
-  vec operator()(int64_t path) const { return at(w, path); }
+  wide operator()(int64_t path) const { return get(w, path); }
   Row shifted(int64_t channel) const { return {w + channel}; }
 };
 template <int64_t PATHS> struct Interpolated {
   const real *w;
   real a[4];
-  vec operator()(int64_t path) const {
-    return a[0] * at(w, path) + a[1] * at(w, path + PATHS) + a[2] * at(w, path + 2 * PATHS) +
-           a[3] * at(w, path + 3 * PATHS);
+  wide operator()(int64_t path) const {
+    return a[0] * get(w, path) + a[1] * get(w, path + PATHS) + a[2] * get(w, path + 2 * PATHS) +
+           a[3] * get(w, path + 3 * PATHS);
   }
   Interpolated shifted(int64_t channel) const { return {w + channel, {a[0], a[1], a[2], a[3]}}; }
 };
