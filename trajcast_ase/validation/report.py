@@ -4,7 +4,8 @@ Under the hypothesis that both runs sample the same ensemble, their pieces may b
 exchanged. A permutation test deals all pieces anew to the two runs and asks how often
 the runs then differ as much as they do: this holds for numbers (difference of the
 means) and for curves (overlap of the mean curves) alike, without any assumption about
-their distribution.
+their distribution. It does not hold for pieces that remember their neighbors, so their
+:mod:`~trajcast_ase.validation.memory` is measured too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float
 from trajcast_ase.analysis.blocks import replica_average
 from trajcast_ase.analysis.compare import BREAKING
 from trajcast_ase.analysis.overlap import curve_overlap
+from trajcast_ase.validation.memory import Memory, describe, memory
 from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
 
 FALSE_ALARM = 0.05
@@ -33,6 +35,8 @@ TEMPERATURE_TOLERANCE_K = 0.01
 DEALS_PER_LEVEL = 4
 """Deals needed for a test at a level, in units of one over the level."""
 SEED = 0
+PASS, FAIL, DOUBTFUL = "pass", "fail", "fail, not trustworthy"
+"""Verdicts on a row."""
 
 
 class NotComparableError(ValueError):
@@ -53,6 +57,8 @@ class Row:
     limit : str
         What the value must keep.
     passes : bool
+    memory : Memory or None
+        Of neighboring pieces; None for rows that are not tested with pieces.
     """
 
     observable: str
@@ -63,6 +69,19 @@ class Row:
     reference_error: float | None
     limit: str
     passes: bool
+    memory: Memory | None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether neighboring pieces are more alike than chance makes them."""
+        return self.memory is not None and self.memory.shows
+
+    @property
+    def verdict(self) -> str:
+        """Whether the row passes, and if not, whether that can be trusted."""
+        if self.passes:  # what memory cannot do: it makes rows fail
+            return PASS
+        return DOUBTFUL if self.remembers else FAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,17 @@ class Report:
         return all(row.passes for row in self.rows)
 
     @property
+    def verdict(self) -> str:
+        """How many rows fail, and how many of them for doubtful reasons, in words."""
+        verdicts = [row.verdict for row in self.rows]
+        n_doubtful = verdicts.count(DOUBTFUL)
+        n_failed = verdicts.count(FAIL) + n_doubtful
+        if not n_failed:
+            return f"all {len(verdicts)} rows pass"
+        text = f"{n_failed} of {len(verdicts)} rows fail"
+        return f"{text}, {n_doubtful} of them not trustworthy" if n_doubtful else text
+
+    @property
     def odds(self) -> str:
         """How often a run of the same ensemble passes, in words."""
         return (
@@ -94,6 +124,13 @@ class Report:
             f"{self.run.n_pieces} and {self.reference.n_pieces} pieces of "
             f"{self.run.piece_fs * 1e-3:.3g} ps at the level {FALSE_ALARM:g} over the "
             "number of tests."
+        )
+
+    @property
+    def memory(self) -> str:
+        """Which rows remember neighboring pieces, and what follows, in words."""
+        return describe(
+            {row.observable: row.memory for row in self.rows if row.memory is not None}
         )
 
 
@@ -209,6 +246,7 @@ def _scalar_row(
         reference_error=wanted.error,
         limit=f"differs by at most {allowed:.3g}",
         passes=bool(distances[0] <= allowed),
+        memory=memory((run.pieces[:, None], reference.pieces[:, None]), level),
     )
 
 
@@ -238,6 +276,7 @@ def _curve_row(
         reference_error=None,
         limit=f"at least {least:.4f}",
         passes=bool(overlaps[0] >= least),
+        memory=memory((run.pieces, reference.pieces), level),
     )
 
 
@@ -268,6 +307,7 @@ def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
                 reference_error=None,
                 limit=f"at most {limit:.3g}",
                 passes=value <= limit,
+                memory=None,
             )
         )
     return rows
