@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from trajcast_ase.cli.app import app
 from trajcast_ase.training.trajectory import Frames
 from trajcast_ase.validation.inputs import observe_both, read_run
-from trajcast_ase.validation.memory import memory
-from trajcast_ase.validation.observables import observe
-from trajcast_ase.validation.report import DOUBTFUL, FAIL, PASS, Report, compare
+from trajcast_ase.validation.memory import Memory, memory
+from trajcast_ase.validation.observables import Observables, Scalar, observe
+from trajcast_ase.validation.permutation import Verdict
+from trajcast_ase.validation.report import Report, compare
 from trajcast_ase.validation.sheet import report_sheet
 
 from .conftest import PIECE_FS, drawn_frames, write
@@ -83,6 +84,16 @@ def test_few_pieces_say_nothing():
 def test_constant_pieces_remember_nothing():
     found = memory([np.ones((8, 1)), np.ones((8, 1))], LEVEL)
     assert (found.correlation, found.shows) == (0.0, False)
+    assert found.widening == 1.0
+
+
+def test_memory_widens_the_scatter_of_means():
+    rng = np.random.default_rng(1)
+    means = [remembering(400, 0.6, rng).mean() for _ in range(500)]
+    # 500 values give their standard deviation to 3 %.
+    assert np.std(means) * 20 == pytest.approx(Memory(0.4, 0.2).widening, rel=0.12)
+    assert Memory(0.8, 0.3).widening == np.inf
+    assert Memory(0.2, 0.3).widening == 1.0
 
 
 def heated(frames: Frames) -> Frames:
@@ -91,7 +102,13 @@ def heated(frames: Frames) -> Frames:
     return replace(frames, velocities=ramp * frames.velocities)
 
 
-def verdicts(report: Report) -> dict[str, str]:
+def with_temperature(observables: Observables, pieces: np.ndarray) -> Observables:
+    """Return observables with another temperature of each piece."""
+    scalars = observables.scalars | {"temperature": Scalar("K", pieces)}
+    return replace(observables, scalars=scalars)
+
+
+def verdicts(report: Report) -> dict[str, Verdict]:
     """Return the verdict on each observable."""
     return {row.observable: row.verdict for row in report.rows}
 
@@ -99,7 +116,7 @@ def verdicts(report: Report) -> dict[str, str]:
 @pytest.fixture
 def drifting(methane, tmp_path) -> tuple[Path, Path]:
     """Return a run and its reference, both heated, the run from a higher start."""
-    hot = heated(drawn_frames(methane, 1, kelvin=900.0))
+    hot = heated(drawn_frames(methane, 1, kelvin=700.0))
     cold = heated(drawn_frames(methane, 2))
     return write(hot, tmp_path / "hot.h5"), write(cold, tmp_path / "cold.h5")
 
@@ -109,20 +126,35 @@ def test_failures_of_remembering_rows_are_marked_and_still_fail(drifting):
     report = compare(*observe_both(run, reference, PIECE_FS * 1e-3))
     found = verdicts(report)
     assert not report.passes
-    assert found["temperature"] == found["temperature of H"] == DOUBTFUL
-    assert found["bond C-H"] == found["longest bond C-H"] == PASS
-    n_doubtful = list(found.values()).count(DOUBTFUL)
+    assert found["temperature"] == found["temperature of H"] == Verdict.DOUBTFUL
+    assert found["bond C-H"] == found["longest bond C-H"] == Verdict.PASS
+    n_doubtful = list(found.values()).count(Verdict.DOUBTFUL)
     assert f"rows fail, {n_doubtful} of them not trustworthy" in report.verdict
     assert "temperature of H 0." in report.memory
     assert "longer pieces" in report.memory
     assert report.verdict in report_sheet(report).get_suptitle()
 
 
+def test_differences_beyond_memory_are_not_excused(methane):
+    cold = observe(drawn_frames(methane, 1, n_pieces=30), PIECE_FS)
+    hot = observe(drawn_frames(methane, 2, n_pieces=30), PIECE_FS)
+    rng = np.random.default_rng(3)
+    series = [remembering(30, 0.6, rng)[:, 0] for _ in range(2)]
+    for shift, verdict in ((1.5, Verdict.DOUBTFUL), (20.0, Verdict.FAIL)):
+        runs = [
+            with_temperature(cold, series[0]),
+            with_temperature(hot, series[1] + shift),
+        ]
+        report = compare(*runs)
+        assert "temperature 0." in report.memory
+        assert verdicts(report)["temperature"] == verdict
+
+
 def test_failures_of_rows_without_memory_are_not_marked(methane):
     cold = observe(drawn_frames(methane, 1), PIECE_FS)
     hot = observe(drawn_frames(methane, 2, kelvin=400.0), PIECE_FS)
     report = compare(hot, cold)
-    assert verdicts(report)["temperature"] == FAIL
+    assert verdicts(report)["temperature"] == Verdict.FAIL
     assert "trustworthy" not in report.verdict
     assert "No row shows a memory" in report.memory
 
@@ -144,7 +176,7 @@ def test_every_output_tells_of_memory(drifting, tmp_path):
     for text in (printed, table, content["verdict"]):
         assert "of them not trustworthy" in text
     rows = {row["observable"]: row for row in content["rows"]}
-    assert rows["temperature"]["verdict"] == DOUBTFUL
+    assert rows["temperature"]["verdict"] == Verdict.DOUBTFUL
     assert rows["temperature"]["passes"] is False
     of_temperature = rows["temperature"]["memory"]
     assert of_temperature["correlation"] > of_temperature["limit"]

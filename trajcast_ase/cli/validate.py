@@ -158,12 +158,12 @@ def _report(
 
 def _show(report: Report, out: Path, console: Console) -> None:
     from trajcast_ase.validation.output import cells, write_report  # noqa: PLC0415
-    from trajcast_ase.validation.report import FAIL  # noqa: PLC0415
+    from trajcast_ase.validation.permutation import Verdict  # noqa: PLC0415
 
     table = Table("observable", "run", "reference", "limit", "verdict", box=None)
     for row in report.rows:
         *texts, verdict = cells(row)
-        table.add_row(*texts, verdict.replace(FAIL, "[bold red]FAIL[/]"))
+        table.add_row(*texts, verdict.replace(Verdict.FAIL, "[bold red]FAIL[/]"))
     console.print(table)
     console.print(report.odds)
     console.print(report.memory)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, sqrt
 
 import numpy as np
 from jaxtyping import Float
@@ -47,6 +48,18 @@ class Memory:
     def shows(self) -> bool:
         """Whether neighbors are more alike than chance makes them."""
         return self.correlation > self.limit
+
+    @property
+    def widening(self) -> float:
+        """How many times as far as without memory the means of runs may scatter.
+
+        That of a series of which each piece keeps the same share of the last (AR(1)).
+        The share is the correlation and what chance may hide of it.
+        """
+        if not self.shows:
+            return 1.0
+        share = self.correlation + self.limit
+        return sqrt((1 + share) / (1 - share)) if share < 1.0 else inf
 
 
 def memory(runs: Sequence[Float[np.ndarray, "pieces bins"]], level: float) -> Memory:
@@ -92,6 +105,7 @@ def describe(found: Mapping[str, Memory]) -> str:
     return (
         f"Neighboring pieces remember each other in {len(shown)} of {len(found)} rows, "
         f"by their correlation (in brackets: what chance gives at most): {names}. Such "
-        "rows fail more often than these odds: where they pass, they pass, where they "
-        "fail, it may be chance. Give longer runs and cut them into longer pieces."
+        "rows fail more often than these odds. A failure that memory may explain is "
+        "marked as not trustworthy; a pass holds. For more, give longer runs and cut "
+        "them into longer pieces."
     )

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trajcast_ase.analysis.plots import save_figure
-from trajcast_ase.validation.report import FAIL, Report, Row
+from trajcast_ase.validation.permutation import Verdict
+from trajcast_ase.validation.report import Report, Row
 from trajcast_ase.validation.sheet import report_sheet
 
 
@@ -28,7 +29,7 @@ def write_report(report: Report, folder: str | Path) -> None:
         "temperature_K": report.run.conditions.temperature_K,
         "odds": report.odds,
         "memory": report.memory,
-        "rows": [{**asdict(row), "verdict": row.verdict} for row in report.rows],
+        "rows": [{**asdict(row), "passes": row.passes} for row in report.rows],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -52,7 +53,7 @@ def markdown(report: Report) -> str:
     ]
     for row in report.rows:
         *texts, verdict = cells(row)
-        texts.append(verdict.replace(FAIL, f"**{FAIL}**"))
+        texts.append(verdict.replace(Verdict.FAIL, f"**{Verdict.FAIL}**"))
         lines.append(f"| {' | '.join(texts)} |")
     return "\n".join([*lines, "", report.odds, "", report.memory, ""])
 

@@ -1,12 +1,4 @@
-r"""A run beside a reference: each observable with error bars and a verdict.
-
-Under the hypothesis that both runs sample the same ensemble, their pieces may be
-exchanged. A permutation test deals all pieces anew to the two runs and asks how often
-the runs then differ as much as they do: this holds for numbers (difference of the
-means) and for curves (overlap of the mean curves) alike, without any assumption about
-their distribution. It does not hold for pieces that remember their neighbors, so their
-:mod:`~trajcast_ase.validation.memory` is measured too.
-"""
+"""A run beside a reference: each observable with error bars and a verdict."""
 
 from __future__ import annotations
 
@@ -19,12 +11,12 @@ from jaxtyping import Bool, Float
 from trajcast_ase.analysis.blocks import replica_average
 from trajcast_ase.analysis.compare import BREAKING
 from trajcast_ase.analysis.overlap import curve_overlap
-from trajcast_ase.validation.memory import Memory, describe, memory
+from trajcast_ase.validation.memory import Memory, describe
 from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
+from trajcast_ase.validation.permutation import Verdict, deal, exchange_test
 
 FALSE_ALARM = 0.05
 """Chance that two runs of the same ensemble differ in any row."""
-N_PERMUTATIONS = 20_000
 TOLERANCE = 1e-6
 """Relative, of strides."""
 BIN_TOLERANCE = 1e-3
@@ -34,9 +26,6 @@ VOLUME_TOLERANCE = 1e-3
 TEMPERATURE_TOLERANCE_K = 0.01
 DEALS_PER_LEVEL = 4
 """Deals needed for a test at a level, in units of one over the level."""
-SEED = 0
-PASS, FAIL, DOUBTFUL = "pass", "fail", "fail, not trustworthy"
-"""Verdicts on a row."""
 
 
 class NotComparableError(ValueError):
@@ -56,7 +45,7 @@ class Row:
         Standard errors, from pieces.
     limit : str
         What the value must keep.
-    passes : bool
+    verdict : Verdict
     memory : Memory or None
         Of neighboring pieces; None for rows that are not tested with pieces.
     """
@@ -68,20 +57,13 @@ class Row:
     reference: float
     reference_error: float | None
     limit: str
-    passes: bool
+    verdict: Verdict
     memory: Memory | None
 
     @property
-    def remembers(self) -> bool:
-        """Whether neighboring pieces are more alike than chance makes them."""
-        return self.memory is not None and self.memory.shows
-
-    @property
-    def verdict(self) -> str:
-        """Whether the row passes, and if not, whether that can be trusted."""
-        if self.passes:  # what memory cannot do: it makes rows fail
-            return PASS
-        return DOUBTFUL if self.remembers else FAIL
+    def passes(self) -> bool:
+        """Whether the value keeps its limit."""
+        return self.verdict is Verdict.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +88,11 @@ class Report:
     @property
     def verdict(self) -> str:
         """How many rows fail, and how many of them for doubtful reasons, in words."""
-        verdicts = [row.verdict for row in self.rows]
-        n_doubtful = verdicts.count(DOUBTFUL)
-        n_failed = verdicts.count(FAIL) + n_doubtful
-        if not n_failed:
-            return f"all {len(verdicts)} rows pass"
-        text = f"{n_failed} of {len(verdicts)} rows fail"
+        if self.passes:
+            return f"all {len(self.rows)} rows pass"
+        failed = [row.verdict for row in self.rows if not row.passes]
+        text = f"{len(failed)} of {len(self.rows)} rows fail"
+        n_doubtful = failed.count(Verdict.DOUBTFUL)
         return f"{text}, {n_doubtful} of them not trustworthy" if n_doubtful else text
 
     @property
@@ -152,7 +133,7 @@ def compare(run: Observables, reference: Observables) -> Report:
     curves = [name for name in run.curves if name in reference.curves]
     level = FALSE_ALARM / (len(names) + len(curves))
     _check_pieces(run.n_pieces, reference.n_pieces, level)
-    deals = _deals(run.n_pieces, reference.n_pieces)
+    deals = deal(run.n_pieces, reference.n_pieces)
     rows = [
         _scalar_row(name, run.scalars[name], reference.scalars[name], level, deals)
         for name in names
@@ -217,14 +198,6 @@ def _check_cells(volume: float | None, wanted: float | None) -> None:
         )
 
 
-def _deals(n_run: int, n_reference: int) -> Bool[np.ndarray, "deals pieces"]:
-    """Return which pieces go to the run, the true deal first."""
-    rng = np.random.default_rng(SEED)
-    truth = np.arange(n_run + n_reference) < n_run
-    dealt = rng.permuted(np.tile(truth, (N_PERMUTATIONS, 1)), axis=1)
-    return np.concatenate([truth[None], dealt])
-
-
 def _scalar_row(
     name: str,
     run: Scalar,
@@ -232,11 +205,9 @@ def _scalar_row(
     level: float,
     deals: Bool[np.ndarray, "deals pieces"],
 ) -> Row:
-    values = np.concatenate([run.pieces, reference.pieces])
-    first, second = _means(values[:, None], deals)
-    distances = np.abs(first - second)[:, 0]
+    pieces = run.pieces[:, None], reference.pieces[:, None]
+    outcome = exchange_test(*pieces, _difference, level, deals)
     value, wanted = replica_average(run.pieces), replica_average(reference.pieces)
-    allowed = float(np.quantile(distances, 1 - level, method="higher"))
     return Row(
         observable=name,
         unit=run.unit,
@@ -244,9 +215,9 @@ def _scalar_row(
         error=value.error,
         reference=wanted.mean,
         reference_error=wanted.error,
-        limit=f"differs by at most {allowed:.3g}",
-        passes=bool(distances[0] <= allowed),
-        memory=memory((run.pieces[:, None], reference.pieces[:, None]), level),
+        limit=f"differs by at most {outcome.allowed:.3g}",
+        verdict=outcome.verdict,
+        memory=outcome.memory,
     )
 
 
@@ -264,30 +235,31 @@ def _curve_row(
             f"{name} of the run and of the reference are on different bins; compute "
             "both with this version of the package"
         )
-    first, second = _means(np.concatenate([run.pieces, reference.pieces]), deals)
-    overlaps = curve_overlap(first, second)
-    least = float(np.quantile(overlaps, level, method="lower"))
+    outcome = exchange_test(run.pieces, reference.pieces, _gap, level, deals)
     return Row(
         observable=f"overlap of {name}",
         unit="",
-        value=float(overlaps[0]),
+        value=1.0 - outcome.distance,
         error=None,
         reference=1.0,
         reference_error=None,
-        limit=f"at least {least:.4f}",
-        passes=bool(overlaps[0] >= least),
-        memory=memory((run.pieces, reference.pieces), level),
+        limit=f"at least {1.0 - outcome.allowed:.4f}",
+        verdict=outcome.verdict,
+        memory=outcome.memory,
     )
 
 
-def _means(
-    pieces: Float[np.ndarray, "pieces bins"], deals: Bool[np.ndarray, "deals pieces"]
-) -> tuple[Float[np.ndarray, "deals bins"], Float[np.ndarray, "deals bins"]]:
-    """Return the mean of the pieces of either side of each deal."""
-    n_first = deals[0].sum()
-    first = deals.astype(np.float64) @ pieces
-    second = pieces.sum(axis=0) - first
-    return first / n_first, second / (deals.shape[1] - n_first)
+def _difference(
+    first: Float[np.ndarray, "deals 1"], second: Float[np.ndarray, "deals 1"]
+) -> Float[np.ndarray, " deals"]:
+    return np.asarray(np.abs(first - second)[:, 0])
+
+
+def _gap(
+    first: Float[np.ndarray, "deals bins"], second: Float[np.ndarray, "deals bins"]
+) -> Float[np.ndarray, " deals"]:
+    """Return what two curves lack to full overlap."""
+    return np.asarray(1.0 - curve_overlap(first, second))
 
 
 def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
@@ -306,7 +278,7 @@ def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
                 reference=wanted,
                 reference_error=None,
                 limit=f"at most {limit:.3g}",
-                passes=value <= limit,
+                verdict=Verdict.PASS if value <= limit else Verdict.FAIL,
                 memory=None,
             )
         )

@@ -17,11 +17,16 @@ from trajcast_ase.analysis.plots.style import (
     legend_style,
 )
 from trajcast_ase.validation.observables import Curve
-from trajcast_ase.validation.report import DOUBTFUL, FAIL, PASS, Report, Row
+from trajcast_ase.validation.permutation import Verdict
+from trajcast_ase.validation.report import Report, Row
 
 COLUMNS = 3
 PANEL_INCHES = (4.0, 2.9)
-VERDICT_COLORS = {PASS: "#7a8794", FAIL: "#b3261e", DOUBTFUL: "#e8a29c"}
+VERDICT_COLORS = {
+    Verdict.PASS: "#7a8794",
+    Verdict.FAIL: "#b3261e",
+    Verdict.DOUBTFUL: "#e8a29c",
+}
 ROW_INCHES = 0.14
 MARGIN_INCHES = 0.9
 
@@ -101,7 +106,7 @@ def _draw_deviations(axes: Axes, rows: Sequence[Row]) -> None:
     places = np.arange(len(rows))
     axes.axvline(0.0, color=INK, lw=0.8)
     for verdict, color in VERDICT_COLORS.items():
-        chosen = [k for k, row in enumerate(rows) if row.verdict == verdict]
+        chosen = [k for k, row in enumerate(rows) if row.verdict is verdict]
         if chosen:
             lengths = [deviations[k] for k in chosen]
             axes.barh(chosen, lengths, color=color, height=0.7, label=verdict)
