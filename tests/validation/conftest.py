@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -37,6 +40,18 @@ def drawn_frames(
         stride_fs=STRIDE_FS,
         source=f"seed {seed}",
     )
+
+
+def write(frames: Frames, path: Path, kelvin: float = 300.0) -> Path:
+    """Write frames as the reference runs are written."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "trajcast-md", "ensemble": "nvt"})
+        file.attrs["temperature_K"] = kelvin
+        file["numbers"], file["masses"] = frames.atomic_numbers, frames.masses
+        file["cell"], file["pbc"] = frames.cell, frames.pbc
+        file["positions"], file["velocities"] = frames.positions, frames.velocities
+        file["time"] = np.arange(frames.n_frames) * frames.stride_fs
+    return path
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from trajcast_ase.cli.app import app
-from trajcast_ase.training.trajectory import Frames
 from trajcast_ase.validation.inputs import (
     bundled_references,
     load_reference,
@@ -21,21 +19,9 @@ from trajcast_ase.validation.observables import observe
 from trajcast_ase.validation.report import compare
 from trajcast_ase.validation.storage import load_observables, save_observables
 
-from .conftest import PIECE_FS, drawn_frames
+from .conftest import PIECE_FS, drawn_frames, write
 
 COMMAND = ("validate", "--out")
-
-
-def write(frames: Frames, path: Path, kelvin: float = 300.0) -> Path:
-    """Write frames as the reference runs are written."""
-    with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "trajcast-md", "ensemble": "nvt"})
-        file.attrs["temperature_K"] = kelvin
-        file["numbers"], file["masses"] = frames.atomic_numbers, frames.masses
-        file["cell"], file["pbc"] = frames.cell, frames.pbc
-        file["positions"], file["velocities"] = frames.positions, frames.velocities
-        file["time"] = np.arange(frames.n_frames) * frames.stride_fs
-    return path
 
 
 @pytest.fixture

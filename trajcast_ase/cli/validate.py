@@ -158,14 +158,15 @@ def _report(
 
 def _show(report: Report, out: Path, console: Console) -> None:
     from trajcast_ase.validation.output import cells, write_report  # noqa: PLC0415
+    from trajcast_ase.validation.permutation import Verdict  # noqa: PLC0415
 
     table = Table("observable", "run", "reference", "limit", "verdict", box=None)
     for row in report.rows:
-        *texts, _ = cells(row)
-        table.add_row(*texts, "pass" if row.passes else "[bold red]FAIL[/]")
+        *texts, verdict = cells(row)
+        table.add_row(*texts, verdict.replace(Verdict.FAIL, "[bold red]FAIL[/]"))
     console.print(table)
     console.print(report.odds)
+    console.print(report.memory)
     write_report(report, out)
-    n_failed = sum(not row.passes for row in report.rows)
-    verdict = "all rows pass" if report.passes else f"{n_failed} rows fail"
-    console.print(f"{verdict}; wrote {out}/report.{{json,md,png,pdf}}", soft_wrap=True)
+    wrote = f"wrote {out}/report.{{json,md,png,pdf}}"
+    console.print(f"{report.verdict}; {wrote}", soft_wrap=True)

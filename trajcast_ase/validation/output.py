@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trajcast_ase.analysis.plots import save_figure
+from trajcast_ase.validation.permutation import Verdict
 from trajcast_ase.validation.report import Report, Row
 from trajcast_ase.validation.sheet import report_sheet
 
@@ -18,6 +19,7 @@ def write_report(report: Report, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "passes": report.passes,
+        "verdict": report.verdict,
         "trajectory": report.run.source,
         "reference": report.reference.source,
         "length_ps": report.run.length_ps,
@@ -26,7 +28,8 @@ def write_report(report: Report, folder: str | Path) -> None:
         "stride_fs": report.run.conditions.stride_fs,
         "temperature_K": report.run.conditions.temperature_K,
         "odds": report.odds,
-        "rows": [asdict(row) for row in report.rows],
+        "memory": report.memory,
+        "rows": [{**asdict(row), "passes": row.passes} for row in report.rows],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -37,25 +40,22 @@ def write_report(report: Report, folder: str | Path) -> None:
 
 
 def markdown(report: Report) -> str:
-    """Return verdict, table and odds as Markdown."""
-    n_failed = sum(not row.passes for row in report.rows)
-    verdict = (
-        f"All {len(report.rows)} rows pass."
-        if report.passes
-        else f"{n_failed} of {len(report.rows)} rows fail."
-    )
+    """Return verdict, table, odds and memory as Markdown."""
     lengths = (
         f"{report.run.length_ps:.4g} ps of {report.run.conditions.formula} beside "
         f"{report.reference.length_ps:.4g} ps of the reference."
     )
     lines = [
-        f"**{verdict}** {lengths}",
+        f"**{report.verdict.capitalize()}.** {lengths}",
         "",
         "| observable | run | reference | limit | verdict |",
         "| --- | ---: | ---: | --- | --- |",
     ]
-    lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
-    return "\n".join([*lines, "", report.odds, ""])
+    for row in report.rows:
+        *texts, verdict = cells(row)
+        texts.append(verdict.replace(Verdict.FAIL, f"**{Verdict.FAIL}**"))
+        lines.append(f"| {' | '.join(texts)} |")
+    return "\n".join([*lines, "", report.odds, "", report.memory, ""])
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
@@ -66,7 +66,7 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
         _number(row.value, row.error),
         _number(row.reference, row.reference_error),
         row.limit,
-        "pass" if row.passes else "**fail**",
+        row.verdict,
     )
 
 

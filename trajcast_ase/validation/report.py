@@ -1,11 +1,4 @@
-r"""A run beside a reference: each observable with error bars and a verdict.
-
-Under the hypothesis that both runs sample the same ensemble, their pieces may be
-exchanged. A permutation test deals all pieces anew to the two runs and asks how often
-the runs then differ as much as they do: this holds for numbers (difference of the
-means) and for curves (overlap of the mean curves) alike, without any assumption about
-their distribution.
-"""
+"""A run beside a reference: each observable with error bars and a verdict."""
 
 from __future__ import annotations
 
@@ -18,11 +11,12 @@ from jaxtyping import Bool, Float
 from trajcast_ase.analysis.blocks import replica_average
 from trajcast_ase.analysis.compare import BREAKING
 from trajcast_ase.analysis.overlap import curve_overlap
+from trajcast_ase.validation.memory import Memory, describe
 from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
+from trajcast_ase.validation.permutation import Verdict, deal, exchange_test
 
 FALSE_ALARM = 0.05
 """Chance that two runs of the same ensemble differ in any row."""
-N_PERMUTATIONS = 20_000
 TOLERANCE = 1e-6
 """Relative, of strides."""
 BIN_TOLERANCE = 1e-3
@@ -32,7 +26,6 @@ VOLUME_TOLERANCE = 1e-3
 TEMPERATURE_TOLERANCE_K = 0.01
 DEALS_PER_LEVEL = 4
 """Deals needed for a test at a level, in units of one over the level."""
-SEED = 0
 
 
 class NotComparableError(ValueError):
@@ -52,7 +45,9 @@ class Row:
         Standard errors, from pieces.
     limit : str
         What the value must keep.
-    passes : bool
+    verdict : Verdict
+    memory : Memory or None
+        Of neighboring pieces; None for rows that are not tested with pieces.
     """
 
     observable: str
@@ -62,7 +57,13 @@ class Row:
     reference: float
     reference_error: float | None
     limit: str
-    passes: bool
+    verdict: Verdict
+    memory: Memory | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the value keeps its limit."""
+        return self.verdict is Verdict.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,16 @@ class Report:
         return all(row.passes for row in self.rows)
 
     @property
+    def verdict(self) -> str:
+        """How many rows fail, and how many of them for doubtful reasons, in words."""
+        if self.passes:
+            return f"all {len(self.rows)} rows pass"
+        failed = [row.verdict for row in self.rows if not row.passes]
+        text = f"{len(failed)} of {len(self.rows)} rows fail"
+        n_doubtful = failed.count(Verdict.DOUBTFUL)
+        return f"{text}, {n_doubtful} of them not trustworthy" if n_doubtful else text
+
+    @property
     def odds(self) -> str:
         """How often a run of the same ensemble passes, in words."""
         return (
@@ -94,6 +105,13 @@ class Report:
             f"{self.run.n_pieces} and {self.reference.n_pieces} pieces of "
             f"{self.run.piece_fs * 1e-3:.3g} ps at the level {FALSE_ALARM:g} over the "
             "number of tests."
+        )
+
+    @property
+    def memory(self) -> str:
+        """Which rows remember neighboring pieces, and what follows, in words."""
+        return describe(
+            {row.observable: row.memory for row in self.rows if row.memory is not None}
         )
 
 
@@ -115,7 +133,7 @@ def compare(run: Observables, reference: Observables) -> Report:
     curves = [name for name in run.curves if name in reference.curves]
     level = FALSE_ALARM / (len(names) + len(curves))
     _check_pieces(run.n_pieces, reference.n_pieces, level)
-    deals = _deals(run.n_pieces, reference.n_pieces)
+    deals = deal(run.n_pieces, reference.n_pieces)
     rows = [
         _scalar_row(name, run.scalars[name], reference.scalars[name], level, deals)
         for name in names
@@ -180,14 +198,6 @@ def _check_cells(volume: float | None, wanted: float | None) -> None:
         )
 
 
-def _deals(n_run: int, n_reference: int) -> Bool[np.ndarray, "deals pieces"]:
-    """Return which pieces go to the run, the true deal first."""
-    rng = np.random.default_rng(SEED)
-    truth = np.arange(n_run + n_reference) < n_run
-    dealt = rng.permuted(np.tile(truth, (N_PERMUTATIONS, 1)), axis=1)
-    return np.concatenate([truth[None], dealt])
-
-
 def _scalar_row(
     name: str,
     run: Scalar,
@@ -195,11 +205,9 @@ def _scalar_row(
     level: float,
     deals: Bool[np.ndarray, "deals pieces"],
 ) -> Row:
-    values = np.concatenate([run.pieces, reference.pieces])
-    first, second = _means(values[:, None], deals)
-    distances = np.abs(first - second)[:, 0]
+    pieces = run.pieces[:, None], reference.pieces[:, None]
+    outcome = exchange_test(*pieces, _difference, level, deals)
     value, wanted = replica_average(run.pieces), replica_average(reference.pieces)
-    allowed = float(np.quantile(distances, 1 - level, method="higher"))
     return Row(
         observable=name,
         unit=run.unit,
@@ -207,8 +215,9 @@ def _scalar_row(
         error=value.error,
         reference=wanted.mean,
         reference_error=wanted.error,
-        limit=f"differs by at most {allowed:.3g}",
-        passes=bool(distances[0] <= allowed),
+        limit=f"differs by at most {outcome.allowed:.3g}",
+        verdict=outcome.verdict,
+        memory=outcome.memory,
     )
 
 
@@ -226,29 +235,31 @@ def _curve_row(
             f"{name} of the run and of the reference are on different bins; compute "
             "both with this version of the package"
         )
-    first, second = _means(np.concatenate([run.pieces, reference.pieces]), deals)
-    overlaps = curve_overlap(first, second)
-    least = float(np.quantile(overlaps, level, method="lower"))
+    outcome = exchange_test(run.pieces, reference.pieces, _gap, level, deals)
     return Row(
         observable=f"overlap of {name}",
         unit="",
-        value=float(overlaps[0]),
+        value=1.0 - outcome.distance,
         error=None,
         reference=1.0,
         reference_error=None,
-        limit=f"at least {least:.4f}",
-        passes=bool(overlaps[0] >= least),
+        limit=f"at least {1.0 - outcome.allowed:.4f}",
+        verdict=outcome.verdict,
+        memory=outcome.memory,
     )
 
 
-def _means(
-    pieces: Float[np.ndarray, "pieces bins"], deals: Bool[np.ndarray, "deals pieces"]
-) -> tuple[Float[np.ndarray, "deals bins"], Float[np.ndarray, "deals bins"]]:
-    """Return the mean of the pieces of either side of each deal."""
-    n_first = deals[0].sum()
-    first = deals.astype(np.float64) @ pieces
-    second = pieces.sum(axis=0) - first
-    return first / n_first, second / (deals.shape[1] - n_first)
+def _difference(
+    first: Float[np.ndarray, "deals 1"], second: Float[np.ndarray, "deals 1"]
+) -> Float[np.ndarray, " deals"]:
+    return np.asarray(np.abs(first - second)[:, 0])
+
+
+def _gap(
+    first: Float[np.ndarray, "deals bins"], second: Float[np.ndarray, "deals bins"]
+) -> Float[np.ndarray, " deals"]:
+    """Return what two curves lack to full overlap."""
+    return np.asarray(1.0 - curve_overlap(first, second))
 
 
 def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
@@ -267,7 +278,8 @@ def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
                 reference=wanted,
                 reference_error=None,
                 limit=f"at most {limit:.3g}",
-                passes=value <= limit,
+                verdict=Verdict.PASS if value <= limit else Verdict.FAIL,
+                memory=None,
             )
         )
     return rows

@@ -17,11 +17,16 @@ from trajcast_ase.analysis.plots.style import (
     legend_style,
 )
 from trajcast_ase.validation.observables import Curve
+from trajcast_ase.validation.permutation import Verdict
 from trajcast_ase.validation.report import Report, Row
 
 COLUMNS = 3
 PANEL_INCHES = (4.0, 2.9)
-PASS, FAIL = "#7a8794", "#b3261e"
+VERDICT_COLORS = {
+    Verdict.PASS: "#7a8794",
+    Verdict.FAIL: "#b3261e",
+    Verdict.DOUBTFUL: "#e8a29c",
+}
 ROW_INCHES = 0.14
 MARGIN_INCHES = 0.9
 
@@ -43,10 +48,9 @@ def report_sheet(report: Report) -> Figure:
     for number, name in enumerate(names, 1):
         axes = figure.add_subplot(grid[number // COLUMNS, 1 + number % COLUMNS])
         _draw_curve(axes, name, report.run.curves[name], report.reference.curves[name])
-    n_failed = sum(not row.passes for row in report.rows)
-    verdict = "all rows pass" if report.passes else f"{n_failed} rows fail"
     figure.suptitle(
-        f"{report.run.conditions.formula}, {report.run.length_ps:.4g} ps: {verdict}",
+        f"{report.run.conditions.formula}, {report.run.length_ps:.4g} ps: "
+        f"{report.verdict}",
         x=0.012,
         ha="left",
         fontsize=12,
@@ -101,10 +105,11 @@ def _draw_deviations(axes: Axes, rows: Sequence[Row]) -> None:
     ]
     places = np.arange(len(rows))
     axes.axvline(0.0, color=INK, lw=0.8)
-    for passes, color, label in ((True, PASS, "passes"), (False, FAIL, "fails")):
-        chosen = [k for k, row in enumerate(rows) if row.passes is passes]
-        lengths = [deviations[k] for k in chosen]
-        axes.barh(chosen, lengths, color=color, height=0.7, label=label)
+    for verdict, color in VERDICT_COLORS.items():
+        chosen = [k for k, row in enumerate(rows) if row.verdict is verdict]
+        if chosen:
+            lengths = [deviations[k] for k in chosen]
+            axes.barh(chosen, lengths, color=color, height=0.7, label=verdict)
     axes.set_yticks(places, [row.observable for row in rows], fontsize=6.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("(run - reference) / standard error")
