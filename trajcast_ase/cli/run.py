@@ -195,7 +195,8 @@ def _announce(
     console.print(
         f"{job.network.name}: {n_atoms}, {job.steps} strides of "
         f"{job.network.horizon_fs:g} fs, thermostat {thermostat}, "
-        f"{'calibrated noise, ' if job.noise else ''}seed {job.seed}"
+        f"{'calibrated noise, ' if job.noise else ''}seed {job.seed}",
+        soft_wrap=True,
     )
     if job.drawn_at is not None:
         reason = "" if _moves(job.atoms) else f": {start} has none"
