@@ -1,6 +1,8 @@
-"""Hypothesis profiles, run-time shape checks of the core, and shared models."""
+"""Backends, hypothesis profiles, run-time shape checks of the core, shared models."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import pytest
 import torch
@@ -19,7 +21,12 @@ install_import_hook(
     "beartype.beartype",
 )
 
-from helpers import small_model  # noqa: E402  after the hook, which acts on imports
+# After the hook, which acts on imports.
+from helpers import small_model  # noqa: E402
+
+from trajcast_ase.network.backends import BackendChoice  # noqa: E402
+from trajcast_ase.network.kernels.build import NO_COMPILER, find_compiler  # noqa: E402
+from trajcast_ase.network.product import DepthwiseProduct  # noqa: E402
 
 # One thread for each worker of pytest-xdist: more than the machine has cores wait for
 # each other, which makes these small models many times slower.
@@ -35,6 +42,36 @@ settings.register_profile("ci", max_examples=50, derandomize=True, **COMMON)
 settings.register_profile("nightly", max_examples=2000, **COMMON)
 # Another one is chosen with `pytest --hypothesis-profile=nightly`.
 settings.load_profile("dev")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backend",
+        choices=get_args(BackendChoice),
+        default="auto",
+        help="of the networks: auto (default) as the package chooses, reference as "
+        "without a C++ compiler, cpp also for networks that are not from a file",
+    )
+
+
+def pytest_configure(config):
+    choice = config.getoption("backend")
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    if choice == "reference":
+        # The environment reaches the processes that tests start, too.
+        patch.setenv("CXX", "no-compiler")
+    if choice == "cpp":
+        if find_compiler() is None:
+            raise pytest.UsageError(NO_COMPILER)
+        patch.setattr(DepthwiseProduct, "backend", "cpp")
+
+
+@pytest.fixture
+def compiler():
+    """Skip a test of the kernel where none can be compiled."""
+    if find_compiler() is None:
+        pytest.skip("no C++ compiler, or --backend reference")
 
 
 @pytest.fixture(scope="session", params=["direction", "thermal"])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -35,6 +36,9 @@ TOLERANCES: dict[torch.dtype, dict[str, float]] = {
         "published": 1e-5,
     },
 }
+
+# For tests about the kernel itself.
+needs_compiler = pytest.mark.usefixtures("compiler")
 
 ELEMENTS = (1, 6, 8)
 MASSES = {1: 1.008, 6: 12.011, 8: 15.999}

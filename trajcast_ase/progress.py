@@ -89,20 +89,31 @@ class RolloutProgress(_Progress):
     ----------
     n_strides : int
     horizon_fs : float, fs
+    n_replicas : int
+        Runs that advance together; the speed is that of all.
     console : rich.console.Console, optional
         Default: standard output.
     """
 
     def __init__(
-        self, n_strides: int, horizon_fs: float, *, console: Console | None = None
+        self,
+        n_strides: int,
+        horizon_fs: float,
+        *,
+        n_replicas: int = 1,
+        console: Console | None = None,
     ) -> None:
         super().__init__(n_strides, console)
         self._horizon_fs = horizon_fs
+        self._n_replicas = n_replicas
         self._temperature_sum = 0.0
         self._n_updates = 0
 
     def update(self, n_done: int, temperature_K: float) -> None:
-        """Show that `n_done` strides are done, the last of them at `temperature_K`."""
+        """Show that `n_done` strides are done, the last of them at `temperature_K`.
+
+        Of replicas the mean temperature.
+        """
         self._temperature_sum += temperature_K
         self._n_updates += 1
         mean = self._temperature_sum / self._n_updates
@@ -113,7 +124,8 @@ class RolloutProgress(_Progress):
         )
         if n_done > 0:
             seconds = (time.perf_counter() - self._start) / n_done
-            text += f"  {ns_per_day(seconds, self._horizon_fs):.2f} ns/day"
+            speed = self._n_replicas * ns_per_day(seconds, self._horizon_fs)
+            text += f"  {speed:.2f} ns/day{' in all' * (self._n_replicas > 1)}"
         self._show(n_done, text)
 
 

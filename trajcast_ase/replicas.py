@@ -21,6 +21,7 @@ from trajcast_ase.arguments import prepared_model
 from trajcast_ase.driver import TrajCast
 from trajcast_ase.noise import ForecastNoise, NoisyModel
 from trajcast_ase.state import State
+from trajcast_ase.streams import Purpose, random_stream
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.thermostats import Thermostat
 
@@ -47,8 +48,8 @@ class Replicas(Sequence[TrajCast]):
     noise : callable of a numpy Generator, optional
         Makes the calibrated noise of a replica, from another stream. Default: none.
     seed : int
-        Replica k draws from the counter-based generator Philox with the key
-        (`seed`, k): its numbers do not depend on which other replicas there are.
+        Replica k draws from :func:`trajcast_ase.streams.random_stream` of `seed` and k:
+        its numbers do not depend on which other replicas there are.
     first_replica : int
         Number of the first replica, with which a later batch continues.
     trajectory, logfile : str, optional
@@ -102,10 +103,14 @@ class Replicas(Sequence[TrajCast]):
                 driver = TrajCast(
                     atoms,
                     self.model,
-                    thermostat=thermostat(_stream(seed, number, 0))
+                    thermostat=thermostat(
+                        random_stream(seed, number, Purpose.THERMOSTAT)
+                    )
                     if thermostat
                     else None,
-                    noise=noise(_stream(seed, number, 1)) if noise else None,
+                    noise=noise(random_stream(seed, number, Purpose.NOISE))
+                    if noise
+                    else None,
                     trajectory=_path(trajectory, number),
                     logfile=_path(logfile, number),
                     loginterval=loginterval,
@@ -300,12 +305,6 @@ def _check_paths(*paths: str | None) -> None:
 
 def _path(template: str | None, number: int) -> str | None:
     return None if template is None else str(template).format(replica=number)
-
-
-def _stream(seed: int, number: int, purpose: int) -> np.random.Generator:
-    """Return the random numbers of one replica for one purpose."""
-    words = np.random.SeedSequence([seed, number, purpose]).generate_state(2, np.uint64)
-    return np.random.Generator(np.random.Philox(key=words))
 
 
 def _batches(sizes: Sequence[int], limit: int) -> list[range]:

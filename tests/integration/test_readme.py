@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ase.io import read
@@ -52,7 +53,9 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks("python", README.read_text(encoding="utf-8")))
     assert code.count(STRIDES) == 1
-    exec(compile(code.replace(STRIDES, "dyn.run(5)"), README.name, "exec"), {})  # noqa: S102  the README's own code
+    names: dict[str, Any] = {}
+    exec(compile(code.replace(STRIDES, "dyn.run(5)"), README.name, "exec"), names)  # noqa: S102  the README's own code
+    names["dyn"].close()
     assert len(read(tmp_path / "md.traj", index=":")) == 6
     assert (tmp_path / "md.log").read_text(encoding="utf-8").count("\n") == 7
     n_dof, kelvin = capsys.readouterr().out.split()

@@ -6,22 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import TOLERANCES, normal, random_state, relative_error, small_model
+from helpers import (
+    TOLERANCES,
+    needs_compiler,
+    normal,
+    random_state,
+    relative_error,
+    small_model,
+)
 
 from trajcast_ase.neighbors import Edges, find_edges
-from trajcast_ase.network.backends import set_backend
+from trajcast_ase.network.backends import backend_of, set_backend
 from trajcast_ase.network.irreps import all_irreps, dimension, harmonics_irreps
 from trajcast_ase.network.kernels.build import (
     CompilerError,
     cache_folder,
-    find_compiler,
     load,
 )
 from trajcast_ase.network.kernels.compiled import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.routes import Routes
 
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 
 
@@ -265,6 +270,13 @@ def test_choices_that_cannot_work_are_refused():
         set_backend(elsewhere, "cpp")
     set_backend(elsewhere, "auto")
     assert elsewhere.backend == "reference"
+
+
+@needs_compiler
+def test_network_that_moved_off_the_cpu_has_the_reference():
+    model = small_model("thermal", torch.float32).set_backend("cpp")
+    assert backend_of(model) == "cpp"
+    assert backend_of(model.to("meta")) == "reference"
 
 
 @needs_compiler

@@ -45,7 +45,6 @@ def content(folder: Path, **optimizer) -> dict:
             "name": "spring",
             "directory": str(folder),
             "dtype": "float64",
-            "backend": "reference",
             "threads": 1,
             "checkpoint_minutes": 1e-9,
             "validate_every": 4,

@@ -1,25 +1,26 @@
-"""``trajcast run``: a rollout from a structure file."""
+"""``trajcast run``: rollouts from a structure file."""
 
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from trajcast_ase.cli.files import Files
 from trajcast_ase.cli.options import Precision
 
 if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
 
-    from trajcast_ase.network.forecaster import Forecaster
-    from trajcast_ase.noise import ForecastNoise
+    from trajcast_ase.cli.rollout import Job
     from trajcast_ase.thermostats import Thermostat
 
 DEFAULT_FRICTION = 0.01
@@ -41,27 +42,6 @@ class _Bath:
     temperature: float | None
     taut: float | None
     friction: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """What a run writes."""
-
-    trajectory: Path
-    log: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A run with everything checked."""
-
-    atoms: Atoms
-    network: Forecaster
-    bath: Thermostat | None
-    noise: ForecastNoise | None
-    steps: int
-    interval: int
-    files: _Files
 
 
 def run(
@@ -96,12 +76,29 @@ def run(
     ] = 10,
     out: Annotated[
         Path | None,
-        typer.Option(help="Files are OUT.traj and OUT.log. Default: START-md."),
+        typer.Option(
+            help="Files are OUT.traj and OUT.log, of replicas OUT-00.traj and so on. "
+            "Default: START-md."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[
         Precision | None, typer.Option(help="Of the network. Default: as in its file.")
     ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Runs in one batch, each with its own random numbers and files."
+        ),
+    ] = None,
+    first_replica: Annotated[
+        int,
+        typer.Option(min=0, help="Number of the first replica, to add to a batch."),
+    ] = 0,
+    draw_velocities: Annotated[
+        bool,
+        typer.Option("--draw-velocities", help="Also where the structure has them."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files.")
     ] = False,
@@ -110,31 +107,34 @@ def run(
     import numpy as np  # noqa: PLC0415  --help does without these
     import torch  # noqa: PLC0415
 
+    from trajcast_ase.cli.rollout import Job, roll_out  # noqa: PLC0415
     from trajcast_ase.model_file import load_model  # noqa: PLC0415
     from trajcast_ase.noise import ForecastNoise  # noqa: PLC0415
 
     console = Console(highlight=False)
-    files = _output_files(start, out, overwrite=overwrite)
+    prefix = Path(f"{start.stem}-md") if out is None else out
+    files = Files(prefix, _replica_numbers(replicas, first_replica))
+    files.prepare(start, overwrite=overwrite)
     atoms = read_structure(start)
     network = load_model(
         model, device=device, dtype=None if dtype is None else getattr(torch, dtype)
     )
-    if seed is None:
-        seed = int(np.random.default_rng().integers(2**32))
-    rng = np.random.default_rng(seed)
-    bath = _make_thermostat(
-        _Bath(thermostat, temperature, taut, friction), network.horizon_fs, rng
+    bath = _Bath(thermostat, temperature, taut, friction)
+    kicks = ForecastNoise.of_model(model).covariances if noise else None
+    job = Job(
+        atoms,
+        network,
+        thermostat=_thermostat_maker(bath, network.horizon_fs),
+        noise=None if kicks is None else partial(ForecastNoise, kicks),
+        drawn_at=_drawn_temperature(atoms, temperature, wanted=draw_velocities),
+        seed=int(np.random.default_rng().integers(2**32)) if seed is None else seed,
+        steps=steps,
+        interval=interval,
+        files=files,
     )
-    kicks = ForecastNoise.of_model(model, rng) if noise else None
-    console.print(
-        f"{network.name}: {len(atoms)} atoms, {steps} strides of "
-        f"{network.horizon_fs:g} fs, thermostat {thermostat}, "
-        f"{'calibrated noise, ' if noise else ''}seed {seed}"
-    )
-    if not np.any(atoms.get_momenta()):
-        _draw_velocities(atoms, network, temperature, rng)
-        console.print(f"velocities drawn at {temperature:g} K: {start} has none")
-    _roll_out(_Job(atoms, network, bath, kicks, steps, interval, files), console)
+    _check_replicas_differ(job)
+    _announce(job, start, thermostat, console)
+    roll_out(job, console)
 
 
 def read_structure(path: Path) -> Atoms:
@@ -158,34 +158,57 @@ def read_structure(path: Path) -> Atoms:
         ) from error
     if len(atoms) == 0:
         raise ValueError(f"{path} holds no atoms; a forecast needs at least one")
+    atoms.calc = None  # energies that a file stores are those of its own positions
     return atoms
 
 
-def _output_files(start: Path, out: Path | None, *, overwrite: bool) -> _Files:
-    """Return where to write, with the folder made.
+def _replica_numbers(count: int | None, first: int) -> range | None:
+    if count is not None:
+        return range(first, first + count)
+    if first:
+        raise ValueError(
+            f"--first-replica {first} numbers the replicas of --replicas; pass that, "
+            "too"
+        )
+    return None
 
-    Raises
-    ------
-    FileExistsError
-        A file is there and may not be replaced.
-    """
-    prefix = Path(f"{start.stem}-md") if out is None else out
-    files = _Files(
-        prefix.with_name(f"{prefix.name}.traj"), prefix.with_name(f"{prefix.name}.log")
+
+def _check_replicas_differ(job: Job) -> None:
+    """Raise for replicas without chance, which are one run many times."""
+    n_runs = 1 if job.files.replicas is None else len(job.files.replicas)
+    chance = job.thermostat, job.noise, job.drawn_at
+    if n_runs > 1 and all(source is None for source in chance):
+        raise ValueError(
+            f"--replicas {n_runs} from the velocities of the start with --thermostat "
+            f"none are one run {n_runs} times; pass --draw-velocities, --noise or a "
+            "thermostat"
+        )
+
+
+def _announce(
+    job: Job, start: Path, thermostat: ThermostatName, console: Console
+) -> None:
+    """Print what will run."""
+    replicas, n_atoms = job.files.replicas, f"{len(job.atoms)} atoms"
+    if replicas is not None:
+        n_atoms = f"{len(replicas)} replicas of {n_atoms}"
+    console.print(
+        f"{job.network.name}: {n_atoms}, {job.steps} strides of "
+        f"{job.network.horizon_fs:g} fs, thermostat {thermostat}, "
+        f"{'calibrated noise, ' if job.noise else ''}seed {job.seed}",
+        soft_wrap=True,
     )
-    for file in (files.trajectory, files.log):
-        if file.exists() and (not overwrite or file.samefile(start)):
-            raise FileExistsError(
-                f"{file} exists; choose another --out or pass --overwrite (never for "
-                "the start itself)"
-            )
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    return files
+    if job.drawn_at is not None:
+        reason = "" if _moves(job.atoms) else f": {start} has none"
+        console.print(f"velocities drawn at {job.drawn_at:g} K{reason}")
+    elif replicas is not None:
+        console.print(f"all replicas start with the velocities of {start}")
 
 
-def _make_thermostat(
-    bath: _Bath, horizon_fs: float, rng: np.random.Generator
-) -> Thermostat | None:
+def _thermostat_maker(
+    bath: _Bath, horizon_fs: float
+) -> Callable[[np.random.Generator], Thermostat] | None:
+    """Return what makes the thermostat of a run from its random numbers."""
     from ase import units  # noqa: PLC0415
 
     from trajcast_ase.thermostats import CSVR, Langevin  # noqa: PLC0415
@@ -193,22 +216,28 @@ def _make_thermostat(
     if bath.name is ThermostatName.NONE:
         return None
     temperature = _checked_temperature(bath.temperature, f"thermostat {bath.name}")
+    maker: Callable[..., Thermostat]
     if bath.name is ThermostatName.LANGEVIN:
-        return Langevin(temperature, bath.friction / units.fs, rng)
-    taut = 10.0 * horizon_fs if bath.taut is None else bath.taut
-    return CSVR(temperature, taut * units.fs, rng)
+        maker = partial(Langevin, temperature, bath.friction / units.fs)
+    else:
+        taut = 10.0 * horizon_fs if bath.taut is None else bath.taut
+        maker = partial(CSVR, temperature, taut * units.fs)
+    maker()  # refuses wrong settings before any file is touched
+    return maker
 
 
-def _draw_velocities(
-    atoms: Atoms,
-    network: Forecaster,
-    temperature: float | None,
-    rng: np.random.Generator,
-) -> None:
-    from trajcast_ase.momenta import draw_momenta  # noqa: PLC0415
+def _drawn_temperature(
+    atoms: Atoms, temperature: float | None, *, wanted: bool
+) -> float | None:
+    """Return the temperature (K) of the velocities to draw; None keeps those given."""
+    if _moves(atoms) and not wanted:
+        return None
+    needed_by = "--draw-velocities" if wanted else "a start without velocities"
+    return _checked_temperature(temperature, needed_by)
 
-    kelvin = _checked_temperature(temperature, "a start without velocities")
-    draw_momenta(atoms, kelvin, rng, network.conservation)
+
+def _moves(atoms: Atoms) -> bool:
+    return bool(atoms.get_momenta().any())
 
 
 def _checked_temperature(temperature: float | None, needed_by: str) -> float:
@@ -217,47 +246,3 @@ def _checked_temperature(temperature: float | None, needed_by: str) -> float:
     if not 0 < temperature < math.inf:
         raise ValueError(f"--temperature {temperature:g} must be positive and finite")
     return temperature
-
-
-def _roll_out(job: _Job, console: Console) -> None:
-    """Run, write the files, and print speed and mean temperature."""
-    from trajcast_ase.driver import TrajCast  # noqa: PLC0415
-    from trajcast_ase.progress import RolloutProgress  # noqa: PLC0415
-    from trajcast_ase.units import ns_per_day  # noqa: PLC0415
-
-    job.files.log.unlink(missing_ok=True)  # ASE appends to logs
-    horizon_fs = job.network.horizon_fs
-    temperatures: list[float] = []
-    with (
-        TrajCast(
-            job.atoms,
-            job.network,
-            thermostat=job.bath,
-            noise=job.noise,
-            trajectory=job.files.trajectory,
-            logfile=job.files.log,
-            loginterval=job.interval,
-        ) as dynamics,
-        RolloutProgress(job.steps, horizon_fs, console=console) as progress,
-    ):
-
-        def report() -> None:
-            temperatures.append(dynamics.get_temperature())
-            progress.update(dynamics.nsteps, temperatures[-1])
-
-        dynamics.attach(report, interval=job.interval)
-        start = time.perf_counter()
-        try:
-            dynamics.run(job.steps)
-        except KeyboardInterrupt:
-            console.print(f"interrupted after {dynamics.nsteps} strides")
-            raise
-        seconds = time.perf_counter() - start
-        n_dof = dynamics.n_dof
-    speed = ns_per_day(seconds / job.steps, horizon_fs)
-    mean = sum(temperatures) / len(temperatures)
-    console.print(
-        f"{job.steps * horizon_fs * 1e-3:.2f} ps at {speed:.2f} ns/day; mean "
-        f"temperature {mean:.1f} K over {n_dof} degrees of freedom"
-    )
-    console.print(f"wrote {job.files.trajectory}, {job.files.log}", soft_wrap=True)

@@ -60,9 +60,10 @@ def set_backend(network: nn.Module, choice: BackendChoice) -> None:
 
 
 def backend_of(network: nn.Module) -> Backend:
-    """Return the backend of the products in `network`."""
+    """Return what computes the products in `network`: on other devices no kernel."""
     products = (m for m in network.modules() if isinstance(m, DepthwiseProduct))
-    return next(products).backend
+    first = next(products)
+    return first.backend if first.coupling.device.type == "cpu" else "reference"
 
 
 def _automatic(devices: set[str]) -> Backend:

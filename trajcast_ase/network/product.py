@@ -38,9 +38,11 @@ class DepthwiseProduct(nn.Module):
     blocks : tuple of OutputBlock
         Layout of the output.
     backend : "reference" or "cpp"
-        See :mod:`trajcast_ase.network.backends`; the numbers agree to rounding.
+        Of every new product: "reference". See :mod:`trajcast_ase.network.backends`; the
+        numbers agree to rounding.
     """
 
+    backend: Backend = "reference"
     coupling: Tensor
     path_of_row: Tensor
     output_rows: Tensor
@@ -54,7 +56,6 @@ class DepthwiseProduct(nn.Module):
         self.dim_in = dimension(irreps)
         self.irreps_out: Irreps = tuple(path.out for path in self.paths)
         self.blocks = output_blocks(self.paths)
-        self.backend: Backend = "reference"
         self._build()
 
     def _build(self) -> None:
