@@ -129,6 +129,32 @@ def test_tables_follow_the_weights():
 
 
 @needs_compiler
+@pytest.mark.parametrize("how", ["in place", "new parameter", "other state", "dtype"])
+def test_no_change_of_a_parameter_is_missed(how):
+    state = random_state(np.random.default_rng(6))
+    model = small_model("thermal", torch.float32, n_layers=1).set_backend("cpp")
+    with torch.no_grad():
+        before, _ = model.raw_forecast(state)
+        if how == "in place":
+            model.readout.weight.mul_(2.0)
+            model.layers[0].update.weight.neg_()
+        elif how == "new parameter":
+            weight = model.layers[0].update.weight
+            model.layers[0].update.weight = torch.nn.Parameter(-2.0 * weight)
+        elif how == "other state":
+            other = small_model("thermal", torch.float32, n_layers=1)
+            other.reset_parameters(torch.Generator().manual_seed(5))
+            model.load_state_dict(other.state_dict(), assign=True)
+        else:
+            model.double()
+        after, _ = model.raw_forecast(state)
+        expected, _ = model.set_backend("reference").raw_forecast(state)
+    change = (after - before).abs().max() / expected.abs().max()
+    assert change > (1e-9 if how == "dtype" else 1e-2)
+    assert (after - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@needs_compiler
 def test_gradients_do_without_tables():
     state = random_state(np.random.default_rng(7))
     model = small_model("thermal", torch.float32, n_layers=1)

@@ -272,7 +272,7 @@ class Forecaster(nn.Module):
         """Return the compiled layers where they apply, else None."""
         if torch.is_grad_enabled() or backend_of(self) != "cpp":
             return None
-        if self._inference is None or not self._inference.is_of(self):
+        if self._inference is None or not self._inference.is_current:
             self._inference = inference(self, (Irrep(1, -1),))
         return self._inference
 

@@ -31,6 +31,7 @@ from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.tables import Places, Table
 from trajcast_ase.network.tabulated import LayerTables, layer_tables
 
+Parameters = dict[str, nn.Parameter | None]
 Version = tuple[tuple[int, int], ...]
 
 
@@ -45,8 +46,8 @@ class Network(Protocol):
     def dtype(self) -> torch.dtype:
         """Of the parameters."""
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all parameters."""
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield all modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,20 @@ class Inference:
     Attributes
     ----------
     layers : tuple of InferenceLayer
+    owners : tuple of dict
+        The parameters of each module, by name, as they are now.
     version : tuple
-        Of the parameters that they were made from.
+        Of the parameters that the layers were made from.
     """
 
     layers: tuple[InferenceLayer, ...]
+    owners: tuple[Parameters, ...]
     version: Version
 
-    def is_of(self, network: Network) -> bool:
-        """Return whether the parameters are still those of these layers."""
-        return self.version == _version(network)
+    @property
+    def is_current(self) -> bool:
+        """Whether the parameters are still those that the layers were made from."""
+        return self.version == _version(self.owners)
 
     @property
     def needs_edge_weights(self) -> bool:
@@ -175,7 +180,9 @@ def inference(network: Network, outputs: Irreps) -> Inference:
         )
         compiled = CompiledLayer(shape, folded(layer, shape))
         ready.append(InferenceLayer(compiled, tables))
-    return Inference(tuple(ready), _version(network))
+    # Every step asks for the version: walking through the modules would take longer.
+    owners = tuple(module._parameters for module in network.modules())  # noqa: SLF001
+    return Inference(tuple(ready), owners, _version(owners))
 
 
 def folded(layer: Interaction, shape: LayerShape) -> LayerMatrices:
@@ -222,6 +229,11 @@ def _matrices(linear: IrrepLinear) -> list[Float[Tensor, "n_in n_out"]]:
     return [m.view(shape) for m, shape in zip(scaled, linear.shapes, strict=True)]
 
 
-def _version(network: Network) -> Version:
+def _version(owners: tuple[Parameters, ...]) -> Version:
     """Return what changes with a parameter, unless it is written to by ``.data``."""
-    return tuple((p.data_ptr(), p._version) for p in network.parameters())  # noqa: SLF001
+    return tuple(
+        (parameter.data_ptr(), parameter._version)  # noqa: SLF001
+        for parameters in owners
+        for parameter in parameters.values()
+        if parameter is not None
+    )

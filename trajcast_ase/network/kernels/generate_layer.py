@@ -7,6 +7,7 @@ written here are the linear maps, gates and residuals, irrep by irrep.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 from trajcast_ase.network.irreps import (
@@ -27,7 +28,7 @@ ATOMS_AT_A_TIME = 12
 """About as many; more reuse the matrices better, fewer leave more in the cache."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LayerShape:
     """What the program of a layer depends on.
 
@@ -45,47 +46,47 @@ class LayerShape:
     lmax: int
     n_channels: int
 
-    @property
+    @cached_property
     def middle(self) -> Irreps:
         """Irreps between the linear maps."""
         return path_irreps(product_paths(self.irreps_in, self.lmax))
 
-    @property
+    @cached_property
     def gated(self) -> Irreps:
         """Outputs that have a gate."""
         return tuple(irrep for irrep in self.outputs if irrep.l > 0)
 
-    @property
+    @cached_property
     def updated(self) -> Irreps:
         """Irreps of the second product that are needed, even scalars for the gates."""
         return tuple(sorted({EVEN, *self.outputs}))
 
-    @property
+    @cached_property
     def residuals(self) -> Irreps:
         """Irreps that are in the features that come in and in those that go out."""
         return tuple(irrep for irrep in self.irreps_in if irrep in self.outputs)
 
-    @property
+    @cached_property
     def dim_in(self) -> int:
         """Components of the features that come in."""
         return dimension(self.irreps_in)
 
-    @property
+    @cached_property
     def dim_out(self) -> int:
         """Components of the features that go out."""
         return dimension(self.outputs)
 
-    @property
+    @cached_property
     def n_edge_paths(self) -> int:
         """Paths of the first product."""
         return len(product_paths(self.irreps_in, self.lmax))
 
-    @property
+    @cached_property
     def n_velocity_paths(self) -> int:
         """Paths of the second product, those that are not needed included."""
         return len(product_paths(self.middle, self.lmax))
 
-    @property
+    @cached_property
     def even_columns(self) -> int:
         """Columns of the even scalars of the update, in units of the channels."""
         return (EVEN in self.outputs) + len(self.gated)

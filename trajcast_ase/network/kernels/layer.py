@@ -152,33 +152,25 @@ class CompiledLayer:
     def _check(
         self, x: Tensor, inputs: LayerInputs, edge: WeightRows, velocity: WeightRows
     ) -> None:
-        shape, matrices = self.shape, self.matrices
-        n_atoms, n_edges, n_channels = x.shape[0], len(inputs.senders), shape.n_channels
-        n_harmonics = (shape.lmax + 1) ** 2
-        for name, tensor, *expected in (
-            ("features", x, n_atoms, shape.dim_in, n_channels),
-            ("edge harmonics", inputs.edge_harmonics, n_edges, n_harmonics),
-            ("velocity harmonics", inputs.velocity_harmonics, n_atoms, n_harmonics),
-            ("edge weights", edge.values, None, shape.n_edge_paths * n_channels),
-            (
-                "velocity weights",
-                velocity.values,
-                None,
-                shape.n_velocity_paths * n_channels,
-            ),
-            ("contraction", matrices.contraction, None),
-            ("update", matrices.update, None),
-            ("residual", matrices.residual, None, None, n_channels, n_channels),
+        shape, real, whole = self.shape, self.matrices.update.dtype, torch.int64
+        n_atoms, n_edges = x.shape[0], len(inputs.senders)
+        n_channels, n_harmonics = shape.n_channels, (shape.lmax + 1) ** 2
+        of_edges, of_atoms = inputs.edge_harmonics, inputs.velocity_harmonics
+        n_edge_weights = shape.n_edge_paths * n_channels
+        n_velocity_weights = shape.n_velocity_paths * n_channels
+        for name, tensor, dtype, *expected in (
+            ("features", x, real, n_atoms, shape.dim_in, n_channels),
+            ("edge harmonics", of_edges, real, n_edges, n_harmonics),
+            ("velocity harmonics", of_atoms, real, n_atoms, n_harmonics),
+            ("edge weights", edge.values, real, None, n_edge_weights),
+            ("velocity weights", velocity.values, real, None, n_velocity_weights),
+            ("offsets", inputs.offsets, whole, n_atoms + 1),
+            ("senders", inputs.senders, whole, n_edges),
+            ("species", inputs.species, whole, n_atoms),
+            ("edge rows", edge.rows, whole, n_edges),
+            ("velocity rows", velocity.rows, whole, n_atoms),
         ):
-            _check_array(name, tensor, expected, x.dtype)
-        for name, tensor, n in (
-            ("offsets", inputs.offsets, n_atoms + 1),
-            ("senders", inputs.senders, n_edges),
-            ("species", inputs.species, n_atoms),
-            ("edge rows", edge.rows, n_edges),
-            ("velocity rows", velocity.rows, n_atoms),
-        ):
-            _check_array(name, tensor, [n], torch.int64)
+            _check_array(name, tensor, dtype, expected)
 
 
 def _pointers(arrays: LayerInputs | LayerMatrices | WeightRows) -> list[int | None]:
@@ -188,7 +180,7 @@ def _pointers(arrays: LayerInputs | LayerMatrices | WeightRows) -> list[int | No
 
 
 def _check_array(
-    name: str, tensor: Tensor, expected: Sequence[int | None], dtype: torch.dtype
+    name: str, tensor: Tensor, dtype: torch.dtype, expected: Sequence[int | None]
 ) -> None:
     if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous():
         raise ValueError(
@@ -196,7 +188,7 @@ def _check_array(
             f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
         )
     fits = len(tensor.shape) == len(expected) and all(
-        size == wanted or wanted is None
+        wanted in {size, None}
         for size, wanted in zip(tensor.shape, expected, strict=True)
     )
     if not fits:
