@@ -231,6 +231,17 @@ def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
         (("ethanol.xyz", "--temperature", "-3"), "--temperature -3 must be positive"),
         (("ethanol.xyz", "--temperature", "nan"), "--temperature nan must be"),
         (
+            (
+                *("ethanol.xyz", "--temperature", 300),
+                *("--thermostat", "langevin", "--taut", 70),
+            ),
+            "--taut 70 is of --thermostat csvr, but the thermostat is langevin; leave",
+        ),
+        (
+            ("ethanol.xyz", "--temperature", 300, "--friction", 0.1),
+            r"--friction 0\.1 is of --thermostat langevin, but the thermostat is csvr",
+        ),
+        (
             ("ethanol.xyz", "--temperature", 300, "--taut", "-1"),
             r"taut = -0\.09\d* must be zero or positive",
         ),

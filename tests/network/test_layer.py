@@ -5,7 +5,15 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 import torch
-from helpers import TOLERANCES, join, normal, random_state, relative_error, small_model
+from helpers import (
+    TOLERANCES,
+    join,
+    needs_compiler,
+    normal,
+    random_state,
+    relative_error,
+    small_model,
+)
 
 from trajcast_ase.neighbors import Edges
 from trajcast_ase.network.inference import folded
@@ -17,13 +25,12 @@ from trajcast_ase.network.irreps import (
     harmonics_irreps,
     slices,
 )
-from trajcast_ase.network.kernels.build import find_compiler
 from trajcast_ase.network.kernels.compiled import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.kernels.generate_layer import LayerShape
 from trajcast_ase.network.kernels.layer import CompiledLayer, LayerInputs, WeightRows
 from trajcast_ase.network.routes import Routes
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
+pytestmark = needs_compiler
 FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 N_SPECIES = 3
 

@@ -41,7 +41,7 @@ class _Bath:
     name: ThermostatName
     temperature: float | None
     taut: float | None
-    friction: float
+    friction: float | None
 
 
 def run(
@@ -62,8 +62,9 @@ def run(
         typer.Option(help="Time constant of csvr, fs. Default: ten strides."),
     ] = None,
     friction: Annotated[
-        float, typer.Option(help="Of langevin, 1/fs.")
-    ] = DEFAULT_FRICTION,
+        float | None,
+        typer.Option(help=f"Of langevin, 1/fs. Default: {DEFAULT_FRICTION:g}."),
+    ] = None,
     noise: Annotated[
         bool, typer.Option("--noise", help="Add the model's calibrated noise.")
     ] = False,
@@ -213,17 +214,31 @@ def _thermostat_maker(
 
     from trajcast_ase.thermostats import CSVR, Langevin  # noqa: PLC0415
 
+    _check_belongs(bath, "taut", bath.taut, ThermostatName.CSVR)
+    _check_belongs(bath, "friction", bath.friction, ThermostatName.LANGEVIN)
     if bath.name is ThermostatName.NONE:
         return None
     temperature = _checked_temperature(bath.temperature, f"thermostat {bath.name}")
     maker: Callable[..., Thermostat]
     if bath.name is ThermostatName.LANGEVIN:
-        maker = partial(Langevin, temperature, bath.friction / units.fs)
+        friction = DEFAULT_FRICTION if bath.friction is None else bath.friction
+        maker = partial(Langevin, temperature, friction / units.fs)
     else:
         taut = 10.0 * horizon_fs if bath.taut is None else bath.taut
         maker = partial(CSVR, temperature, taut * units.fs)
     maker()  # refuses wrong settings before any file is touched
     return maker
+
+
+def _check_belongs(
+    bath: _Bath, option: str, value: float | None, owner: ThermostatName
+) -> None:
+    """Raise for an option of another thermostat, which would do nothing."""
+    if value is not None and bath.name is not owner:
+        raise ValueError(
+            f"--{option} {value:g} is of --thermostat {owner}, but the thermostat is "
+            f"{bath.name}; leave it out or choose that thermostat"
+        )
 
 
 def _drawn_temperature(
