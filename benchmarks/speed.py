@@ -225,11 +225,14 @@ def main(  # noqa: PLR0917  options of the command line
     ] = "e3nn,compile,reference",
     threads: Annotated[str, typer.Option(help="Numbers, which take turns.")] = "1",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    clock: Annotated[Clock, typer.Option(help="Which time.")] = "wall",
+    clock: Annotated[str, typer.Option(help="wall or cpu.")] = "wall",
     runs: Annotated[int, typer.Option(min=1, help="Most turns that count.")] = 15,
     seconds: Annotated[
         float, typer.Option(help="Of a race, beyond its warm-up and three turns.")
     ] = 10.0,
+    mace_python: Annotated[
+        str, typer.Option(help="Python with mace-torch, which wants an older e3nn.")
+    ] = "",
     train: Annotated[
         bool, typer.Option("--training", help="Optimizer steps instead.")
     ] = False,
@@ -241,8 +244,16 @@ def main(  # noqa: PLR0917  options of the command line
     cases = [CASES[name] for name in chosen(names, tuple(CASES), "--systems")]
     kinds = chosen(networks, get_args(Network), "--networks")
     rivals_chosen = chosen(rivals, tuple(LIMITS), "--rivals")
-    counts = thread_counts(threads, clock)
-    settings = Settings(rivals_chosen, device, counts, clock, runs, seconds)
+    (kind_of_time,) = chosen(clock, get_args(Clock), "--clock")
+    settings = Settings(
+        rivals_chosen,
+        device,
+        thread_counts(threads, clock),
+        kind_of_time,
+        runs,
+        seconds,
+        mace_python,
+    )
     out.mkdir(parents=True, exist_ok=True)
     job, report, columns = (
         (training_rows, report_training, TRAINING_COLUMNS)

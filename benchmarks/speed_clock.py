@@ -35,6 +35,8 @@ class Settings:
         Most turns that count.
     seconds : float
         After which no further turn begins, beyond the fewest.
+    mace_python : str
+        A Python that has mace-torch, or nothing.
     """
 
     rivals: tuple[str, ...]
@@ -43,6 +45,7 @@ class Settings:
     clock: Clock
     n_runs: int
     seconds: float
+    mace_python: str = ""
 
     def begin(self) -> None:
         """Prepare this process."""

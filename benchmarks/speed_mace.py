@@ -23,14 +23,16 @@ N_WARMUP = 2
 
 def calculator(atoms: Atoms, device: str) -> Calculator:
     """Return MACE for the elements of the system."""
-    # Before e3nn: mace lets torch read the constants of an old one.
     from mace.calculators import MACECalculator  # noqa: PLC0415
     from mace.modules import (  # noqa: PLC0415
         ScaleShiftMACE,
         gate_dict,
         interaction_classes,
     )
-    from e3nn import o3  # noqa: PLC0415, I001
+
+    # isort: split
+    # After mace, which lets torch read the constants of an old e3nn.
+    from e3nn import o3  # noqa: PLC0415
 
     numbers = sorted(set(atoms.numbers.tolist()))
     block = interaction_classes["RealAgnosticResidualInteractionBlock"]
