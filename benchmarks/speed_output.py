@@ -99,7 +99,7 @@ CSV_COLUMNS = tuple(
 def write_csv(rows: Iterable[Row], columns: Sequence[str], path: Path) -> None:
     """Write the rows with all digits."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
