@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,8 +24,8 @@ INTERVALS = (1, 10, 100)
 """Of the observer of whole runs, strides."""
 LONGEST_TURN = 20.0
 """A run of the longest interval that would take more seconds is left out."""
-FAR_APART = 10.0
-"""Cutoffs between atoms without edges."""
+NO_BOND = 0.5
+"""Å; no two atoms come as close."""
 
 
 def strides(
@@ -46,13 +45,12 @@ def parts(
 ) -> dict[str, Callable[[], object]]:
     """Return the parts of a stride in a run, each as a call.
 
-    "node" is the network for the same atoms far from each other, without any edge; what
-    it takes more with its edges is the edge convolution. That holds for every backend,
-    whatever its kernels merge.
+    "node" is the network without any edge; what it takes more with its edges is the
+    edge convolution. That holds for every backend, whatever its kernels merge.
     """
     cutoff = model.config.cutoff
     edges = find_edges(state, cutoff)
-    none = find_edges(spread(state, FAR_APART * cutoff), cutoff)
+    none = find_edges(state, NO_BOND)
     thermostat = CSVR(TEMPERATURE_K, case.taut_fs * units.fs, np.random.default_rng(3))
     atoms = case.atoms()
     mirror = Mirror(atoms, model.device, _accept)
@@ -81,13 +79,6 @@ def parts(
         ),
         "sync": sync,
     }
-
-
-def spread(state: State, distance: float) -> State:
-    """Return the atoms on a line, `distance` (Å) from each other, not periodic."""
-    positions = torch.zeros_like(state.positions)
-    positions[:, 0] = distance * torch.arange(state.n_atoms)
-    return replace(state, positions=positions, pbc=torch.zeros_like(state.pbc))
 
 
 def _accept(state: State, constraints: Constraints) -> None:
