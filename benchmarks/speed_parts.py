@@ -1,16 +1,9 @@
-"""Clocks of ``speed.py``: turns, the parts of a stride, whole runs and memory."""
+"""What ``speed.py`` times: bare strides, the parts of a stride, and whole runs."""
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
-import warnings
-from collections.abc import Callable, Container, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,91 +20,12 @@ from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.thermostats import thermalize
 
-Clock = Literal["wall", "cpu"]
-Key = TypeVar("Key", bound=Hashable)
-
 INTERVALS = (1, 10, 100)
 """Of the observer of whole runs, strides."""
-LONGEST_TURN = 60.0
+LONGEST_TURN = 20.0
 """A run of the longest interval that would take more seconds is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to measure.
-
-    Attributes
-    ----------
-    rivals : tuple of str
-    device : str
-    threads : int
-    clock : "wall" or "cpu"
-    n_runs : int
-    """
-
-    rivals: tuple[str, ...]
-    device: str
-    threads: int
-    clock: Clock
-    n_runs: int
-
-    def begin(self) -> None:
-        """Prepare this process."""
-        # TorchScript, which e3nn writes, is deprecated; that is no news here.
-        warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        torch.set_num_threads(self.threads)
-
-    def reader(self) -> Callable[[], float]:
-        """Return what reads the time, s, after the device has finished its work."""
-        read = time.perf_counter if self.clock == "wall" else time.process_time
-        if not self.device.startswith("cuda"):
-            return read
-
-        def synchronized() -> float:
-            torch.cuda.synchronize()
-            return read()
-
-        return synchronized
-
-
-def race(
-    calls: Mapping[Key, Callable[[], object]],
-    read: Callable[[], float],
-    n_runs: int,
-    n_warmup: int = 2,
-    may_fail: Container[Key] = (),
-) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
-    """Return the seconds of `n_runs` calls of each, in turns, and who failed why.
-
-    Load that comes and goes on the machine meets all alike. The first `n_warmup` calls
-    of each, which may compile, are not counted. One of `may_fail` that raises an
-    exception drops out.
-    """
-    times: dict[Key, list[float]] = {key: [] for key in calls}
-    failures: dict[Key, str] = {}
-    for run in range(n_runs + n_warmup):
-        for key, call in calls.items():
-            if key in failures:
-                continue
-            start = read()
-            try:
-                call()
-            except Exception as error:  # whatever a compiler raises
-                if key not in may_fail:
-                    raise
-                first_line = str(error).strip().partition("\n")[0]
-                failures[key] = f"{type(error).__name__}: {first_line}"
-                continue
-            if run >= n_warmup:
-                times[key].append(read() - start)
-    measured = {key: np.array(t) for key, t in times.items() if key not in failures}
-    return measured, failures
-
-
-def quartiles(times: np.ndarray) -> tuple[float, float, float]:
-    """Return first quartile, median and third quartile."""
-    first, median, third = np.percentile(times, (25.0, 50.0, 75.0)).tolist()
-    return first, median, third
+NO_BOND = 0.5
+"""Å; no two atoms come as close."""
 
 
 def strides(
@@ -134,8 +48,9 @@ def parts(
     "node" is the network without any edge; what it takes more with its edges is the
     edge convolution. That holds for every backend, whatever its kernels merge.
     """
-    edges = find_edges(state, model.config.cutoff)
-    none = Edges(edges.receivers[:0], edges.senders[:0], edges.vectors[:0])
+    cutoff = model.config.cutoff
+    edges = find_edges(state, cutoff)
+    none = find_edges(state, NO_BOND)
     thermostat = CSVR(TEMPERATURE_K, case.taut_fs * units.fs, np.random.default_rng(3))
     atoms = case.atoms()
     mirror = Mirror(atoms, model.device, _accept)
@@ -155,7 +70,7 @@ def parts(
         mirror.push(atoms)
 
     return {
-        "neighbors": lambda: find_edges(state, model.config.cutoff),
+        "neighbors": lambda: find_edges(state, cutoff),
         "network": partial(network, edges),
         "node": partial(network, none),
         "conservation": conservation,
@@ -192,15 +107,3 @@ def runs(
         dynamics.attach(dynamics.get_temperature, interval)
         calls[interval] = partial(dynamics.run, interval)
     return calls
-
-
-def peak_memory() -> float:
-    """Return the most memory that this process has held so far, MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # ru_maxrss would include what the process that started this one held.
-        lines = status.read_text(encoding="utf-8").splitlines()
-        line = next(line for line in lines if line.startswith("VmHWM"))
-        return float(line.split()[1]) / 1024.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from ase import Atoms
 from e3nn_rival import Codegen, Rival, build_rival
+from speed_memory import available_memory
 from torch import Tensor
 
 from trajcast_ase import import_published, load_model
@@ -34,8 +36,15 @@ DISPLACEMENT_RMS = 1e-4
 """Å. Weights are random: this small, a long run stays near its structure."""
 VELOCITY_RMS = 0.01
 """Å/fs."""
-LIMITS = {"e3nn": 1300, "reference": 1300, "compile": 200}
-"""Most atoms of each rival; above, a run would take hours or the memory."""
+LIMITS = {"e3nn": 50_000, "reference": 50_000, "compile": 5_000}
+"""Most edges of each rival; above, steps take a quarter of a minute or more.
+
+Compilation takes three minutes, and is worth it for two systems.
+"""
+STEP_BYTES = 150e3
+"""Memory of a rival of the paper's size per edge, which it writes to every message."""
+TRAINING_BYTES = 450e3
+"""With what the backward pass wants to have kept."""
 AGREEMENT = 1e-6
 """Of the float64 outputs, relative to the largest."""
 
@@ -49,7 +58,7 @@ class Case:
     name, family : str
     structure : callable
         Gives the bundled structure, without momenta.
-    repeat : int
+    repeats : (int, int, int)
         Of the bundled cell along each axis.
     cutoff : float, Å
         Of the paper-size network.
@@ -63,17 +72,22 @@ class Case:
     name: str
     family: str
     structure: Callable[[], Atoms]
-    repeat: int
+    repeats: tuple[int, int, int]
     cutoff: float
     horizon_fs: float
     taut_fs: float
     shipped: str
 
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.structure()) * math.prod(self.repeats)
+
     def atoms(self, seed: int = 1) -> Atoms:
         """Return the system with momenta of 300 K."""
         atoms, rng = self.structure(), np.random.default_rng(seed)
-        if self.repeat > 1:
-            atoms = atoms.repeat(self.repeat)
+        if self.n_atoms > len(atoms):
+            atoms = atoms.repeat(self.repeats)
         # Copies have edges of equal lengths, which our network computes only once.
         atoms.positions += SHAKE * rng.standard_normal((len(atoms), 3))
         draw_momenta(atoms, TEMPERATURE_K, rng)
@@ -82,34 +96,43 @@ class Case:
 
 def _cases() -> dict[str, Case]:
     families: tuple[tuple[Any, ...], ...] = (
-        ("paracetamol", paracetamol, {"": 1}, 4.0, 7.0, 70.0, "paracetamol-7fs"),
+        (
+            "paracetamol",
+            paracetamol,
+            {"": (1, 1, 1)},
+            (4.0, 7.0, 70.0, "paracetamol-7fs"),
+        ),
         (
             "quartz",
             quartz,
-            {"-162": 1, "-1296": 2, "-4374": 3, "-34992": 6},
-            4.5,
-            30.0,
-            75.0,
-            "quartz-30fs",
+            {
+                "-162": (1, 1, 1),
+                "-1296": (2, 2, 2),
+                "-4374": (3, 3, 3),
+                "-34992": (6, 6, 6),
+                "-104976": (9, 9, 8),
+            },
+            (4.5, 30.0, 75.0, "quartz-30fs"),
         ),
         (
             "water",
             water,
-            {"-192": 1, "-1536": 2, "-5184": 3},
-            6.0,
-            5.0,
-            50.0,
-            "water-5fs",
+            {"-192": (1, 1, 1), "-1536": (2, 2, 2), "-5184": (3, 3, 3)},
+            (6.0, 5.0, 50.0, "water-5fs"),
         ),
     )
     return {
-        family + suffix: Case(family + suffix, family, structure, repeat, *rest)
-        for family, structure, repeats, *rest in families
-        for suffix, repeat in repeats.items()
+        family + suffix: Case(family + suffix, family, structure, repeats, *rest)
+        for family, structure, sizes, rest in families
+        for suffix, repeats in sizes.items()
     }
 
 
 CASES = _cases()
+LARGEST = "quartz-104976"
+"""Not among "all": it takes some GB and as long as all others."""
+FAMILIES = {case.family: case for case in CASES.values() if case.repeats == (1, 1, 1)}
+"""The bundled system of each family."""
 
 
 class RivalModel:
@@ -209,8 +232,35 @@ def rival_model(case: Case, rival: str) -> RivalModel:
     network.load_published(paper_weights(options))
     network.requires_grad_(requires_grad=False)
     if rival == "compile":
-        network.compile(dynamic=False)
+        # The whole network as one graph takes the compiler many times as long.
+        for layer in network.layers:
+            layer.compile(dynamic=False)
     return RivalModel(network, options, case.horizon_fs)
+
+
+def reason_against(rival: str, network: Network, n_edges: int, n_bytes: float) -> str:
+    """Return why a rival is not timed, or nothing.
+
+    Parameters
+    ----------
+    rival : str
+    network : "paper" or "shipped"
+    n_edges : int
+    n_bytes : float
+        That are left.
+    """
+    if rival != "reference" and network == "shipped":
+        return "the published network has no thermal velocity encoding"
+    if n_edges > LIMITS[rival]:
+        return f"{n_edges} edges, timed up to {LIMITS[rival]}"
+    return memory_reason(STEP_BYTES * n_edges, n_bytes)
+
+
+def memory_reason(needed: float, left: float) -> str:
+    """Return why a rival that needs so many bytes is not timed, or nothing."""
+    if needed <= left:
+        return ""
+    return f"would need {needed / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left"
 
 
 def contestants(
@@ -225,23 +275,21 @@ def contestants(
     rivals : iterable of "e3nn", "compile" and "reference"
     device : str
     """
-    n_atoms = len(case.structure()) * case.repeat**3
     ours = our_model(case, network, torch.float32).to(device).set_backend("auto")
+    state = state_from_atoms(case.atoms())
+    n_edges = len(find_edges(state, ours.config.cutoff).receivers)
+    left = available_memory(device)
+    reasons = {rival: reason_against(rival, network, n_edges, left) for rival in rivals}
     models: dict[str, ForecastModel] = {"ours": ours}
-    reasons = {}
-    for rival in rivals:
-        if n_atoms > LIMITS[rival]:
-            reasons[rival] = f"{n_atoms} atoms, timed up to {LIMITS[rival]}"
-        elif rival == "reference":
+    for rival in (rival for rival, reason in reasons.items() if not reason):
+        if rival == "reference":
             models[rival] = copy.deepcopy(ours).set_backend("reference")
-        elif network == "shipped":
-            reasons[rival] = "the published network has no thermal velocity encoding"
         else:
             models[rival] = rival_model(case, rival).to(device)
-    return models, reasons
+    return models, {rival: reason for rival, reason in reasons.items() if reason}
 
 
-def float32_error(case: Case, network: Network) -> float:
+def float32_error(family: str, network: Network) -> float:
     """Return our largest float32 deviation, relative to the largest float64 output.
 
     Of the bundled structure. For the paper-size network, checks first that the e3nn
@@ -252,23 +300,23 @@ def float32_error(case: Case, network: Network) -> float:
     RuntimeError
         The two formulations differ.
     """
-    small = replace(case, repeat=1)
-    state = state_from_atoms(small.atoms())
-    exact = our_model(small, network, torch.float64).set_backend("reference")
+    case = FAMILIES[family]
+    state = state_from_atoms(case.atoms())
+    exact = our_model(case, network, torch.float64).set_backend("reference")
     edges = find_edges(state, exact.config.cutoff)
     inputs = state.atomic_numbers, state.velocities, edges
     with torch.no_grad():
         expected = exact(*inputs)
         if network == "paper":
-            rival = rival_model(small, "e3nn").network.double()
+            rival = rival_model(case, "e3nn").network.double()
             deviation = _relative(rival(*inputs), expected)
             if not deviation < AGREEMENT:
                 raise RuntimeError(
                     f"the formulations differ by {deviation:.1e} of the largest output "
-                    f"for {small.name}, the limit is {AGREEMENT}; do not compare their "
+                    f"for {case.name}, the limit is {AGREEMENT}; do not compare their "
                     "speed before they agree"
                 )
-        return _relative(our_model(small, network, torch.float32)(*inputs), expected)
+        return _relative(our_model(case, network, torch.float32)(*inputs), expected)
 
 
 def _relative(values: Tensor, expected: Tensor) -> float:
