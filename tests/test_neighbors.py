@@ -216,6 +216,33 @@ def test_atoms_many_cells_away_keep_their_vectors():
     assert_allclose(near.vectors[one], far.vectors[other], atol=1e-10)
 
 
+@pytest.mark.parametrize("distance", [1e5, 1e9, 1e18])
+@pytest.mark.parametrize("pbc", [(0, 0, 0), (1, 0, 1)])
+def test_atoms_that_have_left_do_not_change_the_others(distance, pbc):
+    positions = np.random.default_rng(4).uniform(0.0, 8.0, (12, 3))
+    cell = np.array([[9.0, 0.0, 0.0], [4.0, 8.0, 0.0], [0.0, 1.0, 9.0]])
+    away = np.array([[3.0, distance, 2.0], [1.0, -2.0 * distance, 4.0]])
+    near = make_state(positions, cell=cell, pbc=np.array(pbc, dtype=bool))
+    far = make_state(
+        np.insert(positions, 3, away, axis=0), cell=cell, pbc=np.array(pbc, dtype=bool)
+    )
+    expected, found = find_edges(near, 4.0), find_edges(far, 4.0)
+    lone = torch.isin(found.receivers, torch.tensor([3, 4]))
+    assert torch.equal(found.receivers[lone], found.senders[lone])  # own images alone
+    kept = torch.tensor([0, 1, 2, *range(5, 14)])
+    assert torch.equal(found.receivers[~lone], kept[expected.receivers])
+    assert torch.equal(found.senders[~lone], kept[expected.senders])
+    assert_allclose(found.vectors[~lone], expected.vectors, atol=1e-9)
+
+
+def test_cell_wider_than_can_be_searched_is_refused():
+    state = make_state(
+        np.zeros((1, 3)), cell=np.diag([1e8, 5.0, 5.0]), pbc=np.array([True, 0, 0])
+    )
+    with pytest.raises(ValueError, match=r"1e\+08 Å wide along the periodic axis 0"):
+        find_edges(state, 4.5)
+
+
 def test_periodic_axis_without_cell_vector_is_refused():
     cell = np.diag([4.0, 0.0, 4.0])
     state = make_state([[0.0, 0, 0]], cell=cell, pbc=[True, True, False])

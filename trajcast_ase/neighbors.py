@@ -27,6 +27,8 @@ Search = Callable[
 
 # Volume of a cell relative to the box with vectors of the same lengths.
 SMALLEST_VOLUME = 1e-6
+MOST_BOXES = 10_000
+"""Of the size of the cutoff along one axis. Searches end the process above some 1e5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def find_edges(
     Raises
     ------
     ValueError
-        `backend` is unknown, or a periodic system has a cell without volume.
+        `backend` is unknown, or a periodic system has a cell without volume or one
+        that is wider than 10 000 cutoffs.
     """
     if backend not in ("vesin", "torch-cluster"):
         raise ValueError(
@@ -94,12 +97,54 @@ def _search_one(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return receivers, senders and vectors of one system, sorted by receiver."""
     full_cell = _searchable_cell(cell, pbc)
+    _check_size(full_cell, pbc, cutoff)
     # Searches work on a wrapped copy: unwrapped atoms may be many cells away.
-    images = np.where(pbc, np.floor(positions @ np.linalg.inv(full_cell)), 0.0)
+    scaled = positions @ np.linalg.inv(full_cell)
+    images = np.where(pbc, np.floor(scaled), 0.0)
     wrapped = positions - images @ full_cell
+    wide = ~pbc & (np.ptp(scaled, axis=0) * _heights(full_cell) > MOST_BOXES * cutoff)
+    if wide.any():
+        wrapped = _without_gaps(wrapped, full_cell, wide, cutoff)
     receivers, senders, vectors = search(wrapped, full_cell, pbc, cutoff)
     order = np.argsort(receivers * len(positions) + senders, kind="stable")
     return receivers[order], senders[order], vectors[order]
+
+
+def _without_gaps(
+    positions: np.ndarray, cell: np.ndarray, wide: np.ndarray, cutoff: float
+) -> np.ndarray:
+    """Return `positions` with atoms moved together along the axes that are `wide`.
+
+    A search divides all space into boxes, and ends the process if there are too many,
+    as for an atom that has left its molecule. Along an open axis a gap wider than the
+    cutoff parts atoms that are no neighbors, whatever its width.
+    """
+    scaled = positions @ np.linalg.inv(cell)
+    for axis in np.flatnonzero(wide):
+        order = np.argsort(scaled[:, axis])
+        most = 2.0 * cutoff / _heights(cell)[axis]
+        gaps = np.minimum(np.diff(scaled[order, axis]), most)
+        scaled[order, axis] = np.concatenate([[0.0], np.cumsum(gaps)])
+    closed: np.ndarray = scaled @ cell
+    return closed
+
+
+def _check_size(cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
+    heights, limit = _heights(cell), MOST_BOXES * cutoff
+    too_wide = pbc & (heights > limit)
+    if too_wide.any():
+        axis = int(np.flatnonzero(too_wide)[0])
+        raise ValueError(
+            f"the cell is {heights[axis]:g} Å wide along the periodic axis {axis}, "
+            f"more than the {limit:g} Å that can be searched for neighbors; set a "
+            f"smaller cell or atoms.pbc[{axis}] = False"
+        )
+
+
+def _heights(cell: np.ndarray) -> np.ndarray:
+    """Return the distance between opposite faces along each axis, Å."""
+    heights: np.ndarray = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    return heights
 
 
 def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
@@ -168,8 +213,7 @@ def _with_ghosts(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return points with images, the atom behind each, and whether it is the atom."""
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    reach = np.where(pbc, np.ceil(cutoff / heights), 0).astype(int)
+    reach = np.where(pbc, np.ceil(cutoff / _heights(cell)), 0).astype(int)
     ranges = [np.arange(-n, n + 1) for n in reach]
     shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     points = (positions[None] + (shifts @ cell)[:, None]).reshape(-1, 3)
