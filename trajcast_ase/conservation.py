@@ -50,8 +50,8 @@ def com_velocity(state: State) -> Float[Tensor, "systems 3"]:
 
 
 def mass_average(
-    state: State, values: Float[Tensor, "atoms 3"]
-) -> Float[Tensor, "systems 3"]:
+    state: State, values: Float[Tensor, "atoms columns"]
+) -> Float[Tensor, "systems columns"]:
     """Return the mass-weighted mean of `values` over each system."""
     weighted = _sum_systems(state, state.masses[:, None] * values)
     return weighted / _sum_systems(state, state.masses[:, None])
@@ -88,15 +88,16 @@ def conserve(
     Thiemann et al., arXiv:2503.23794, section on momentum conservation.
     """
     index = state.system_index
-    drift = com_velocity(state)
-    shift = drift * horizon_fs - mass_average(state, displacements)
-    displacements = displacements + shift[index]
-    velocities = velocities + (drift - mass_average(state, velocities))[index]
+    moving = torch.cat([state.velocities, displacements, velocities], dim=1)
+    drift, shift, flow = mass_average(state, moving).split_with_sizes([3, 3, 3], dim=1)
+    displacements = displacements + (drift * horizon_fs - shift)[index]
+    velocities = velocities + (drift - flow)[index]
     isolated = ~state.pbc.any(dim=1)
     if rule.angular and bool(isolated.any()):
         after = state.moved(state.positions + displacements, velocities)
-        spin = _missing_rotation(state, after, rule) * isolated[:, None]
-        velocities = velocities + torch.linalg.cross(spin[index], _relative(after))
+        relative = _relative(after)
+        spin = _missing_rotation(state, after, relative, rule) * isolated[:, None]
+        velocities = velocities + torch.linalg.cross(spin[index], relative)
     return displacements, velocities
 
 
@@ -112,8 +113,10 @@ def rigid_motion(state: State, rule: Conservation) -> Float[Tensor, "atoms 3"]:
     isolated = ~state.pbc.any(dim=1)
     if not rule.angular or not bool(isolated.any()):
         return drift
-    spin = _angular_velocity(state, angular_momentum(state)) * isolated[:, None]
-    turning: Tensor = torch.linalg.cross(spin[index], _relative(state))
+    relative = _relative(state)
+    spin = _angular_velocity(state, relative, angular_momentum(state))
+    spin = spin * isolated[:, None]
+    turning: Tensor = torch.linalg.cross(spin[index], relative)
     return drift + turning
 
 
@@ -128,38 +131,54 @@ def n_conserved(state: State, rule: Conservation) -> Int[Tensor, " systems"]:
     if not rule.angular or not bool(isolated.any()):
         return momentum
     rank: Tensor = torch.linalg.matrix_rank(
-        _inertia(state), rtol=SMALLEST_MOMENT, hermitian=True
+        _inertia(state, _relative(state)), rtol=SMALLEST_MOMENT, hermitian=True
     )
     return momentum + rank * isolated
 
 
 def angular_momentum(state: State) -> Float[Tensor, "systems 3"]:
     """Return each system's angular momentum about its centre of mass, amu Å²/fs."""
-    relative = state.velocities - com_velocity(state)[state.system_index]
-    moment = torch.linalg.cross(_relative(state), relative)
+    return _angular_momentum(state, _relative(state))
+
+
+def _angular_momentum(
+    state: State, relative: Float[Tensor, "atoms 3"]
+) -> Float[Tensor, "systems 3"]:
+    """Return it from positions `relative` to each system's centre of mass."""
+    velocities = state.velocities - com_velocity(state)[state.system_index]
+    moment = torch.linalg.cross(relative, velocities)
     return _sum_systems(state, state.masses[:, None] * moment)
 
 
 def _missing_rotation(
-    before: State, after: State, rule: Conservation
+    before: State,
+    after: State,
+    relative: Float[Tensor, "atoms 3"],
+    rule: Conservation,
 ) -> Float[Tensor, "systems 3"]:
-    """Return the angular velocity that restores the angular momentum, 1/fs."""
+    """Return the angular velocity that restores the angular momentum, 1/fs.
+
+    `relative` are the positions after the stride, from each system's centre of mass.
+    """
     if rule.fixed_angular is None:
         target = angular_momentum(before)
     else:
         target = before.positions.new_tensor(rule.fixed_angular)
-    return _angular_velocity(after, target - angular_momentum(after))
+    missing = target - _angular_momentum(after, relative)
+    return _angular_velocity(after, relative, missing)
 
 
 def _angular_velocity(
-    state: State, momentum: Float[Tensor, "systems 3"]
+    state: State,
+    relative: Float[Tensor, "atoms 3"],
+    momentum: Float[Tensor, "systems 3"],
 ) -> Float[Tensor, "systems 3"]:
     """Return the angular velocity of `momentum` with each system's inertia, 1/fs.
 
     Autograd through a pseudo-inverse is singular for equal principal moments, so the
     derivative of :math:`I^{+} L` is written out: :math:`I^{+} (dL - dI ω)`.
     """
-    inertia = _inertia(state)
+    inertia = _inertia(state, relative)
     # A forecast that is not finite stays so through `momentum`, without an exception.
     inverse: Tensor = torch.linalg.pinv(
         torch.nan_to_num(inertia.detach(), 0.0, 0.0, 0.0),
@@ -173,9 +192,11 @@ def _angular_velocity(
     return (inverse @ momentum).squeeze(2)
 
 
-def _inertia(state: State) -> Float[Tensor, "systems 3 3"]:
+def _inertia(
+    state: State, relative: Float[Tensor, "atoms 3"]
+) -> Float[Tensor, "systems 3 3"]:
     """Return each system's tensor of inertia about its centre of mass."""
-    r = _relative(state)
+    r = relative
     identity = torch.eye(3, dtype=r.dtype, device=r.device)
     squares = (r * r).sum(1)[:, None, None] * identity
     outer = r[:, :, None] * r[:, None, :]

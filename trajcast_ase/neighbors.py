@@ -21,7 +21,7 @@ from trajcast_ase.state import State
 
 NeighborBackend = Literal["vesin", "torch-cluster"]
 Search = Callable[
-    [np.ndarray, np.ndarray, np.ndarray, float],
+    [np.ndarray, "_Box", float],
     tuple[np.ndarray, np.ndarray, np.ndarray],
 ]
 
@@ -46,6 +46,26 @@ class Edges:
     receivers: Int[Tensor, " edges"]
     senders: Int[Tensor, " edges"]
     vectors: Float[Tensor, "edges 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """The space that is searched.
+
+    Attributes
+    ----------
+    cell : (3, 3), Å
+        With a vector along open axes, too.
+    pbc : (3,) bool
+    inverse : (3, 3), 1/Å
+    heights : (3,), Å
+        Distances between opposite faces.
+    """
+
+    cell: np.ndarray
+    pbc: np.ndarray
+    inverse: np.ndarray
+    heights: np.ndarray
 
 
 def find_edges(
@@ -96,22 +116,21 @@ def _search_one(
     search: Search,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return receivers, senders and vectors of one system, sorted by receiver."""
-    full_cell = _searchable_cell(cell, pbc)
-    _check_size(full_cell, pbc, cutoff)
+    box = _box(cell, pbc)
+    _check_size(box, cutoff)
     # Searches work on a wrapped copy: unwrapped atoms may be many cells away.
-    scaled = positions @ np.linalg.inv(full_cell)
-    images = np.where(pbc, np.floor(scaled), 0.0)
-    wrapped = positions - images @ full_cell
-    wide = ~pbc & (np.ptp(scaled, axis=0) * _heights(full_cell) > MOST_BOXES * cutoff)
+    scaled = positions @ box.inverse
+    wrapped = positions - np.where(pbc, np.floor(scaled), 0.0) @ box.cell
+    wide = ~pbc & (np.ptp(scaled, axis=0) * box.heights > MOST_BOXES * cutoff)
     if wide.any():
-        wrapped = _without_gaps(wrapped, full_cell, wide, cutoff)
-    receivers, senders, vectors = search(wrapped, full_cell, pbc, cutoff)
+        wrapped = _without_gaps(wrapped, box, wide, cutoff)
+    receivers, senders, vectors = search(wrapped, box, cutoff)
     order = np.argsort(receivers * len(positions) + senders, kind="stable")
     return receivers[order], senders[order], vectors[order]
 
 
 def _without_gaps(
-    positions: np.ndarray, cell: np.ndarray, wide: np.ndarray, cutoff: float
+    positions: np.ndarray, box: _Box, wide: np.ndarray, cutoff: float
 ) -> np.ndarray:
     """Return `positions` with atoms moved together along the axes that are `wide`.
 
@@ -119,32 +138,32 @@ def _without_gaps(
     as for an atom that has left its molecule. Along an open axis a gap wider than the
     cutoff parts atoms that are no neighbors, whatever its width.
     """
-    scaled = positions @ np.linalg.inv(cell)
+    scaled = positions @ box.inverse
     for axis in np.flatnonzero(wide):
         order = np.argsort(scaled[:, axis])
-        most = 2.0 * cutoff / _heights(cell)[axis]
+        most = 2.0 * cutoff / box.heights[axis]
         gaps = np.minimum(np.diff(scaled[order, axis]), most)
         scaled[order, axis] = np.concatenate([[0.0], np.cumsum(gaps)])
-    closed: np.ndarray = scaled @ cell
+    closed: np.ndarray = scaled @ box.cell
     return closed
 
 
-def _check_size(cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
-    heights, limit = _heights(cell), MOST_BOXES * cutoff
-    too_wide = pbc & (heights > limit)
+def _check_size(box: _Box, cutoff: float) -> None:
+    limit = MOST_BOXES * cutoff
+    too_wide = box.pbc & (box.heights > limit)
     if too_wide.any():
         axis = int(np.flatnonzero(too_wide)[0])
         raise ValueError(
-            f"the cell is {heights[axis]:g} Å wide along the periodic axis {axis}, "
+            f"the cell is {box.heights[axis]:g} Å wide along the periodic axis {axis}, "
             f"more than the {limit:g} Å that can be searched for neighbors; set a "
             f"smaller cell or atoms.pbc[{axis}] = False"
         )
 
 
-def _heights(cell: np.ndarray) -> np.ndarray:
-    """Return the distance between opposite faces along each axis, Å."""
-    heights: np.ndarray = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    return heights
+def _box(cell: np.ndarray, pbc: np.ndarray) -> _Box:
+    full_cell = _searchable_cell(cell, pbc)
+    inverse = np.linalg.inv(full_cell)
+    return _Box(full_cell, pbc, inverse, 1.0 / np.sqrt((inverse**2).sum(axis=0)))
 
 
 def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
@@ -169,19 +188,19 @@ def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def _search_vesin(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    positions: np.ndarray, box: _Box, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     neighbors = NeighborList(
         cutoff=cutoff, full_list=True, n_threads=torch.get_num_threads()
     )
     receivers, senders, vectors = neighbors.compute(
-        points=positions, box=cell, periodic=pbc, quantities="ijD"
+        points=positions, box=box.cell, periodic=box.pbc, quantities="ijD"
     )
     return receivers.astype(np.int64), senders.astype(np.int64), vectors
 
 
 def _search_torch_cluster(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    positions: np.ndarray, box: _Box, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Search real atoms against real and ghost atoms; torch-cluster knows no cells."""
     try:
@@ -192,7 +211,7 @@ def _search_torch_cluster(
             "pip install --no-build-isolation 'trajcast-ase[torch-cluster]', or use "
             "backend='vesin'"
         ) from error
-    points, parents, is_home = _with_ghosts(positions, cell, pbc, cutoff)
+    points, parents, is_home = _with_ghosts(positions, box, cutoff)
     # radius() drops neighbours beyond max_num_neighbors without a word.
     receivers, ghosts = (
         index.numpy()
@@ -210,13 +229,13 @@ def _search_torch_cluster(
 
 
 def _with_ghosts(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    positions: np.ndarray, box: _Box, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return points with images, the atom behind each, and whether it is the atom."""
-    reach = np.where(pbc, np.ceil(cutoff / _heights(cell)), 0).astype(int)
+    reach = np.where(box.pbc, np.ceil(cutoff / box.heights), 0).astype(int)
     ranges = [np.arange(-n, n + 1) for n in reach]
     shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = (positions[None] + (shifts @ cell)[:, None]).reshape(-1, 3)
+    points = (positions[None] + (shifts @ box.cell)[:, None]).reshape(-1, 3)
     parents = np.tile(np.arange(len(positions)), len(shifts))
     is_home = np.repeat(~shifts.any(axis=1), len(positions))
     return points, parents, is_home
