@@ -64,8 +64,8 @@ FAULTS = (
     Fault(
         "n_dof",
         "kinetics.py",
-        "return 3 * system.n_atoms - int(n_conserved(system, rule))",
-        "return 3 * system.n_atoms",
+        "return 3 * bodies.state.n_atoms - int(bodies.n_conserved)",
+        "return 3 * bodies.state.n_atoms",
         ("test_kinetics.py", "test_thermostats.py"),
     ),
     Fault(

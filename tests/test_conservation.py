@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 
 from trajcast_ase.conservation import (
     Conservation,
+    RigidBodies,
     angular_momentum,
     com_velocity,
     conserve,
     mass_average,
-    n_conserved,
-    rigid_motion,
 )
 
 HORIZON = 7.0
@@ -251,13 +250,16 @@ def batch_of_four():
 
 def test_number_of_conserved_components():
     batch = batch_of_four()
-    assert n_conserved(batch, RULE).tolist() == [6, 5, 3, 3]
-    assert n_conserved(batch, Conservation(angular=False)).tolist() == [3] * 4
+    assert RigidBodies.of(batch, RULE).n_conserved.tolist() == [6, 5, 3, 3]
+    assert (
+        RigidBodies.of(batch, Conservation(angular=False)).n_conserved.tolist()
+        == [3] * 4
+    )
 
 
 def test_rigid_motion_carries_the_momenta_and_the_rest_none():
     batch = batch_of_four()
-    rigid = rigid_motion(batch, RULE)
+    rigid = RigidBodies.of(batch, RULE).motion(batch.velocities)
     rest = batch.moved(batch.positions, batch.velocities - rigid)
     assert float(com_velocity(rest).abs().max()) < 1e-15
     spin = angular_momentum(rest)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trajcast_ase.state import State
@@ -92,104 +92,156 @@ def conserve(
     drift, shift, flow = mass_average(state, moving).split_with_sizes([3, 3, 3], dim=1)
     displacements = displacements + (drift * horizon_fs - shift)[index]
     velocities = velocities + (drift - flow)[index]
-    isolated = ~state.pbc.any(dim=1)
-    if rule.angular and bool(isolated.any()):
-        after = state.moved(state.positions + displacements, velocities)
-        relative = _relative(after)
-        spin = _missing_rotation(state, after, relative, rule) * isolated[:, None]
-        velocities = velocities + torch.linalg.cross(spin[index], relative)
+    after = state.moved(state.positions + displacements, velocities)
+    bodies = RigidBodies.of(after, rule)
+    if bodies.rotations is not None:
+        missing = _missing_momentum(state, after, bodies.rotations.relative, rule)
+        velocities = velocities + bodies.turning(missing)
     return displacements, velocities
 
 
-def rigid_motion(state: State, rule: Conservation) -> Float[Tensor, "atoms 3"]:
-    r"""Return the velocities that the conserved momenta prescribe, Å/fs.
+@dataclass(frozen=True, slots=True)
+class Rotations:
+    """Rotations about the centres of mass, where angular momentum is conserved.
 
-    :math:`V + I^{+} L \times r'` for isolated systems whose angular momentum is
-    conserved, :math:`V` for all others. In the mass-weighted inner product the rest
-    of the motion is orthogonal to it.
+    Attributes
+    ----------
+    isolated : (n_systems,) bool
+        Systems without any periodic axis; the others do not rotate.
+    relative : (n_atoms, 3), Å
+        Positions relative to each system's centre of mass.
+    inertia, inverse : (n_systems, 3, 3), amu Å² and its pseudo-inverse
+    n_axes : (n_systems,)
+        3; for atoms on a line 2, for a single atom 0.
     """
-    index = state.system_index
-    drift = com_velocity(state)[index]
-    isolated = ~state.pbc.any(dim=1)
-    if not rule.angular or not bool(isolated.any()):
-        return drift
-    relative = _relative(state)
-    spin = _angular_velocity(state, relative, angular_momentum(state))
-    spin = spin * isolated[:, None]
-    turning: Tensor = torch.linalg.cross(spin[index], relative)
-    return drift + turning
+
+    isolated: Bool[Tensor, " systems"]
+    relative: Float[Tensor, "atoms 3"]
+    inertia: Float[Tensor, "systems 3 3"]
+    inverse: Float[Tensor, "systems 3 3"]
+    n_axes: Int[Tensor, " systems"]
 
 
-def n_conserved(state: State, rule: Conservation) -> Int[Tensor, " systems"]:
-    """Return how many components of (angular) momentum each system conserves.
+@dataclass(frozen=True, slots=True)
+class RigidBodies:
+    """The systems of a state at their positions, moved by their momenta alone.
 
-    3 for periodic systems; 6 for isolated ones, 5 where all atoms lie on a line and 3
-    for a single atom.
+    Attributes
+    ----------
+    state : State
+    rotations : Rotations or None
+        None where no system conserves angular momentum.
     """
-    isolated = ~state.pbc.any(dim=1)
-    momentum = torch.full_like(isolated, 3, dtype=torch.int64)
-    if not rule.angular or not bool(isolated.any()):
-        return momentum
-    rank: Tensor = torch.linalg.matrix_rank(
-        _inertia(state, _relative(state)), rtol=SMALLEST_MOMENT, hermitian=True
-    )
-    return momentum + rank * isolated
+
+    state: State
+    rotations: Rotations | None
+
+    @classmethod
+    def of(cls, state: State, rule: Conservation) -> RigidBodies:
+        """Return the systems of `state`; `rule` says whether they rotate."""
+        isolated = ~state.pbc.any(dim=1)
+        if not rule.angular or not bool(isolated.any()):
+            return cls(state, None)
+        relative = _relative(state)
+        inertia = _inertia(state, relative)
+        inverse, n_axes = _pseudo_inverse(inertia)
+        return cls(state, Rotations(isolated, relative, inertia, inverse, n_axes))
+
+    @property
+    def n_conserved(self) -> Int[Tensor, " systems"]:
+        """How many components of (angular) momentum each system conserves.
+
+        3 for periodic systems; 6 for isolated ones, 5 where all atoms lie on a line
+        and 3 for a single atom.
+        """
+        momentum = torch.full(self.state.pbc.shape[:1], 3, device=self.state.device)
+        if self.rotations is None:
+            return momentum
+        return momentum + self.rotations.n_axes * self.rotations.isolated
+
+    def motion(self, velocities: Float[Tensor, "atoms 3"]) -> Float[Tensor, "atoms 3"]:
+        r"""Return the velocities that the momenta of `velocities` prescribe, Å/fs.
+
+        :math:`V + I^{+} L \times r'` for isolated systems whose angular momentum is
+        conserved, :math:`V` for all others. In the mass-weighted inner product the
+        rest of the motion is orthogonal to it.
+        """
+        index = self.state.system_index
+        drift = mass_average(self.state, velocities)[index]
+        if self.rotations is None:
+            return drift
+        relative = self.rotations.relative
+        momentum = _angular_momentum(self.state, relative, velocities - drift)
+        return drift + self.turning(momentum)
+
+    def turning(self, momentum: Float[Tensor, "systems 3"]) -> Float[Tensor, "atoms 3"]:
+        r"""Return the velocities :math:`I^{+} L \times r'` of `momentum`, Å/fs.
+
+        Autograd through a pseudo-inverse is singular for equal principal moments, so
+        the derivative of :math:`I^{+} L` is written out: :math:`I^{+} (dL - dI ω)`.
+        """
+        rotations = self.rotations
+        if rotations is None:
+            return torch.zeros_like(self.state.velocities)
+        column, inverse = momentum[:, :, None], rotations.inverse
+        if rotations.inertia.requires_grad:
+            spin = inverse @ column.detach()
+            column = column - (rotations.inertia - rotations.inertia.detach()) @ spin
+        spin = (inverse @ column).squeeze(2) * rotations.isolated[:, None]
+        turning: Tensor = torch.linalg.cross(
+            spin[self.state.system_index], rotations.relative
+        )
+        return turning
 
 
-def angular_momentum(state: State) -> Float[Tensor, "systems 3"]:
-    """Return each system's angular momentum about its centre of mass, amu Å²/fs."""
-    return _angular_momentum(state, _relative(state))
+def angular_momentum(
+    state: State, relative: Float[Tensor, "atoms 3"] | None = None
+) -> Float[Tensor, "systems 3"]:
+    """Return each system's angular momentum about its centre of mass, amu Å²/fs.
+
+    `relative` are the positions from there, where they are known.
+    """
+    drift = com_velocity(state)[state.system_index]
+    if relative is None:
+        relative = _relative(state)
+    return _angular_momentum(state, relative, state.velocities - drift)
 
 
 def _angular_momentum(
-    state: State, relative: Float[Tensor, "atoms 3"]
+    state: State,
+    relative: Float[Tensor, "atoms 3"],
+    velocities: Float[Tensor, "atoms 3"],
 ) -> Float[Tensor, "systems 3"]:
-    """Return it from positions `relative` to each system's centre of mass."""
-    velocities = state.velocities - com_velocity(state)[state.system_index]
+    """Return it from positions and velocities relative to the centre of mass."""
     moment = torch.linalg.cross(relative, velocities)
     return _sum_systems(state, state.masses[:, None] * moment)
 
 
-def _missing_rotation(
+def _missing_momentum(
     before: State,
     after: State,
     relative: Float[Tensor, "atoms 3"],
     rule: Conservation,
 ) -> Float[Tensor, "systems 3"]:
-    """Return the angular velocity that restores the angular momentum, 1/fs.
-
-    `relative` are the positions after the stride, from each system's centre of mass.
-    """
+    """Return the angular momentum that a stride has lost, amu Å²/fs."""
     if rule.fixed_angular is None:
         target = angular_momentum(before)
     else:
         target = before.positions.new_tensor(rule.fixed_angular)
-    missing = target - _angular_momentum(after, relative)
-    return _angular_velocity(after, relative, missing)
+    return target - angular_momentum(after, relative)
 
 
-def _angular_velocity(
-    state: State,
-    relative: Float[Tensor, "atoms 3"],
-    momentum: Float[Tensor, "systems 3"],
-) -> Float[Tensor, "systems 3"]:
-    """Return the angular velocity of `momentum` with each system's inertia, 1/fs.
-
-    Autograd through a pseudo-inverse is singular for equal principal moments, so the
-    derivative of :math:`I^{+} L` is written out: :math:`I^{+} (dL - dI ω)`.
-    """
-    inertia = _inertia(state, relative)
-    # A forecast that is not finite stays so through `momentum`, without an exception.
-    inverse: Tensor = torch.linalg.pinv(
-        torch.nan_to_num(inertia.detach(), 0.0, 0.0, 0.0),
-        rtol=SMALLEST_MOMENT,
-        hermitian=True,
-    )
-    momentum = momentum[:, :, None]
-    if inertia.requires_grad:
-        spin = inverse @ momentum.detach()
-        momentum = momentum - (inertia - inertia.detach()) @ spin
-    return (inverse @ momentum).squeeze(2)
+def _pseudo_inverse(
+    inertia: Float[Tensor, "systems 3 3"],
+) -> tuple[Float[Tensor, "systems 3 3"], Int[Tensor, " systems"]]:
+    """Return the pseudo-inverse, without derivative, and its rank."""
+    # A forecast that is not finite stays so through the momentum, without an exception.
+    finite = torch.nan_to_num(inertia.detach(), 0.0, 0.0, 0.0)
+    moments, axes = torch.linalg.eigh(finite)
+    size = moments.abs()
+    kept = size > SMALLEST_MOMENT * size.amax(dim=1, keepdim=True)
+    inverses = torch.where(kept, 1.0 / moments, 0.0)
+    return (axes * inverses[:, None]) @ axes.mT, kept.sum(dim=1)
 
 
 def _inertia(

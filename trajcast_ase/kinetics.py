@@ -14,7 +14,7 @@ from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from trajcast_ase.conservation import Conservation, n_conserved, rigid_motion
+from trajcast_ase.conservation import Conservation, RigidBodies
 from trajcast_ase.constraints import Constraints, constraints_of
 from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
@@ -35,9 +35,19 @@ def conserved_motion(
 
     Zero where atoms are fixed: they take up any momentum.
     """
+    bodies = RigidBodies.of(state, rule)
+    return prescribed_motion(bodies, state.velocities, constraints)
+
+
+def prescribed_motion(
+    bodies: RigidBodies,
+    velocities: Float[Tensor, "atoms 3"],
+    constraints: Constraints,
+) -> Float[Tensor, "atoms 3"]:
+    """Return the conserved part of `velocities` of known bodies, Å/fs."""
     if constraints.conserve_momentum:
-        return rigid_motion(state, rule)
-    return torch.zeros_like(state.velocities)
+        return bodies.motion(velocities)
+    return torch.zeros_like(velocities)
 
 
 def thermal_motion(
@@ -82,9 +92,14 @@ def degrees_of_freedom(
         raise ValueError(
             f"degrees of freedom of {system.n_systems} systems at once; pass one"
         )
+    return n_thermal(RigidBodies.of(system, rule), constraints)
+
+
+def n_thermal(bodies: RigidBodies, constraints: Constraints) -> int:
+    """Return the degrees of freedom, as above, of one system."""
     if constraints.free is not None:
         return 3 * int(constraints.free.sum()) - 3 * constraints.fix_com
-    return 3 * system.n_atoms - int(n_conserved(system, rule))
+    return 3 * bodies.state.n_atoms - int(bodies.n_conserved)
 
 
 def temperature(atoms: Atoms, rule: Conservation) -> float:

@@ -26,14 +26,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from trajcast_ase.conservation import Conservation
+from trajcast_ase.conservation import Conservation, RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.kinetics import (
     UNCONSTRAINED,
-    conserved_motion,
-    degrees_of_freedom,
     kinetic_energy,
-    thermal_motion,
+    n_thermal,
+    prescribed_motion,
 )
 from trajcast_ase.schedules import (
     ExponentialQuench,
@@ -268,19 +267,19 @@ def thermalize(
         The system has no thermal degree of freedom.
     """
     held = constraints.hold_velocities(state)
-    n_dof = degrees_of_freedom(held, rule, constraints)
+    bodies = RigidBodies.of(held, rule)
+    n_dof = n_thermal(bodies, constraints)
     if n_dof < 1:
         raise ValueError(
             f"{state.n_atoms} atom(s) under these constraints have {n_dof} degrees of "
             "freedom with a temperature; run without a thermostat"
         )
-    conserved = conserved_motion(held, rule, constraints)
+    conserved = prescribed_motion(bodies, held.velocities, constraints)
     thermal = held.moved(held.positions, held.velocities - conserved)
     changed = thermostat.apply(thermal, n_dof, time, timestep)
-    clean = thermal_motion(
-        held.moved(held.positions, changed.velocities), rule, constraints
-    )
-    return held.moved(held.positions, clean.velocities + conserved)
+    again = constraints.hold_velocities(held.moved(held.positions, changed.velocities))
+    stray = prescribed_motion(bodies, again.velocities, constraints)
+    return held.moved(held.positions, again.velocities - stray + conserved)
 
 
 def _checked_rng(rng: RandomSource | None) -> RandomSource:
