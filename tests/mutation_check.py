@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "sign",
         "conservation.py",
-        "velocities = velocities + torch.linalg.cross(spin[index]",
-        "velocities = velocities - torch.linalg.cross(spin[index]",
+        "velocities = velocities + bodies.turning(missing)",
+        "velocities = velocities - bodies.turning(missing)",
         ("test_conservation.py",),
     ),
     Fault(
