@@ -23,7 +23,7 @@ from trajcast_ase.network.kernels.build import (
     cache_folder,
     load,
 )
-from trajcast_ase.network.kernels.compiled import MIN_EDGES_PER_THREAD
+from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.routes import Routes
 

@@ -25,9 +25,9 @@ from trajcast_ase.network.irreps import (
     harmonics_irreps,
     slices,
 )
-from trajcast_ase.network.kernels.compiled import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.kernels.generate_layer import LayerShape
 from trajcast_ase.network.kernels.layer import CompiledLayer, LayerInputs, WeightRows
+from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.routes import Routes
 
 pytestmark = needs_compiler

@@ -107,24 +107,31 @@ class Inference:
         lengths : (n_edges,) float64, Å
         graph : Graph
         """
-        routes = graph.routes
         inputs = LayerInputs(
-            routes.offsets,
-            routes.senders,
+            graph.routes.offsets,
+            graph.routes.senders,
             graph.species,
             graph.edge_harmonics,
             graph.velocity_harmonics,
         )
+        weights = self._weights(network, lengths, graph)
+        for layer, (edge, velocity) in zip(self.layers, weights, strict=True):
+            x = layer.compiled(x, inputs, edge, velocity)
+        return x
+
+    def _weights(
+        self, network: Network, lengths: Float[Tensor, " edges"], graph: Graph
+    ) -> Iterator[tuple[WeightRows, WeightRows]]:
+        """Yield the weights of both products of each layer."""
+        routes, species = graph.routes, graph.species
         of_edges: dict[int, Places] = {}
         of_atoms: dict[int, Places] = {}
         for module, layer in zip(network.layers, self.layers, strict=True):
             assert isinstance(module, Interaction)  # noqa: S101  for the type checker
             tables = layer.tables
             if tables.edge is None:
-                radial = network.edge_basis(
-                    lengths[routes.representatives].to(network.dtype)
-                )
-                values = module.edge_mlp(radial)
+                distinct = lengths[routes.representatives].to(network.dtype)
+                values = module.edge_mlp(network.edge_basis(distinct))
                 edge = WeightRows(values, routes.weight_rows)
             else:
                 edge = _looked_up(tables.edge, of_edges, lengths)
@@ -132,11 +139,8 @@ class Inference:
                 values = module.velocity_mlp(graph.velocity_radial)
                 velocity = WeightRows(values, torch.arange(len(values)))
             else:
-                velocity = _looked_up(
-                    tables.velocity, of_atoms, graph.speeds, graph.species
-                )
-            x = layer.compiled(x, inputs, edge, velocity)
-        return x
+                velocity = _looked_up(tables.velocity, of_atoms, graph.speeds, species)
+            yield edge, velocity
 
 
 def _looked_up(

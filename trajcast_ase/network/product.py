@@ -18,7 +18,7 @@ from trajcast_ase.network.irreps import (
     slices,
     wigner_3j,
 )
-from trajcast_ase.network.kernels import compiled
+from trajcast_ase.network.kernels import product as kernel
 from trajcast_ase.network.routes import Routes
 
 Backend = Literal["reference", "cpp"]
@@ -109,7 +109,7 @@ class DepthwiseProduct(nn.Module):
         ``routes.weight_rows[e]``.
         """
         if self._is_compiled(harmonics):
-            return compiled.convolve(self, x, harmonics, weights, routes)
+            return kernel.convolve(self, x, harmonics, weights, routes)
         messages = self._product(
             x[routes.senders], harmonics, weights[routes.weight_rows]
         )
@@ -127,7 +127,7 @@ class DepthwiseProduct(nn.Module):
         One tensor per block of :func:`output_blocks`.
         """
         if self._is_compiled(harmonics):
-            return compiled.rowwise(self, x, harmonics, weights)
+            return kernel.rowwise(self, x, harmonics, weights)
         return self._split(self._product(x, harmonics, weights))
 
     def _is_compiled(self, harmonics: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """C++ source of a whole message-passing layer without gradients.
 
-The two products come from :mod:`.generate`, the loops from ``layer.cpp``; what is
-written here are the linear maps, gates and residuals, irrep by irrep.
+The two products come from :mod:`.generate_product`, the loops from ``layer.cpp``. What
+is written here are the linear maps, gates and residuals, irrep by irrep.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from trajcast_ase.network.irreps import (
     product_paths,
     slices,
 )
-from trajcast_ase.network.kernels.generate import product_code, template, vectors_code
+from trajcast_ase.network.kernels.generate_product import (
+    product_code,
+    template,
+    vectors_code,
+)
 from trajcast_ase.network.radial import SILU_NORM, TANH_NORM
 
 EVEN, ODD = Irrep(0, 1), Irrep(0, -1)

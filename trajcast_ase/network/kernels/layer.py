@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.network.kernels.build import load
-from trajcast_ase.network.kernels.compiled import REAL, n_threads
 from trajcast_ase.network.kernels.generate_layer import LayerShape, layer_source
+from trajcast_ase.network.kernels.product import REAL, n_threads
 
 
 @dataclass(frozen=True, slots=True)

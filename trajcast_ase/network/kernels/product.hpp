@@ -1,4 +1,4 @@
-// Depthwise product of features with harmonics, for one edge; see generate.py.
+// Depthwise product of features with harmonics, for one edge; see generate_product.py.
 //
 //   out[row] += w[path] sum_k M(Y)[row, k] x[k]
 //

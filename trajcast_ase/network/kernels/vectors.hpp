@@ -1,4 +1,4 @@
-// Numbers, channels and vectors of a kernel; see generate.py.
+// Numbers, channels and vectors of every kernel.
 //
 // Arrays are contiguous with the channels last. What stands between at signs is generated.
 #include <algorithm>

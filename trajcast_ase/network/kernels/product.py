@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from trajcast_ase.network.irreps import Irreps, OutputBlock
 from trajcast_ase.network.kernels.build import load
-from trajcast_ase.network.kernels.generate import product_source
+from trajcast_ase.network.kernels.generate_product import product_source
 from trajcast_ase.network.routes import Routes
 
 # Below this a thread costs more than it saves.
