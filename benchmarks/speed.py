@@ -77,7 +77,7 @@ def machine(settings: Settings) -> str:
     gpu = f", {torch.cuda.get_device_name()}" if cuda else ""
     threads = ", ".join(map(str, settings.threads))
     return (
-        f"{processor}{gpu}, {os.cpu_count()} cores; threads: {threads}; "
+        f"{processor}{gpu}, {n_cores()} of {os.cpu_count()} cores; threads: {threads}; "
         f"{datetime.now(tz=UTC).date()}.\n"
         f"{settings.clock} time, median and quartiles of at most {settings.n_runs} "
         f"turns, float32.\n{', '.join(versions())}."
@@ -212,7 +212,19 @@ def thread_counts(text: str, clock: str) -> tuple[int, ...]:
         raise typer.BadParameter(
             "--clock cpu adds up the time of all threads; choose wall, or one thread"
         )
+    if max(counts) > n_cores():
+        raise typer.BadParameter(
+            f"{max(counts)} threads on the {n_cores()} core(s) that this process may "
+            "use (see taskset) would take turns, not run at once"
+        )
     return counts
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def main(  # noqa: PLR0917  options of the command line
