@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "sign",
         "conservation.py",
-        "velocities = velocities + bodies.turning(missing)",
-        "velocities = velocities - bodies.turning(missing)",
+        "velocities = velocities + rotations.turning(missing, index)",
+        "velocities = velocities - rotations.turning(missing, index)",
         ("test_conservation.py",),
     ),
     Fault(
@@ -64,8 +64,8 @@ FAULTS = (
     Fault(
         "n_dof",
         "kinetics.py",
-        "return 3 * bodies.state.n_atoms - int(bodies.n_conserved)",
-        "return 3 * bodies.state.n_atoms",
+        "return 3 * state.n_atoms - int(bodies.n_conserved)",
+        "return 3 * state.n_atoms",
         ("test_kinetics.py", "test_thermostats.py"),
     ),
     Fault(

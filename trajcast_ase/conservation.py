@@ -93,10 +93,10 @@ def conserve(
     displacements = displacements + (drift * horizon_fs - shift)[index]
     velocities = velocities + (drift - flow)[index]
     after = state.moved(state.positions + displacements, velocities)
-    bodies = RigidBodies.of(after, rule)
-    if bodies.rotations is not None:
-        missing = _missing_momentum(state, after, bodies.rotations.relative, rule)
-        velocities = velocities + bodies.turning(missing)
+    rotations = RigidBodies.of(after, rule).rotations
+    if rotations is not None:
+        missing = _missing_momentum(state, after, rotations.relative, rule)
+        velocities = velocities + rotations.turning(missing, index)
     return displacements, velocities
 
 
@@ -120,6 +120,28 @@ class Rotations:
     inertia: Float[Tensor, "systems 3 3"]
     inverse: Float[Tensor, "systems 3 3"]
     n_axes: Int[Tensor, " systems"]
+
+    def turning(
+        self, momentum: Float[Tensor, "systems 3"], index: Int[Tensor, " atoms"]
+    ) -> Float[Tensor, "atoms 3"]:
+        r"""Return the velocities :math:`I^{+} L \times r'` of `momentum`, Å/fs.
+
+        Autograd through a pseudo-inverse is singular for equal principal moments, so
+        the derivative of :math:`I^{+} L` is written out: :math:`I^{+} (dL - dI ω)`.
+
+        Parameters
+        ----------
+        momentum : (n_systems, 3), amu Å²/fs
+        index : (n_atoms,)
+            System of each atom.
+        """
+        column = momentum[:, :, None]
+        if self.inertia.requires_grad:
+            spin = self.inverse @ column.detach()
+            column = column - (self.inertia - self.inertia.detach()) @ spin
+        spin = (self.inverse @ column).squeeze(2) * self.isolated[:, None]
+        turning: Tensor = torch.linalg.cross(spin[index], self.relative)
+        return turning
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,26 +194,7 @@ class RigidBodies:
             return drift
         relative = self.rotations.relative
         momentum = _angular_momentum(self.state, relative, velocities - drift)
-        return drift + self.turning(momentum)
-
-    def turning(self, momentum: Float[Tensor, "systems 3"]) -> Float[Tensor, "atoms 3"]:
-        r"""Return the velocities :math:`I^{+} L \times r'` of `momentum`, Å/fs.
-
-        Autograd through a pseudo-inverse is singular for equal principal moments, so
-        the derivative of :math:`I^{+} L` is written out: :math:`I^{+} (dL - dI ω)`.
-        """
-        rotations = self.rotations
-        if rotations is None:
-            return torch.zeros_like(self.state.velocities)
-        column, inverse = momentum[:, :, None], rotations.inverse
-        if rotations.inertia.requires_grad:
-            spin = inverse @ column.detach()
-            column = column - (rotations.inertia - rotations.inertia.detach()) @ spin
-        spin = (inverse @ column).squeeze(2) * rotations.isolated[:, None]
-        turning: Tensor = torch.linalg.cross(
-            spin[self.state.system_index], rotations.relative
-        )
-        return turning
+        return drift + self.rotations.turning(momentum, index)
 
 
 def angular_momentum(
@@ -248,10 +251,9 @@ def _inertia(
     state: State, relative: Float[Tensor, "atoms 3"]
 ) -> Float[Tensor, "systems 3 3"]:
     """Return each system's tensor of inertia about its centre of mass."""
-    r = relative
-    identity = torch.eye(3, dtype=r.dtype, device=r.device)
-    squares = (r * r).sum(1)[:, None, None] * identity
-    outer = r[:, :, None] * r[:, None, :]
+    identity = torch.eye(3, dtype=relative.dtype, device=relative.device)
+    squares = (relative * relative).sum(1)[:, None, None] * identity
+    outer = relative[:, :, None] * relative[:, None, :]
     return _sum_systems(state, state.masses[:, None, None] * (squares - outer))
 
 

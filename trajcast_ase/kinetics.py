@@ -35,19 +35,21 @@ def conserved_motion(
 
     Zero where atoms are fixed: they take up any momentum.
     """
-    bodies = RigidBodies.of(state, rule)
-    return prescribed_motion(bodies, state.velocities, constraints)
+    return prescribed_motion(moving_bodies(state, rule, constraints), state.velocities)
+
+
+def moving_bodies(
+    state: State, rule: Conservation, constraints: Constraints
+) -> RigidBodies | None:
+    """Return what conserved momenta move; None where fixed atoms take up any."""
+    return RigidBodies.of(state, rule) if constraints.conserve_momentum else None
 
 
 def prescribed_motion(
-    bodies: RigidBodies,
-    velocities: Float[Tensor, "atoms 3"],
-    constraints: Constraints,
+    bodies: RigidBodies | None, velocities: Float[Tensor, "atoms 3"]
 ) -> Float[Tensor, "atoms 3"]:
-    """Return the conserved part of `velocities` of known bodies, Å/fs."""
-    if constraints.conserve_momentum:
-        return bodies.motion(velocities)
-    return torch.zeros_like(velocities)
+    """Return the conserved part of `velocities`, Å/fs."""
+    return torch.zeros_like(velocities) if bodies is None else bodies.motion(velocities)
 
 
 def thermal_motion(
@@ -92,14 +94,17 @@ def degrees_of_freedom(
         raise ValueError(
             f"degrees of freedom of {system.n_systems} systems at once; pass one"
         )
-    return n_thermal(RigidBodies.of(system, rule), constraints)
+    return n_thermal(system, moving_bodies(system, rule, constraints), constraints)
 
 
-def n_thermal(bodies: RigidBodies, constraints: Constraints) -> int:
-    """Return the degrees of freedom, as above, of one system."""
-    if constraints.free is not None:
-        return 3 * int(constraints.free.sum()) - 3 * constraints.fix_com
-    return 3 * bodies.state.n_atoms - int(bodies.n_conserved)
+def n_thermal(
+    state: State, bodies: RigidBodies | None, constraints: Constraints
+) -> int:
+    """Return the degrees of freedom of one system that have a temperature."""
+    if bodies is not None:
+        return 3 * state.n_atoms - int(bodies.n_conserved)
+    n_free = state.n_atoms if constraints.free is None else int(constraints.free.sum())
+    return 3 * n_free - 3 * constraints.fix_com
 
 
 def temperature(atoms: Atoms, rule: Conservation) -> float:

@@ -26,11 +26,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from trajcast_ase.conservation import Conservation, RigidBodies
+from trajcast_ase.conservation import Conservation
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.kinetics import (
     UNCONSTRAINED,
     kinetic_energy,
+    moving_bodies,
     n_thermal,
     prescribed_motion,
 )
@@ -267,18 +268,18 @@ def thermalize(
         The system has no thermal degree of freedom.
     """
     held = constraints.hold_velocities(state)
-    bodies = RigidBodies.of(held, rule)
-    n_dof = n_thermal(bodies, constraints)
+    bodies = moving_bodies(held, rule, constraints)
+    n_dof = n_thermal(held, bodies, constraints)
     if n_dof < 1:
         raise ValueError(
             f"{state.n_atoms} atom(s) under these constraints have {n_dof} degrees of "
             "freedom with a temperature; run without a thermostat"
         )
-    conserved = prescribed_motion(bodies, held.velocities, constraints)
+    conserved = prescribed_motion(bodies, held.velocities)
     thermal = held.moved(held.positions, held.velocities - conserved)
     changed = thermostat.apply(thermal, n_dof, time, timestep)
     again = constraints.hold_velocities(held.moved(held.positions, changed.velocities))
-    stray = prescribed_motion(bodies, again.velocities, constraints)
+    stray = prescribed_motion(bodies, again.velocities)
     return held.moved(held.positions, again.velocities - stray + conserved)
 
 

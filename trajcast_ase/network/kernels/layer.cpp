@@ -13,7 +13,7 @@ constexpr int64_t ATOMS = (@atoms@ + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
 
 constexpr int64_t DIM_MIDDLE = velocity::DIM_IN, DIM_OUT = @dim_out@, DIM_GATED = @dim_gated@,
                   EVEN_COLUMNS = @even_columns@ * CHANNELS, RESIDUALS = @residuals@;
-constexpr real SILU_NORM = @silu_norm@, TANH_NORM = @tanh_norm@, HALVED = 0.70710678118654752440;
+constexpr real SILU_NORM = @silu_norm@, TANH_NORM = @tanh_norm@, ROOT_HALF = 0.70710678118654752440;
 
 // Rows of weights, or, with `fractions`, of a table between whose rows they lie.
 struct Weights {
@@ -105,11 +105,11 @@ static inline void silu(real *values, int64_t n) {
 }
 
 static inline void add_scalars(const real *values, real *out) {
-  for (int64_t c = 0; c < CHANNELS; ++c) out[c] += HALVED * values[c];
+  for (int64_t c = 0; c < CHANNELS; ++c) out[c] += ROOT_HALF * values[c];
 }
 
 static inline void add_tanh(const real *values, real *out) {
-  for (int64_t c = 0; c < CHANNELS; ++c) out[c] += HALVED * TANH_NORM * std::tanh(values[c]);
+  for (int64_t c = 0; c < CHANNELS; ++c) out[c] += ROOT_HALF * TANH_NORM * std::tanh(values[c]);
 }
 
 // Products of n atoms: where the rows of one begin, all zero.

@@ -1,8 +1,13 @@
 // The product summed over the edges of each receiver, and its derivatives, for training.
-//
+using namespace edge;
+
 // Edges of receiver i are offsets[i] ... offsets[i + 1] - 1; edge e has the harmonics of
 // row e and row weight_rows[e] of the weights.
-using namespace edge;
+struct Edges {
+  int64_t n_receivers;
+  const int64_t *offsets, *senders, *weight_rows;
+  const real *harmonics;
+};
 
 extern "C" void product_forward(const Edges *edges, const real *x, const real *weights,
                                 real *const *out, int64_t n_threads) {

@@ -90,12 +90,6 @@ static inline void add(real *rows, int64_t row, const wide &value) {
   store(get(rows, row) + value, rows + row * CHANNELS);
 }
 
-struct Edges {
-  int64_t n_receivers;
-  const int64_t *offsets, *senders, *weight_rows;
-  const real *harmonics;
-};
-
 // Weights of an edge: a row of their own, or four rows of a table, interpolated.
 struct Row {
   const real *w;
