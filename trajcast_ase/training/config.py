@@ -52,11 +52,18 @@ class OptimizerConfig(_Section):
 
     steps: int = Field(gt=0)
     batch_size: int = Field(default=10, ge=1)
-    optimizer: Literal["muon", "adamw", "adam-amsgrad"] = "muon"
-    """"muon": orthogonalised momentum for matrices, AdamW for all else."""
+    consecutive_pairs: int = Field(default=1, ge=1)
+    """Pairs in a row that each of the `batch_size` draws brings."""
+    residual_sum_weight: float = Field(default=0.0, ge=0.0)
+    """Of the squared sum of the residuals of pairs in a row, beside their squares."""
+    optimizer: Literal["soap", "muon", "adamw", "adam-amsgrad"] = "soap"
+    """"soap": Adam in the eigenbases of the gradients' covariances; "muon":
+    orthogonalised momentum. Both for matrices, with AdamW for all else."""
     learning_rate: float = Field(default=0.1, gt=0.0)
     momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """Of Muon."""
+    """Of Muon and SOAP."""
+    refresh_every: int = Field(default=10, ge=1)
+    """Steps between updates of the eigenbases of SOAP."""
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(default=1e-3, ge=0.0)
     """Decoupled; times the learning rate."""
@@ -76,6 +83,8 @@ class RunConfig(_Section):
     """Where and how the training runs, and what it writes."""
 
     name: str = "model"
+    init: Path | None = None
+    """Model file whose weights the training starts from."""
     directory: Path = Path("training")
     seed: int = Field(default=0, ge=0)
     device: str = "cpu"
@@ -105,6 +114,16 @@ class TrainingConfig(_Section):
             raise ValueError(
                 f"warmup_steps = {self.optimizer.warmup_steps} must be below steps = "
                 f"{self.optimizer.steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sums_have_terms(self) -> Self:
+        options = self.optimizer
+        if options.residual_sum_weight > 0 and options.consecutive_pairs == 1:
+            raise ValueError(
+                f"residual_sum_weight = {options.residual_sum_weight:g} needs pairs in "
+                "a row to sum over; set consecutive_pairs to 2 or more"
             )
         return self
 
@@ -147,8 +166,10 @@ class TrainingConfig(_Section):
                 ),
             }
         )
-        directory = folder / config.run.directory
-        run = config.run.model_copy(update={"directory": directory})
+        paths = {"directory": folder / config.run.directory}
+        if config.run.init is not None:
+            paths["init"] = folder / config.run.init
+        run = config.run.model_copy(update=paths)
         return config.model_copy(update={"data": data, "run": run})
 
 

@@ -89,6 +89,33 @@ class PairDataset:
         state = State(positions, velocities, masses, numbers, cell, pbc, index)
         return Batch(state, moved, later)
 
+    def in_a_row(
+        self, indices: Int[np.ndarray, " rows"], count: int
+    ) -> Int[np.ndarray, "rows count"]:
+        """Return, for each pair, it and those that follow it a horizon apart.
+
+        Near the end of a run the row begins earlier, so that it fits.
+
+        Raises
+        ------
+        ValueError
+            A run is too short, or pairs were left out of it.
+        """
+        rows = [self._row(int(index), count) for index in indices]
+        return np.stack(rows)
+
+    def _row(self, index: int, count: int) -> Int[np.ndarray, " count"]:
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        part = self.parts[number]
+        first = int(self.ends[number]) - len(part)
+        last = len(part) - 1 - (count - 1) * part.lag
+        if last < 0 or part.starts[-1] - part.starts[0] != len(part) - 1:
+            raise ValueError(
+                f"{part.frames.source}: its {len(part)} pairs do not hold {count} in a "
+                "row; use longer runs, leave max_pairs out, or lower consecutive_pairs"
+            )
+        return first + min(index - first, last) + part.lag * np.arange(count)
+
     def _pair(self, index: int, reverse: bool) -> tuple[np.ndarray, ...]:
         number = int(np.searchsorted(self.ends, index, side="right"))
         part = self.parts[number]

@@ -7,7 +7,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from trajcast_ase.model_file import save_model
-from trajcast_ase.model_header import ModelCard
+from trajcast_ase.model_header import ModelCard, read_header
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData, run_temperature
@@ -44,6 +44,9 @@ def export_model(
         "device": config.run.device,
         "hours": round(seconds / 3600.0, 3),
     }
+    if config.run.init is not None:
+        earlier = read_header(config.run.init)
+        training["started_from"] = {"sha256": earlier.sha256, **earlier.training}
     card = ModelCard(
         periodic=any(part.frames.pbc.any() for part in data.train.parts),
         masses_amu=dict(zip(symbols, masses, strict=True)),

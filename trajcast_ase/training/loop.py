@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from trajcast_ase.model_file import load_model
+from trajcast_ase.model_header import read_header
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.training.averaging import exponential_average
 from trajcast_ase.training.checkpoint import (
@@ -24,7 +27,7 @@ from trajcast_ase.training.checkpoint import (
 )
 from trajcast_ase.training.config import RunConfig, TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
-from trajcast_ase.training.dataset import BatchOrder
+from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
@@ -38,6 +41,14 @@ from trajcast_ase.training.threads import thread_count
 # Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
 SPEED_RANGE = 3.0
 CHECKPOINT_NAME = "checkpoint.safetensors"
+# What a network takes from its training pairs; the file it starts from has its own.
+CONSTANTS_OF_DATA = (
+    "displacement_rms",
+    "velocity_rms",
+    "avg_num_neighbors",
+    "velocity_max",
+    "velocity_scales",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,7 @@ class Trainer:
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
         self.model = _new_model(config, data, ranks.device)
-        loss = ForecastLoss(self.model)
+        loss = self._loss_module()
         self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
         self.average = AveragedModel(
             self.model, multi_avg_fn=exponential_average(optimizer.ema_decay)
@@ -120,6 +131,14 @@ class Trainer:
         )
         self.log = CsvLog(run.directory, tensorboard=run.tensorboard)
 
+    def _loss_module(self) -> ForecastLoss:
+        options = self.config.optimizer
+        return ForecastLoss(
+            self.model,
+            pairs_in_a_row=options.consecutive_pairs,
+            sum_weight=options.residual_sum_weight,
+        )
+
     @property
     def path(self) -> Path:
         """Checkpoint file."""
@@ -127,11 +146,7 @@ class Trainer:
 
     def probe(self) -> None:
         """Do the work of one step without changing anything (to time threads)."""
-        indices, reverse = self.order(self.step)
-        batch = self.data.train.batch(
-            indices, reverse=reverse, device=self.model.device
-        )
-        ForecastLoss(self.model)(batch).backward()
+        torch.autograd.backward(self._loss_module()(self._batch(slice(None))))
         self.model.zero_grad(set_to_none=True)
 
     def run(self, reporter: Reporter | None) -> None:
@@ -156,11 +171,7 @@ class Trainer:
         options = self.config.optimizer
         rate = learning_rate(self.step, options, self.plateau)
         set_learning_rate(self.optimizers, rate)
-        indices, reverse = self.order(self.step)
-        mine = slice(self.ranks.rank, None, self.ranks.size)
-        batch = self.data.train.batch(
-            indices[mine], reverse=reverse[mine], device=self.model.device
-        )
+        batch = self._batch(slice(self.ranks.rank, None, self.ranks.size))
         self.model.zero_grad(set_to_none=True)
         loss: torch.Tensor = self.loss(batch)
         torch.autograd.backward(loss)
@@ -176,6 +187,18 @@ class Trainer:
         self.average.update_parameters(self.model)
         self.step += 1
         return loss.detach().double().cpu()
+
+    def _batch(self, mine: slice) -> Batch:
+        """Return a share of the pairs of the next step."""
+        indices, reverse = self.order(self.step)
+        count = self.config.optimizer.consecutive_pairs
+        if count > 1:
+            indices = self.data.train.in_a_row(indices[mine], count).ravel()
+        else:
+            indices = indices[mine]
+        return self.data.train.batch(
+            indices, reverse=np.repeat(reverse[mine], count), device=self.model.device
+        )
 
     @property
     def rate(self) -> float:
@@ -274,8 +297,12 @@ class Trainer:
             "network": self.config.network.model_dump(mode="json"),
             "data": self.data.hash,
             "seed": self.config.run.seed,
+            "init": None
+            if self.config.run.init is None
+            else read_header(self.config.run.init).sha256,
             "dtype": self.config.run.dtype,
             "batch_size": options.batch_size,
+            "consecutive_pairs": options.consecutive_pairs,
             "optimizer": options.optimizer,
             "schedule": options.schedule,
         }
@@ -308,7 +335,7 @@ class Trainer:
 
 
 def _new_model(config: TrainingConfig, data: TrainingData, device: str) -> Forecaster:
-    """Return a fresh network with constants from the data."""
+    """Return the network that the training starts from."""
     network, statistics = config.network, data.statistics
     thermal = network.velocity_encoding == "thermal"
     unit = 1.0 if thermal else max(statistics.velocity_scales)
@@ -323,10 +350,34 @@ def _new_model(config: TrainingConfig, data: TrainingData, device: str) -> Forec
         velocity_scales=statistics.velocity_scales if thermal else (),
         **network.model_dump(),
     )
-    generator = torch.Generator().manual_seed(config.run.seed)
-    model = Forecaster(settings, generator=generator)
+    if config.run.init is None:
+        generator = torch.Generator().manual_seed(config.run.seed)
+        model = Forecaster(settings, generator=generator)
+    else:
+        model = _initial_model(config.run.init, settings)
     model.set_backend(config.run.backend)
     return model.to(device=device, dtype=_dtype(config.run))
+
+
+def _initial_model(path: Path, settings: ForecasterConfig) -> Forecaster:
+    """Return the network of a model file, to be trained on.
+
+    It keeps the constants that its weights were trained with.
+
+    Raises
+    ------
+    ValueError
+        The file holds a network of other elements, horizon or size.
+    """
+    model = load_model(path)
+    for key, wanted in settings.to_dict().items():
+        found = getattr(model.config, key)
+        if key not in CONSTANTS_OF_DATA and found != wanted:
+            raise ValueError(
+                f"run.init = {path} has {key} = {found}, the configuration asks for "
+                f"{wanted}; give the same values in both, or start from nothing"
+            )
+    return model.requires_grad_(requires_grad=True).train()
 
 
 def _dtype(run: RunConfig) -> torch.dtype:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.network import Forecaster
@@ -15,11 +16,25 @@ class ForecastLoss(nn.Module):
 
     Thiemann et al., arXiv:2503.23794, methods. A module, so that one call of
     ``forward`` is what :class:`~torch.nn.parallel.DistributedDataParallel` wraps.
+
+    Parameters
+    ----------
+    model : Forecaster
+    pairs_in_a_row : int
+        A batch holds this many systems of each run one after the other.
+    sum_weight : float
+        Of the squared *sum* of the residuals of such a row, divided by its length.
+        Errors of soft modes keep their sign from stride to stride and add up in a
+        rollout; those of stiff modes cancel.
     """
 
-    def __init__(self, model: Forecaster) -> None:
+    def __init__(
+        self, model: Forecaster, *, pairs_in_a_row: int = 1, sum_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.model = model
+        self.pairs_in_a_row = pairs_in_a_row
+        self.sum_weight = sum_weight
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Return the loss of `batch` after conservation, as the rollout uses it."""
@@ -27,4 +42,26 @@ class ForecastLoss(nn.Module):
         displacements, velocities = conserved_forecast(self.model, batch.state)
         moved = (displacements - batch.displacements) / config.displacement_rms
         changed = (velocities - batch.velocities) / config.velocity_rms
-        return moved.square().mean() + changed.square().mean()
+        residuals = torch.stack((moved, changed), dim=1)
+        loss = 2.0 * residuals.square().mean()
+        if self.sum_weight > 0.0:
+            sums = self._sums(residuals, batch.state.system_index)
+            loss = loss + self.sum_weight * sums.square().sum() / moved.numel()
+        return loss
+
+    def _sums(
+        self,
+        residuals: Float[Tensor, "atoms 2 3"],
+        system_index: Int[Tensor, " atoms"],
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return each atom's residuals summed over its row of systems.
+
+        They stand in the places of the first system of the row; the rest is zero.
+        """
+        sizes = torch.bincount(system_index)
+        starts = torch.cumsum(sizes, 0) - sizes
+        heads = starts.view(-1, self.pairs_in_a_row)[:, :1]
+        shift = (starts.view(-1, self.pairs_in_a_row) - heads).flatten()
+        places = torch.arange(len(residuals), device=residuals.device)
+        target = places - shift[system_index]
+        return torch.zeros_like(residuals).index_add(0, target, residuals)

@@ -1,4 +1,4 @@
-"""Optimisers: Muon for the matrices of the network, AdamW for everything else."""
+"""Optimisers: SOAP or Muon for the matrices of the network, AdamW for all else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from trajcast_ase.network import Forecaster
 from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
 from trajcast_ase.network.radial import MLP
 from trajcast_ase.training.config import OptimizerConfig
-
-Shapes = tuple[tuple[int, int], ...]
+from trajcast_ase.training.soap import Shapes, Soap
 
 # Odd quintic whose iterates push all singular values to about 1 (K. Jordan, 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -25,6 +24,8 @@ UPDATE_RMS = 0.2
 NOISE_FLOOR = 1e-7
 # Orthogonalising a matrix with fewer rows or columns would only normalise it.
 SMALLEST_SIDE = 4
+# Decay of the mean square in SOAP; 0.99 is worse (docs/training.md).
+SOAP_SQUARE_DECAY = 0.95
 
 
 class Muon(torch.optim.Optimizer):
@@ -146,13 +147,25 @@ def make_optimizers(
     matrices = {id(parameter) for parameter, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in matrices]
     return (
-        Muon(
-            blocks,
-            lr=options.learning_rate,
-            momentum=options.momentum,
-            weight_decay=options.weight_decay,
-        ),
+        _matrix_optimizer(blocks, options),
         torch.optim.AdamW(others, **adam),
+    )
+
+
+def _matrix_optimizer(
+    blocks: list[tuple[nn.Parameter, Shapes]], options: OptimizerConfig
+) -> Soap | Muon:
+    shared: dict[str, Any] = {
+        "lr": options.learning_rate,
+        "weight_decay": options.weight_decay,
+    }
+    if options.optimizer == "muon":
+        return Muon(blocks, momentum=options.momentum, **shared)
+    return Soap(
+        blocks,
+        betas=(options.momentum, SOAP_SQUARE_DECAY),
+        refresh_every=options.refresh_every,
+        **shared,
     )
 
 
