@@ -1,10 +1,10 @@
-"""Measure what choices of the training are worth: optimizer, rate, encoding, depth.
+"""Measure what choices of the training are worth: optimizer, rate, size, data.
 
     python benchmarks/training/choices.py data/paracetamol --steps 1500
 
 Trains small networks (16 channels) on the same pairs with the same number of steps
 and prints their errors on the validation run, one row per choice, as a Markdown table.
-About one to two minutes a row on one core.
+About one minute a row on one core.
 """
 
 import tempfile
@@ -18,18 +18,38 @@ from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.loop import train
 
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
-    "Muon, rate 0.1": {},
-    "Muon, rate 0.03": {"optimizer": {"learning_rate": 0.03}},
-    "Muon, rate 0.01": {"optimizer": {"learning_rate": 0.01}},
+    "SOAP, rate 0.2": {},
+    "SOAP, rate 0.1": {"optimizer": {"learning_rate": 0.1}},
+    "SOAP, rate 0.05": {"optimizer": {"learning_rate": 0.05}},
+    "SOAP, rate 0.4": {"optimizer": {"learning_rate": 0.4}},
+    "SOAP, bases every 5 steps": {"optimizer": {"refresh_every": 5}},
+    "SOAP, bases every 20 steps": {"optimizer": {"refresh_every": 20}},
+    "SOAP, momentum 0.9": {"optimizer": {"momentum": 0.9}},
+    "Muon, rate 0.1": {"optimizer": {"optimizer": "muon", "learning_rate": 0.1}},
+    "Muon, rate 0.2": {"optimizer": {"optimizer": "muon", "learning_rate": 0.2}},
+    "Muon, rate 0.03": {"optimizer": {"optimizer": "muon", "learning_rate": 0.03}},
     "AdamW, rate 0.1": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.1}},
-    "AdamW, rate 0.05": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.05}},
     "AdamW, rate 0.02": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.02}},
-    "AdamW, rate 0.005": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.005}},
-    "Muon, published velocity encoding": {
-        "network": {"velocity_encoding": "direction"}
+    "batch of 5": {"optimizer": {"batch_size": 5}},
+    "4 pairs in a row, batch of 3": {
+        "optimizer": {"batch_size": 3, "consecutive_pairs": 4}
     },
-    "Muon, no time reversal": {"optimizer": {"reversal_probability": 0.0}},
-    "Muon, four layers": {"network": {"n_layers": 4}},
+    "4 pairs in a row, sum of residuals": {
+        "optimizer": {
+            "batch_size": 3,
+            "consecutive_pairs": 4,
+            "residual_sum_weight": 1.0,
+        }
+    },
+    "four layers": {"network": {"n_layers": 4}},
+    "32 channels": {"network": {"n_channels": 32}},
+    "cutoff 6 Å": {"network": {"cutoff": 6.0}},
+    "edge perceptron 64, 64": {"network": {"edge_mlp": [64, 64]}},
+    "16 radial functions": {"network": {"n_edge_rbf": 16}},
+    "published velocity encoding": {"network": {"velocity_encoding": "direction"}},
+    "no time reversal": {"optimizer": {"reversal_probability": 0.0}},
+    "a tenth of the pairs": {"data": {"max_pairs": 45_000}},
+    "a hundredth of the pairs": {"data": {"max_pairs": 4_500}},
 }
 
 
@@ -50,7 +70,7 @@ def configuration(
             "edge_mlp": [32, 32],
             "velocity_mlp": [32, 32],
         },
-        "optimizer": {"steps": steps, "learning_rate": 0.1},
+        "optimizer": {"steps": steps, "learning_rate": 0.2},
         "run": {"directory": str(folder), "threads": 1, "validate_every": steps},
     }
     for section, changes in choice.items():
