@@ -15,7 +15,6 @@ where they were interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,10 +35,19 @@ from study_pages import (
     write_csv,
     write_page,
 )
-from study_runs import Plan, extend, joined, one_thread, read_seeds, speed
+from study_runs import (
+    MakeThermostats,
+    Plan,
+    extend,
+    joined,
+    one_thread,
+    read_seeds,
+    speed,
+)
 from study_systems import STUDIES, TEMPERATURE_K, WATER, atoms_of
+from study_thermostats import MakeMembers, Setting, folder_name, parse_setting
 
-from trajcast_ase import CSVR, Langevin, LinearRamp, load_model
+from trajcast_ase import LinearRamp, load_model
 from trajcast_ase.analysis.msd import msd
 from trajcast_ase.analysis.plots.style import (
     REFERENCE,
@@ -50,6 +58,7 @@ from trajcast_ase.analysis.plots.style import (
 from trajcast_ase.analysis.rdf import rdf
 from trajcast_ase.analysis.structure import tetrahedral_order
 from trajcast_ase.momenta import draw_momenta
+from trajcast_ase.network import Forecaster
 from trajcast_ase.streams import Purpose, random_stream
 from trajcast_ase.stride import ForecastModel, forecast
 from trajcast_ase.training.trajectory import Frames, read_frames
@@ -246,25 +255,18 @@ def starts_of(runs: list[Frames], model: ForecastModel, seed: int) -> list[Atoms
     return starts
 
 
-def cooling_thermostat(
-    end_K: float, rate: float, taut_fs: float, bath_fs: float
-) -> Callable[[float], Callable[[np.random.Generator], Any]]:
+def cooling(
+    setting: Setting, model: Forecaster, end_K: float, rate: float
+) -> MakeThermostats:
     """Return what makes the thermostats of a chunk, whose time starts anew.
 
     A ramp from the temperature that is due at its start is the rest of the whole ramp.
     """
 
-    def from_time(began_fs: float) -> Callable[[np.random.Generator], Any]:
+    def from_time(began_fs: float) -> MakeMembers:
         now = TEMPERATURE_K - rate * began_fs * 1e-3
         rest = LinearRamp(now, end_K, (now - end_K) / rate * 1e3 * units.fs)
-
-        def make(rng: np.random.Generator) -> Any:
-            csvr = CSVR(rest, taut_fs * units.fs, rng)
-            if not bath_fs:
-                return csvr
-            return [Langevin(rest, 1.0 / (bath_fs * units.fs), rng), csvr]
-
-        return make
+        return setting.thermostats(rest, model, WATER.taut_fs)
 
     return from_time
 
@@ -414,9 +416,9 @@ def main(  # noqa: PLR0917  options of the command line
     to: Annotated[float, typer.Option(min=20.0, max=260.0, help="K.")] = 100.0,
     replicas: Annotated[int, typer.Option(min=2)] = 4,
     window: Annotated[float, typer.Option(help="Of temperature, K.")] = 20.0,
-    bath: Annotated[
-        float, typer.Option(help="Langevin beside CSVR, fs; 0 for none.")
-    ] = 2000.0,
+    thermostat: Annotated[
+        str, typer.Option(help="See study_thermostats.py: recommended, csvr, ...")
+    ] = "recommended",
     model: Annotated[str, typer.Option(help="Bundled name or file.")] = WATER.model,
     seed: int = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -427,31 +429,33 @@ def main(  # noqa: PLR0917  options of the command line
 ) -> None:
     """Cool water by forecasts and by MD, and say where they part."""
     one_thread()
+    chosen = parse_setting(thermostat)
     spans = windows(TEMPERATURE_K, to, rate, window)
     lags = (window / rate / 10.0, window / rate / 5.0)
     reference = cool_md(rate, to, replicas, out / "md")
     network = load_model(model, device=device)
     length = (TEMPERATURE_K - to) / rate
+    folder = out / f"{network.name}-{folder_name(chosen)}"
     settings = {
         "model": network.name,
         "rate": rate,
         "to_K": to,
         "replicas": replicas,
         "seed": seed,
-        "taut_fs": WATER.taut_fs,
-        "bath_fs": bath,
+        "thermostat": chosen.describe(network.horizon_fs, WATER.taut_fs),
     }
     plan = Plan(
         model=network,
-        thermostat=cooling_thermostat(to, rate, WATER.taut_fs, bath),
+        thermostats=cooling(chosen, network, to, rate),
         picoseconds=length,
         seed=seed,
         settings=settings,
+        noise=chosen.noise,
         every=round(FRAME_FS / network.horizon_fs),
         chunk_ps=length / max(1, round(length / 5.0)),
     )
-    extend(out / network.name, starts_of(reference, network, seed), plan)
-    runs = read_seeds(out / network.name)
+    extend(folder, starts_of(reference, network, seed), plan)
+    runs = read_seeds(folder)
     cooled = [joined([one], FRAME_FS * 1e-3) for one in reference]  # no start
     run, md = (summarize(spans, one, lags) for one in (runs, cooled))
     with Engine(water()) as engine:
@@ -461,15 +465,12 @@ def main(  # noqa: PLR0917  options of the command line
                 for one in cooled
             ]
         )
-    kind = f"CSVR {WATER.taut_fs:g} fs"
-    text = f"Langevin {bath * 1e-3:g} ps and {kind}" if bath else kind
     facts = settings | {
-        "thermostat": text,
         "ps": length,
         "width": window,
         "lags": f"{lags[0]:g} and {lags[1]:g}",
         "machine": machine(device),
-        "speed": speed(out / network.name),
+        "speed": speed(folder),
     }
     departs = departures(spans, run, md)
     save_small(draw(spans, run, md, shares), docs / "glassy_water.png")

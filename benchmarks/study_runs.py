@@ -22,6 +22,7 @@ import typer
 from ase import Atoms
 from numpy.typing import NDArray
 from study_pages import machine
+from study_thermostats import MakeMembers
 
 from trajcast_ase import ForecastNoise, Replicas, TrajCast
 from trajcast_ase.network import Forecaster
@@ -32,8 +33,8 @@ from trajcast_ase.units import ns_per_day
 CHUNK_PS = 10.0
 """Length of a chunk: what an interruption costs at most."""
 
-MakeThermostat = Callable[[float], Callable[[np.random.Generator], Any]]
-"""From the time at which a chunk starts, fs, to what makes the thermostat of a seed."""
+MakeThermostats = Callable[[float], MakeMembers]
+"""From the time at which a chunk starts, fs, to what makes its thermostats."""
 Check = Callable[[Frames], str]
 """From the frames of a seed in a chunk to why the run ends, or nothing."""
 
@@ -45,8 +46,8 @@ class Plan:
     Attributes
     ----------
     model : Forecaster
-    thermostat : callable
-        See :data:`MakeThermostat`.
+    thermostats : callable
+        See :data:`MakeThermostats`.
     picoseconds : float, ps
     seed : int
         Of the random numbers of all seeds.
@@ -60,7 +61,7 @@ class Plan:
     """
 
     model: Forecaster
-    thermostat: MakeThermostat
+    thermostats: MakeThermostats
     picoseconds: float
     seed: int
     settings: dict[str, Any]
@@ -119,9 +120,10 @@ def extend(
     check_settings(folder / "settings.json", plan.settings)
     for number in range(plan.n_chunks):
         path = chunk_path(folder, number)
+        before = chunk_path(folder, number - 1) if number else None
         if not path.exists():
-            before = starts if number == 0 else last_states(folder, number - 1, starts)
-            run_chunk(path, before, plan, number)
+            systems = last_states(before, starts) if before else starts
+            run_chunk(path, systems, plan, number, before)
             print(f"{folder.name}: {path.name} of {plan.n_chunks}", flush=True)
         reasons = [check(one) for one in read_chunk(path)] if check else []
         for seed, reason in enumerate(reasons):
@@ -146,18 +148,41 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def run_chunk(path: Path, starts: Sequence[Atoms], plan: Plan, number: int) -> None:
-    """Run one chunk of all seeds and write it; the file appears when it is complete."""
+def run_chunk(
+    path: Path, starts: Sequence[Atoms], plan: Plan, number: int, before: Path | None
+) -> None:
+    """Run one chunk of all seeds and write it; the file appears when it is complete.
+
+    Parameters
+    ----------
+    path : path
+    starts : sequence of Atoms
+    plan : Plan
+    number : int
+        Of the chunk.
+    before : path or None
+        The chunk before, whose frictions are taken over.
+    """
     model = plan.model
+    members: list[Any] = []
     systems = [atoms.copy() for atoms in starts]
     began = number * plan.chunk_strides * model.horizon_fs
-    # A stream of its own for each chunk.
-    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
+
+    def thermostats(streams: Any) -> list[Any]:
+        members.extend(plan.thermostats(began)(streams))
+        set_frictions(members, before)
+        return list(members)
+
     noise = (lambda rng: ForecastNoise.of_model(model, rng)) if plan.noise else None
     recorders = [Recorder() for _ in systems]
     started = time.perf_counter()
     with Replicas(
-        systems, model, thermostat=plan.thermostat(began), noise=noise, seed=seed
+        systems,
+        model,
+        thermostat=thermostats,
+        noise=noise,
+        seed=chunk_seed(plan.seed, number),
+        batch_atoms=sum(map(len, systems)),  # one batch, one set of thermostats
     ) as replicas:
         for recorder, driver in zip(recorders, replicas, strict=True):
             driver.attach(recorder.record, plan.every, driver)
@@ -166,8 +191,31 @@ def run_chunk(path: Path, starts: Sequence[Atoms], plan: Plan, number: int) -> N
     partial = path.with_name(path.name + ".part")
     with h5py.File(partial, "w") as file:
         write_chunk(file, systems, recorders, plan)
+        write_frictions(file, members)
         file.attrs["seconds"] = seconds
     partial.replace(path)
+
+
+def chunk_seed(seed: int, number: int) -> int:
+    """Return the seed of a chunk: a stream of its own for each."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def set_frictions(members: Sequence[Any], before: Path | None) -> None:
+    """Give adaptive thermostats the frictions with which the chunk before ended."""
+    if before is None:
+        return
+    with h5py.File(before) as file:
+        for k, member in enumerate(members):
+            if hasattr(member, "frictions"):
+                member.frictions = torch.from_numpy(file[f"frictions-{k}"][:])
+
+
+def write_frictions(file: h5py.File, members: Sequence[Any]) -> None:
+    """Write the frictions of adaptive thermostats."""
+    for k, member in enumerate(members):
+        if hasattr(member, "frictions"):
+            file[f"frictions-{k}"] = member.frictions.cpu().numpy()
 
 
 def write_chunk(
@@ -182,7 +230,6 @@ def write_chunk(
     file["last_positions"] = np.stack([one.get_positions() for one in systems])
     file["last_momenta"] = np.stack([one.get_momenta() for one in systems])
     file.attrs["stride_fs"] = plan.every * plan.model.horizon_fs
-    file.attrs["strides"] = plan.chunk_strides
 
 
 def chunk_path(folder: Path, number: int) -> Path:
@@ -190,10 +237,10 @@ def chunk_path(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:04d}.h5"
 
 
-def last_states(folder: Path, number: int, starts: Sequence[Atoms]) -> list[Atoms]:
+def last_states(chunk: Path, starts: Sequence[Atoms]) -> list[Atoms]:
     """Return the states of all seeds after a chunk, exactly."""
     systems = [atoms.copy() for atoms in starts]
-    with h5py.File(chunk_path(folder, number)) as file:
+    with h5py.File(chunk) as file:
         for k, atoms in enumerate(systems):
             atoms.set_positions(file["last_positions"][k])
             atoms.set_momenta(file["last_momenta"][k], apply_constraint=False)
