@@ -131,7 +131,7 @@ def extreme_bands(content: dict[str, Any]) -> str:
         if " of " not in name
     }
     if not shifts:
-        return "–"
+        return "none"
     named = (min(shifts, key=lambda n: shifts[n]), max(shifts, key=lambda n: shifts[n]))
     return ", ".join(
         f"{shifts[name]:+.0f} ({name.removeprefix('temperature at ')})"

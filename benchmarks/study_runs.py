@@ -320,6 +320,11 @@ def speed(folder: Path) -> float:
     return ns_per_day(seconds, femtoseconds)
 
 
+def n_chunks_in(folder: Path) -> int:
+    """Return the number of chunks of a run so far."""
+    return len(list(folder.glob("chunk-????.h5")))
+
+
 def one_thread() -> None:
     """Compute on one thread, which small systems are fastest on."""
     torch.set_num_threads(1)

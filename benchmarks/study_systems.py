@@ -22,6 +22,7 @@ import paracetamol as paracetamol_md  # noqa: E402
 import quartz as quartz_md  # noqa: E402
 import water as water_md  # noqa: E402
 from protocol import Settings, record  # noqa: E402
+from storage import SettingsError  # noqa: E402
 from system import System  # noqa: E402
 
 TEMPERATURE_K = 300.0
@@ -111,9 +112,17 @@ def reference_nvt(
     picoseconds : float, ps
     folder : path
     stride : float, fs
+
+    Raises
+    ------
+    typer.BadParameter
+        The folder holds such a run of another length or stride.
     """
     settings = Settings("nvt", seed, picoseconds, stride, "canonical", system.damping)
-    return record(system, settings, folder)
+    try:
+        return record(system, settings, folder)
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def atoms_of(frames: Frames, index: int = 0) -> Atoms:

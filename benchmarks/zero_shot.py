@@ -1,4 +1,4 @@
-"""Models of small cells on cells that they were never trained on, beside MD of that size.
+"""Models of small cells on cells that they never saw, beside MD of that size.
 
     python benchmarks/zero_shot.py quartz-1296 --picoseconds 60 --reference 120
     python benchmarks/zero_shot.py quartz-4374 --picoseconds 30 --reference 60
@@ -67,8 +67,8 @@ START_SEED = 1001
 
 TITLE = """# Larger cells
 
-The models of the small cells, on cells that they have never seen, beside MD of that size
-with the same force field: the report of `trajcast validate`. Forecasts start from
+The models of the small cells, on cells that they have never seen, beside MD of that
+size with the same force field: the report of `trajcast validate`. Forecasts start from
 configurations of an equilibration of their own, with momenta of 300 K. Written by
 `benchmarks/zero_shot.py`."""
 
