@@ -75,7 +75,7 @@ def parts(
         "node": partial(network, none),
         "conservation": conservation,
         "thermostat": lambda: thermalize(
-            thermostat, state, model.conservation, time=0.0, timestep=1.0
+            [thermostat], state, model.conservation, time=0.0, timestep=1.0
         ),
         "sync": sync,
     }

@@ -64,8 +64,8 @@ FAULTS = (
     Fault(
         "n_dof",
         "kinetics.py",
-        "return 3 * state.n_atoms - int(bodies.n_conserved)",
-        "return 3 * state.n_atoms",
+        "count = count - conserves * bodies.n_conserved",
+        "count = count - 0 * conserves",
         ("test_kinetics.py", "test_thermostats.py"),
     ),
     Fault(
@@ -95,17 +95,15 @@ FAULTS = (
     Fault(
         "missing mass",
         "conservation.py",
-        "weighted = _sum_systems(state, state.masses[:, None] * values)",
-        "weighted = _sum_systems(state, state.masses.mean() * values)",
+        "weighted = sum_systems(state, state.masses[:, None] * values)",
+        "weighted = sum_systems(state, state.masses.mean() * values)",
         ("test_conservation.py",),
     ),
     Fault(
         "seed reuse",
-        "thermostats.py",
-        "noise = torch.from_numpy(self.rng.standard_normal((state.n_atoms, 3)))",
-        "noise = torch.from_numpy(\n"
-        "            np.random.default_rng(1).standard_normal((state.n_atoms, 3))\n"
-        "        )",
+        "streams.py",
+        "rng.standard_normal((size, 3))",
+        "np.random.default_rng(1).standard_normal((size, 3))",
         ("test_thermostats.py", "test_driver.py"),
     ),
     Fault(

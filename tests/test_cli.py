@@ -223,7 +223,7 @@ def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
     ("arguments", "message"),
     [
         (("nix.xyz", "--temperature", 300), "there is no file nix.xyz"),
-        (("ethanol.xyz",), "thermostat csvr needs --temperature"),
+        (("ethanol.xyz",), "thermostat recommended needs --temperature"),
         (
             ("ethanol.xyz", "--thermostat", "none"),
             "a start without velocities needs --temperature",
@@ -235,14 +235,33 @@ def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
                 *("ethanol.xyz", "--temperature", 300),
                 *("--thermostat", "langevin", "--taut", 70),
             ),
-            "--taut 70 is of --thermostat csvr, but the thermostat is langevin; leave",
+            r"--taut 70 is of --thermostat csvr or langevin\+csvr, but the thermostat "
+            "is langevin; leave",
         ),
         (
             ("ethanol.xyz", "--temperature", 300, "--friction", 0.1),
-            r"--friction 0\.1 is of --thermostat langevin, but the thermostat is csvr",
+            r"--friction 0\.1 is of --thermostat langevin or langevin\+csvr or adaptive,"
+            " but the thermostat is recommended; leave",
         ),
         (
-            ("ethanol.xyz", "--temperature", 300, "--taut", "-1"),
+            (
+                *("ethanol.xyz", "--temperature", 300),
+                *("--thermostat", "langevin+csvr", "--response", 500),
+            ),
+            "--response 500 is of --thermostat adaptive, but the thermostat is",
+        ),
+        (
+            (
+                *("ethanol.xyz", "--temperature", 300),
+                *("--thermostat", "adaptive", "--response", 0),
+            ),
+            r"taut = 0\.0 must be positive",
+        ),
+        (
+            (
+                *("ethanol.xyz", "--temperature", 300),
+                *("--thermostat", "csvr", "--taut", "-1"),
+            ),
             r"taut = -0\.09\d* must be zero or positive",
         ),
         (("broken.xyz", "--temperature", 300), "broken.xyz cannot be read as a"),
@@ -381,7 +400,8 @@ def test_wrong_settings_touch_no_file(model_file, start):
     call("run", start, *settings, "--replicas", 2)
     before = Path("ethanol-md-01.log").read_bytes()
     settings += ("--replicas", 2, "--overwrite")
-    assert error_of("run", start, *settings, "--taut", -1).startswith("taut = ")
+    wrong = ("--thermostat", "csvr", "--taut", -1)
+    assert error_of("run", start, *settings, *wrong).startswith("taut = ")
     message = error_of("run", start, *settings, "--noise")
     assert "carries no residual covariances" in message
     assert Path("ethanol-md-01.log").read_bytes() == before

@@ -506,9 +506,11 @@ def test_nan_forecast_names_the_step_and_keeps_the_last_good_state(way, name):
 
 def test_nan_of_a_thermostat_is_caught():
     class Broken:
-        def apply(self, state, n_dof, time, timestep):
-            del n_dof, time, timestep
-            return state.moved(state.positions, state.velocities * math.nan)
+        transferred_energy = torch.zeros(1)
+
+        def apply(self, motion, time, timestep):
+            del time, timestep
+            return motion.changed(motion.state.velocities * math.nan)
 
         def todict(self):
             return {}

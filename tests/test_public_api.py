@@ -45,6 +45,7 @@ def test_all_names_resolve_and_are_listed():
 
 def test_the_agreed_names_are_public():
     agreed = {
+        "AdaptiveLangevin",
         "CSVR",
         "ExponentialQuench",
         "Forecaster",

@@ -13,6 +13,7 @@ from helpers import small_model
 from trajcast_ase import CSVR, ForecastNoise, Langevin, Replicas, TrajCast
 from trajcast_ase.noise import ResidualCovariance
 from trajcast_ase.replicas import _batches
+from trajcast_ase.streams import Streams
 from trajcast_ase.testing import Ballistic
 
 STRIDE = 5.0
@@ -23,7 +24,7 @@ def model():
     return small_model("thermal", torch.float64, n_layers=1)
 
 
-def csvr(rng: np.random.Generator) -> CSVR:
+def csvr(rng: Streams) -> CSVR:
     return CSVR(300.0, 50 * units.fs, rng)
 
 
@@ -73,8 +74,8 @@ def test_streams_differ_between_replicas_and_purposes():
     drawn = []
     covariances = dict.fromkeys("HO", ResidualCovariance(1e-6, 0.0, 1e-8))
 
-    def langevin(rng: np.random.Generator) -> Langevin:
-        drawn.append(rng.normal())
+    def langevin(rng: Streams) -> Langevin:
+        drawn.extend(rng.normals(2).tolist())
         return Langevin(300.0, 0.01 / units.fs, rng)
 
     def noise(rng: np.random.Generator) -> ForecastNoise:

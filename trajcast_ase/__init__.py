@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trajcast_ase._version import __version__
 
 if TYPE_CHECKING:
+    from trajcast_ase.adaptive import AdaptiveLangevin
     from trajcast_ase.driver import TrajCast
     from trajcast_ase.model_file import load_model, save_model
     from trajcast_ase.model_zoo import available_models
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trajcast_ase.thermostats import CSVR, Langevin, Thermostat
 
 __all__ = [
+    "AdaptiveLangevin",
     "CSVR",
     "ExponentialQuench",
     "ForecastNoise",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AdaptiveLangevin": "adaptive",
     "CSVR": "thermostats",
     "ExponentialQuench": "schedules",
     "ForecastNoise": "noise",

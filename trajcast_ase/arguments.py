@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from trajcast_ase.noise import ForecastNoise
+from trajcast_ase.schedules import describe_temperature
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats import Thermostat
 from trajcast_ase.units import FS
@@ -44,14 +46,56 @@ def prepared_model(
     return cast("ForecastModel", moved)
 
 
-def checked_thermostat(thermostat: Thermostat | None) -> Thermostat | None:
-    """Return a thermostat that has the methods of the protocol, or None."""
-    if thermostat is not None and not isinstance(thermostat, Thermostat):
-        raise TypeError(
-            f"thermostat = {thermostat!r} lacks the methods apply and todict; use "
-            "CSVR, Langevin or an object that fulfils trajcast_ase.Thermostat"
+def checked_thermostats(
+    thermostat: Thermostat | Sequence[Thermostat] | None,
+) -> tuple[Thermostat, ...]:
+    """Return thermostats in their order, each once and all at one temperature.
+
+    Raises
+    ------
+    TypeError
+        One of them does not fulfil the protocol.
+    ValueError
+        An empty sequence, one object twice, or temperatures that differ.
+    """
+    if thermostat is None:
+        return ()
+    members = tuple(thermostat) if isinstance(thermostat, Sequence) else (thermostat,)
+    if not members:
+        raise ValueError(
+            f"thermostat = {thermostat!r} is an empty sequence; give at least one, or "
+            "None for a run without"
         )
-    return thermostat
+    for place, member in enumerate(members):
+        if not isinstance(member, Thermostat):
+            raise TypeError(
+                f"thermostat = {member!r} lacks the methods apply and todict or the "
+                "attribute transferred_energy; use CSVR, Langevin, AdaptiveLangevin or "
+                "an object that fulfils trajcast_ase.Thermostat"
+            )
+        if any(member is other for other in members[:place]):
+            raise ValueError(
+                f"the same {type(member).__name__} object stands twice in the sequence "
+                "of thermostats; make a second one, with the same generator if you like"
+            )
+    _check_one_temperature(members)
+    return members
+
+
+def _check_one_temperature(members: Sequence[Thermostat]) -> None:
+    targets = [
+        (type(member).__name__, member.temperature_K)
+        for member in members
+        if hasattr(member, "temperature_K")
+    ]
+    for name, target in targets[1:]:
+        first, expected = targets[0]
+        if target != expected:
+            raise ValueError(
+                f"{name} has the temperature {describe_temperature(target)}, but "
+                f"{first} before it {describe_temperature(expected)}; give all "
+                "thermostats of a sequence the same number or schedule"
+            )
 
 
 def checked_noise(noise: ForecastNoise | None) -> ForecastNoise | None:

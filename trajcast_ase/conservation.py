@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trajcast_ase.state import State
+from trajcast_ase.state import State, sum_systems
 
 # Principal moments below this fraction of the largest are those of a linear molecule.
 SMALLEST_MOMENT = 1e-8
@@ -53,8 +53,8 @@ def mass_average(
     state: State, values: Float[Tensor, "atoms columns"]
 ) -> Float[Tensor, "systems columns"]:
     """Return the mass-weighted mean of `values` over each system."""
-    weighted = _sum_systems(state, state.masses[:, None] * values)
-    return weighted / _sum_systems(state, state.masses[:, None])
+    weighted = sum_systems(state, state.masses[:, None] * values)
+    return weighted / sum_systems(state, state.masses[:, None])
 
 
 def conserve(
@@ -120,6 +120,13 @@ class Rotations:
     inertia: Float[Tensor, "systems 3 3"]
     inverse: Float[Tensor, "systems 3 3"]
     n_axes: Int[Tensor, " systems"]
+
+    def weights(self, index: Int[Tensor, " atoms"]) -> Float[Tensor, " atoms"]:
+        r"""Return :math:`\mathrm{tr}\, I^{+} (r'^2 - r' r'^T)` of each atom, 1/amu."""
+        inverse = self.inverse[index]
+        trace = inverse.diagonal(dim1=1, dim2=2).sum(dim=1)
+        along = torch.einsum("na,nab,nb->n", self.relative, inverse, self.relative)
+        return trace * self.relative.square().sum(dim=1) - along
 
     def turning(
         self, momentum: Float[Tensor, "systems 3"], index: Int[Tensor, " atoms"]
@@ -217,7 +224,7 @@ def _angular_momentum(
 ) -> Float[Tensor, "systems 3"]:
     """Return it from positions and velocities relative to the centre of mass."""
     moment = torch.linalg.cross(relative, velocities)
-    return _sum_systems(state, state.masses[:, None] * moment)
+    return sum_systems(state, state.masses[:, None] * moment)
 
 
 def _missing_momentum(
@@ -254,16 +261,10 @@ def _inertia(
     identity = torch.eye(3, dtype=relative.dtype, device=relative.device)
     squares = (relative * relative).sum(1)[:, None, None] * identity
     outer = relative[:, :, None] * relative[:, None, :]
-    return _sum_systems(state, state.masses[:, None, None] * (squares - outer))
+    return sum_systems(state, state.masses[:, None, None] * (squares - outer))
 
 
 def _relative(state: State) -> Float[Tensor, "atoms 3"]:
     """Return positions relative to each system's centre of mass."""
     center = mass_average(state, state.positions)
     return state.positions - center[state.system_index]
-
-
-def _sum_systems(state: State, values: Tensor) -> Tensor:
-    """Return the sum of per-atom `values` over each system."""
-    total = values.new_zeros(state.n_systems, *values.shape[1:])
-    return total.index_add(0, state.system_index, values)

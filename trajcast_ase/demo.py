@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import units
 from ase.io.trajectory import Trajectory
 from rich.console import Console
 from rich.table import Table
@@ -24,13 +23,13 @@ from trajcast_ase.driver import TrajCast
 from trajcast_ase.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress
+from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.state import velocities_from_atoms
+from trajcast_ase.streams import Streams
 from trajcast_ase.stride import ForecastModel
-from trajcast_ase.thermostats import CSVR
 from trajcast_ase.units import ns_per_day
 
 MODEL = "paracetamol-7fs"
-TIME_CONSTANT_FS = 70.0
 SHORTEST_PS = 2.0
 """The spectrum needs one window of 1.4 ps after equilibration."""
 REPORT_INTERVAL = 10
@@ -111,6 +110,7 @@ def run_demo(
         f"paracetamol, {len(paracetamol())} atoms, {reference.temperature_K:g} K: "
         f"{n_strides} strides of {model.horizon_fs:g} fs, no forces"
     )
+    console.print(f"thermostat {setting_of(model)}, as the model recommends")
     seconds = _run(
         model, n_strides, files, reference=reference, seed=seed, console=console
     )
@@ -147,10 +147,8 @@ def _run(
     atoms = paracetamol()
     draw_momenta(atoms, reference.temperature_K, rng, model.conservation)
     files.log.unlink(missing_ok=True)  # ASE appends to logs
-    thermostat = CSVR(
-        temperature_K=reference.temperature_K,
-        taut=TIME_CONSTANT_FS * units.fs,
-        rng=rng,
+    thermostat = thermostats_of(
+        setting_of(model), reference.temperature_K, Streams([rng])
     )
     with (
         TrajCast(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ase.md.md import MolecularDynamics
 from trajcast_ase.arguments import (
     check_keywords,
     checked_noise,
-    checked_thermostat,
+    checked_thermostats,
     checked_timestep,
     describe_model,
     prepared_model,
@@ -32,6 +32,22 @@ from trajcast_ase.thermostats import ChecksStart, Thermostat, thermalize
 PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
 
 
+class NotFiniteError(ArithmeticError):
+    """What a step made is not finite.
+
+    Parameters
+    ----------
+    source : str
+        "forecast" or "thermostat".
+    atom : int
+        The first one, counted over all systems of the batch.
+    """
+
+    def __init__(self, source: str, atom: int) -> None:
+        super().__init__(f"the {source} is not finite for atom {atom}")
+        self.source, self.atom = source, atom
+
+
 class TrajCast(MolecularDynamics):
     """Molecular dynamics by forecasts, in place of ``ase.md.verlet.VelocityVerlet``.
 
@@ -47,8 +63,10 @@ class TrajCast(MolecularDynamics):
         Any object that fulfils :class:`trajcast_ase.stride.ForecastModel` will do.
     timestep : float, ASE units, optional
         Default and only possible value: the model's horizon.
-    thermostat : Thermostat, optional
-        Acts after each forecast; default: none, the energy is the model's business.
+    thermostat : Thermostat or sequence of them, optional
+        Act after each forecast, in order; default: none, the energy is the model's
+        business. ``model.recommended_thermostat(temperature_K, rng)`` gives what the
+        model was validated with.
     noise : ForecastNoise, optional
         Calibrated noise on each forecast; default: none.
     trajectory : str, path or writer, optional
@@ -69,8 +87,9 @@ class TrajCast(MolecularDynamics):
         `atoms` is a Filter, or a keyword is unknown.
     ValueError
         An element that the model does not know, values that are not finite, no atoms,
-        atoms closer than 0.1 Å, a `timestep` other than the horizon, or zero velocities
-        with a thermostat that rescales them.
+        atoms closer than 0.1 Å, a `timestep` other than the horizon, zero velocities
+        with a thermostat that rescales them, an empty sequence of thermostats, one
+        object twice in it, or different temperatures.
     NotImplementedError
         A constraint that a forecast cannot honour.
 
@@ -78,7 +97,10 @@ class TrajCast(MolecularDynamics):
     -----
     ``run(n)`` leaves the state on the device between due observers; ``run(n)``, n times
     ``run(1)`` and ``irun(n)`` give bit-identical trajectories, and so does a new driver
-    that continues from the Atoms (with the generator of its thermostat).
+    that continues from the Atoms with the same thermostat objects, that is with the
+    state of their generators and the frictions of an ``AdaptiveLangevin``. A
+    temperature that depends on time is no exception within one driver; a new one counts
+    the time from zero.
     """
 
     def __init__(
@@ -87,7 +109,7 @@ class TrajCast(MolecularDynamics):
         model: ForecastModel | str | os.PathLike[str],
         *,
         timestep: float | None = None,
-        thermostat: Thermostat | None = None,
+        thermostat: Thermostat | Sequence[Thermostat] | None = None,
         noise: ForecastNoise | None = None,
         trajectory: Any = None,
         logfile: Any = None,
@@ -98,7 +120,8 @@ class TrajCast(MolecularDynamics):
     ) -> None:
         check_keywords(kwargs)
         self.model = prepared_model(model, device)
-        self.thermostat = checked_thermostat(thermostat)
+        self.thermostats = checked_thermostats(thermostat)
+        self._place = 0  # among the systems on which the thermostats act
         self.noise = checked_noise(noise)
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
@@ -116,7 +139,10 @@ class TrajCast(MolecularDynamics):
             self.attach(logger, loginterval)  # type: ignore[no-untyped-call]  # ASE
 
     def todict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for the header of trajectories."""
+        """Return the settings as plain values, for the header of trajectories.
+
+        Under "thermostat" stand the settings of one, or a list of those of several.
+        """
         settings = {
             "type": "molecular-dynamics",
             "md-type": type(self).__name__,
@@ -124,8 +150,9 @@ class TrajCast(MolecularDynamics):
             "horizon_fs": self.model.horizon_fs,
             "model": self._model_description,
         }
-        if self.thermostat is not None:
-            settings["thermostat"] = self.thermostat.todict()
+        if self.thermostats:
+            members = [one.todict() for one in self.thermostats]
+            settings["thermostat"] = members[0] if len(members) == 1 else members
         if self.noise is not None:
             settings["noise"] = self.noise.todict()
         return settings
@@ -146,6 +173,12 @@ class TrajCast(MolecularDynamics):
         of 20 atoms with 54 thermal degrees of freedom it reads 270 K at 300 K.
         """
         return temperature(self.atoms, self.model.conservation)
+
+    @property
+    def transferred_energy(self) -> float:
+        """Kinetic energy that all thermostats together have given so far, eV."""
+        given = (one.transferred_energy[self._place] for one in self.thermostats)
+        return float(sum(given))
 
     @property
     def _forecaster(self) -> ForecastModel:
@@ -224,34 +257,39 @@ class TrajCast(MolecularDynamics):
 
     def _advance(self) -> None:
         """Replace the state on the device by the one a forecast later."""
-        before = self._held()
-        with torch.no_grad():
-            after = self._completed(before, stride(self._forecaster, before))
+        try:
+            after = self._stepped(
+                self._mirror.state, self._mirror.constraints, self._forecaster
+            )
+        except NotFiniteError as error:
+            raise self._explained(error.source, error.atom) from error
         self._mirror.advance(after)
 
-    def _held(self) -> State:
-        """Return the state that a forecast starts from."""
-        return self._mirror.constraints.hold_velocities(self._mirror.state)
+    def _stepped(
+        self, state: State, constraints: Constraints, forecaster: ForecastModel
+    ) -> State:
+        """Return a state, of one system or a batch, one forecast later.
 
-    def _completed(self, before: State, forecast: State) -> State:
-        """Return a forecast after constraints, checks and thermostat."""
-        after = self._mirror.constraints.hold(before, forecast)
-        self._check_finite(after, "forecast")
-        if self.thermostat is not None:
-            after = self._thermalized(self.thermostat, after)
-            self._check_finite(after, "thermostat")
+        Raises
+        ------
+        NotFiniteError
+            A forecast, or what the thermostats make of it, is not finite.
+        """
+        before = constraints.hold_velocities(state)
+        with torch.no_grad():
+            after = constraints.hold(before, stride(forecaster, before))
+            _check_finite(after, "forecast")
+            if self.thermostats:
+                after = thermalize(
+                    self.thermostats,
+                    after,
+                    self.model.conservation,
+                    time=(self.nsteps + 1) * self.dt,
+                    timestep=self.dt,
+                    constraints=constraints,
+                )
+                _check_finite(after, "thermostat")
         return self._shared(after) if self.comm.size > 1 else after
-
-    def _thermalized(self, thermostat: Thermostat, state: State) -> State:
-        """Return `state` with the thermostat's velocities."""
-        return thermalize(
-            thermostat,
-            state,
-            self.model.conservation,
-            time=(self.nsteps + 1) * self.dt,
-            timestep=self.dt,
-            constraints=self._mirror.constraints,
-        )
 
     def _shared(self, state: State) -> State:
         """Return the state of the first rank, since each draws its own numbers."""
@@ -261,25 +299,23 @@ class TrajCast(MolecularDynamics):
         values = torch.from_numpy(shared).to(state.device)
         return state.moved(values[:, :3], values[:, 3:])
 
-    def _check_finite(self, state: State, source: str) -> None:
-        """Raise RuntimeError naming the step for a value that is not finite."""
-        values = torch.cat([state.positions, state.velocities], dim=1)
-        finite = torch.isfinite(values).all(dim=1)
-        if not bool(finite.all()):
-            atom = int((~finite).nonzero()[0])
-            raise RuntimeError(
-                f"the {source} of step {self.nsteps + 1} is not finite for atom "
-                f"{atom} ({self.atoms.symbols[atom]}); the Atoms hold step "
-                f"{self.nsteps}: look for atoms that are "
-                "too close, too hot or unlike the model's training data"
-            )
+    def _explained(self, source: str, atom: int) -> RuntimeError:
+        """Return the error of a step that is not finite for one of the atoms."""
+        return RuntimeError(
+            f"the {source} of step {self.nsteps + 1} is not finite for atom "
+            f"{atom} ({self.atoms.symbols[atom]}); the Atoms hold step "
+            f"{self.nsteps}: look for atoms that are "
+            "too close, too hot or unlike the model's training data"
+        )
 
     def _accept(self, state: State, constraints: Constraints) -> None:
         """Raise for a state that the model or the thermostat cannot start from."""
         self._forecaster.check_elements(state.atomic_numbers)
-        if isinstance(self.thermostat, ChecksStart):
-            rule = self.model.conservation
-            self.thermostat.check_start(thermal_motion(state, rule, constraints))
+        checks = [one for one in self.thermostats if isinstance(one, ChecksStart)]
+        if checks:
+            motion = thermal_motion(state, self.model.conservation, constraints)
+            for thermostat in checks:
+                thermostat.check_start(motion)
 
     def _refresh_properties(self) -> None:
         """Evaluate the energy, so that frames carry it, if somebody will look."""
@@ -307,6 +343,14 @@ class TrajCast(MolecularDynamics):
             name in vars(self) or getattr(type(self), name) is not _OWN[name]
             for name in PER_STEP_METHODS
         )
+
+
+def _check_finite(state: State, source: str) -> None:
+    """Raise NotFiniteError for a value that is not finite."""
+    values = torch.cat([state.positions, state.velocities], dim=1)
+    finite = torch.isfinite(values).all(dim=1)
+    if not bool(finite.all()):
+        raise NotFiniteError(source, int((~finite).nonzero()[0]))
 
 
 _OWN = {name: getattr(TrajCast, name) for name in PER_STEP_METHODS}

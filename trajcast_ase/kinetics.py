@@ -9,23 +9,163 @@ velocity that these prescribe (``conserved_motion``) carries no temperature:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from ase import Atoms
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trajcast_ase.conservation import Conservation, RigidBodies
 from trajcast_ase.constraints import Constraints, constraints_of
-from trajcast_ase.state import State, state_from_atoms
+from trajcast_ase.state import State, state_from_atoms, sum_systems
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 UNCONSTRAINED = Constraints()
 
 
+def kinetic_energies(state: State) -> Float[Tensor, " systems"]:
+    """Return the kinetic energy of each system, eV."""
+    return 0.5 * EV_PER_AMU_A2_FS2 * sum_systems(state, twice_kinetic(state))
+
+
+def twice_kinetic(state: State) -> Float[Tensor, " atoms"]:
+    """Return twice the kinetic energy of each atom, amu Å²/fs²."""
+    return state.masses * state.velocities.square().sum(dim=1)
+
+
 def kinetic_energy(state: State) -> float:
     """Return the kinetic energy of all systems of `state` together, eV."""
-    twice = (state.masses[:, None] * state.velocities**2).sum()
-    return 0.5 * EV_PER_AMU_A2_FS2 * float(twice)
+    return float(kinetic_energies(state).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalSpace:
+    """The velocities of a batch that have a temperature.
+
+    They are neither conserved nor held. In the mass-weighted inner product this space
+    is orthogonal to what is conserved.
+
+    Attributes
+    ----------
+    state : State
+        Its positions count, not its velocities.
+    constraints : Constraints
+    conserves : (n_systems,) bool
+        Where momenta are conserved: systems without fixed atoms.
+    bodies : RigidBodies or None
+        What the conserved momenta move; None where no system conserves any.
+    n_dof : (n_systems,)
+        Number of degrees of freedom.
+    """
+
+    state: State
+    constraints: Constraints
+    conserves: Bool[Tensor, " systems"]
+    bodies: RigidBodies | None
+    n_dof: Int[Tensor, " systems"]
+
+    @classmethod
+    def of(
+        cls, state: State, rule: Conservation, constraints: Constraints = UNCONSTRAINED
+    ) -> ThermalSpace:
+        """Return the thermal velocities of `state` at its positions."""
+        conserves = constraints.conserve_momentum(state)
+        bodies = RigidBodies.of(state, rule) if bool(conserves.any()) else None
+        n_dof = _count(state, constraints, conserves, bodies)
+        return cls(state, constraints, conserves, bodies, n_dof)
+
+    def conserved(
+        self, velocities: Float[Tensor, "atoms 3"]
+    ) -> Float[Tensor, "atoms 3"]:
+        """Return the conserved part of `velocities`, Å/fs."""
+        if self.bodies is None:
+            return torch.zeros_like(velocities)
+        motion = self.bodies.motion(velocities)
+        return torch.where(self.conserves[self.state.system_index, None], motion, 0.0)
+
+    def projected(
+        self, velocities: Float[Tensor, "atoms 3"]
+    ) -> Float[Tensor, "atoms 3"]:
+        """Return `velocities` without what is conserved or held, Å/fs."""
+        allowed = self.constraints.allowed(velocities, self.state)
+        return allowed - self.conserved(allowed)
+
+    def atom_dof(self) -> Float[Tensor, " atoms"]:
+        r"""Return the degrees of freedom of each atom, which sum to `n_dof`.
+
+        The trace of the projector on the thermal velocities over the atom's axes: in
+        equilibrium its kinetic energy at these positions is half of it times kT.
+
+        .. math:: n_i = 3 - 3 \frac{m_i}{M}
+            - m_i\, \mathrm{tr}\, I^{+} (r_i'^2 - r_i' r_i'^T)
+
+        with the last term where angular momentum is conserved.
+        """
+        state, index = self.state, self.state.system_index
+        masses = self.constraints.free_masses(state)
+        holds = self.conserves
+        if self.constraints.resting is not None:
+            holds = holds | self.constraints.resting
+        total = sum_systems(state, masses)[index]
+        drift = torch.where(holds[index], masses / total, 0.0)
+        share = 3.0 * (masses > 0) - 3.0 * drift
+        if self.bodies is None or self.bodies.rotations is None:
+            return share
+        spins = self.bodies.rotations
+        turns = self.conserves & spins.isolated
+        return share - turns[index] * masses * spins.weights(index)
+
+
+def _count(
+    state: State,
+    constraints: Constraints,
+    conserves: Bool[Tensor, " systems"],
+    bodies: RigidBodies | None,
+) -> Int[Tensor, " systems"]:
+    """Return the number of degrees of freedom that have a temperature."""
+    free = torch.ones_like(state.system_index)
+    if constraints.free is not None:
+        free = free * constraints.free
+    count = 3 * sum_systems(state, free)
+    if bodies is not None:
+        count = count - conserves * bodies.n_conserved
+    if constraints.resting is not None:
+        count = count - 3 * (constraints.resting & ~conserves)
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalMotion:
+    """What a thermostat acts on: the thermal motion of a batch of systems.
+
+    Attributes
+    ----------
+    state : State
+        With the thermal part of the velocities only.
+    space : ThermalSpace
+        In which they are.
+    """
+
+    state: State
+    space: ThermalSpace
+
+    @property
+    def n_dof(self) -> Int[Tensor, " systems"]:
+        """Number of thermal degrees of freedom of each system."""
+        return self.space.n_dof
+
+    @property
+    def kinetic_energies(self) -> Float[Tensor, " systems"]:
+        """Kinetic energy of each system, eV."""
+        return kinetic_energies(self.state)
+
+    def changed(self, velocities: Float[Tensor, "atoms 3"]) -> ThermalMotion:
+        """Return the motion with the thermal part of `velocities` (Å/fs)."""
+        thermal = self.space.projected(velocities)
+        return ThermalMotion(
+            self.state.moved(self.state.positions, thermal), self.space
+        )
 
 
 def conserved_motion(
@@ -35,30 +175,15 @@ def conserved_motion(
 
     Zero where atoms are fixed: they take up any momentum.
     """
-    return prescribed_motion(moving_bodies(state, rule, constraints), state.velocities)
-
-
-def moving_bodies(
-    state: State, rule: Conservation, constraints: Constraints
-) -> RigidBodies | None:
-    """Return what conserved momenta move; None where fixed atoms take up any."""
-    return RigidBodies.of(state, rule) if constraints.conserve_momentum else None
-
-
-def prescribed_motion(
-    bodies: RigidBodies | None, velocities: Float[Tensor, "atoms 3"]
-) -> Float[Tensor, "atoms 3"]:
-    """Return the conserved part of `velocities`, Å/fs."""
-    return torch.zeros_like(velocities) if bodies is None else bodies.motion(velocities)
+    return ThermalSpace.of(state, rule, constraints).conserved(state.velocities)
 
 
 def thermal_motion(
     state: State, rule: Conservation, constraints: Constraints = UNCONSTRAINED
-) -> State:
-    """Return `state` with the velocities relative to its conserved motion."""
-    moving = constraints.hold_velocities(state)
-    conserved = conserved_motion(moving, rule, constraints)
-    return moving.moved(moving.positions, moving.velocities - conserved)
+) -> ThermalMotion:
+    """Return the motion of `state` relative to what is conserved or held."""
+    space = ThermalSpace.of(state, rule, constraints)
+    return ThermalMotion(state, space).changed(state.velocities)
 
 
 def degrees_of_freedom(
@@ -94,17 +219,7 @@ def degrees_of_freedom(
         raise ValueError(
             f"degrees of freedom of {system.n_systems} systems at once; pass one"
         )
-    return n_thermal(system, moving_bodies(system, rule, constraints), constraints)
-
-
-def n_thermal(
-    state: State, bodies: RigidBodies | None, constraints: Constraints
-) -> int:
-    """Return the degrees of freedom of one system that have a temperature."""
-    if bodies is not None:
-        return 3 * state.n_atoms - int(bodies.n_conserved)
-    n_free = state.n_atoms if constraints.free is None else int(constraints.free.sum())
-    return 3 * n_free - 3 * constraints.fix_com
+    return int(ThermalSpace.of(system, rule, constraints).n_dof)
 
 
 def temperature(atoms: Atoms, rule: Conservation) -> float:
@@ -120,8 +235,8 @@ def temperature(atoms: Atoms, rule: Conservation) -> float:
     rule : Conservation
         Of the model: ``model.conservation``.
     """
-    state, constraints = state_from_atoms([atoms]), constraints_of(atoms)
-    n_dof = degrees_of_freedom(state, rule, constraints)
+    motion = thermal_motion(state_from_atoms([atoms]), rule, constraints_of(atoms))
+    n_dof = int(motion.n_dof)
     if n_dof == 0:
         return 0.0
-    return 2 * kinetic_energy(thermal_motion(state, rule, constraints)) / (n_dof * KB)
+    return 2 * float(motion.kinetic_energies) / (n_dof * KB)

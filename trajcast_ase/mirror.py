@@ -25,7 +25,7 @@ from trajcast_ase.constraints import (
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.state import (
     State,
-    ase_momenta,
+    as_stored,
     check_atoms,
     state_from_atoms,
     state_with_momenta,
@@ -105,9 +105,7 @@ class Mirror:
 
     def advance(self, state: State) -> None:
         """Continue from `state`, as if it had been written to Atoms and read again."""
-        momenta = ase_momenta(state)
-        self.state = state_with_momenta(state, state.positions, momenta)
-        self.momenta = momenta
+        self.state, self.momenta = as_stored(state)
 
     def push(self, atoms: Atoms) -> None:
         """Write positions and momenta into the arrays of `atoms`, in place."""

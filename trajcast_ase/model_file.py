@@ -26,10 +26,13 @@ from trajcast_ase.model_header import (
     parse_header,
     read_bytes,
     seal,
+    split_file,
+    texts_with_thermostat,
 )
 from trajcast_ase.model_zoo import find_model
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.forecaster import Forecaster
+from trajcast_ase.thermostat_setting import ThermostatSetting
 
 UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
 DTYPES = (torch.float32, torch.float64)
@@ -61,11 +64,7 @@ def save_model(
         Another suffix, parameters that are not finite or neither float32 nor float64,
         or metadata that JSON cannot hold.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ValueError(
-            f"{path} does not end in {SUFFIX}; name it {path.stem}{SUFFIX}"
-        )
+    path = _checked_path(path)
     tensors = _tensors_to_save(model)
     header = _header_values(model, tensors, path.stem, _card(metadata))
     data = seal(safetensors.torch.save(tensors, header_texts(header)))
@@ -111,6 +110,50 @@ def load_model(
     model.load_state_dict(tensors)
     model.name, model.header = header.name, header
     return model.set_backend("auto").requires_grad_(requires_grad=False).eval()
+
+
+def with_thermostat(
+    name_or_path: str | Path, setting: ThermostatSetting | None, path: str | Path
+) -> ModelHeader:
+    """Write a model file anew with another recommended thermostat, atomically.
+
+    Weights, their hash, and all else that the header states stay; the name of the model
+    is the stem of `path`.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of :func:`available_models`, or a ``.trajcast`` file.
+    setting : ThermostatSetting or None
+        None: no recommendation.
+    path : path that ends in ``.trajcast``
+        May be that of the model itself.
+
+    Raises
+    ------
+    ModelFileError
+        The model cannot be read.
+    ValueError
+        `path` has another suffix.
+    """
+    path = _checked_path(path)
+    source = find_model(name_or_path)
+    data, name = read_bytes(source), str(source)
+    parse_header(data, name)
+    _, texts, _ = split_file(data, name)
+    texts = texts_with_thermostat(texts | {"name": path.stem}, setting)
+    data = seal(safetensors.torch.save(_read_tensors(data, name), texts))
+    write_atomically(path, data)
+    return parse_header(data, str(path))
+
+
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(
+            f"{path} does not end in {SUFFIX}; name it {path.stem}{SUFFIX}"
+        )
+    return path
 
 
 def _tensors_to_save(model: Forecaster) -> dict[str, Tensor]:
@@ -163,6 +206,7 @@ def _header_values(
         "conserved": _conserved(config),
         "training": dict(card.training),
         "errors": dict(card.errors),
+        "thermostat": card.thermostat,
         "licence": card.licence,
         "citation": card.citation,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

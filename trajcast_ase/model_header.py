@@ -17,6 +17,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from trajcast_ase.thermostat_setting import ThermostatSetting
+
 FORMAT = "trajcast-model"
 VERSION = 1
 SUFFIX = ".trajcast"
@@ -59,6 +61,8 @@ class ModelCard:
         Whether the training systems were periodic; None if unknown.
     masses_amu : dict of symbol to amu, or None
         Masses in the training data; None for the standard ones.
+    thermostat : ThermostatSetting or None
+        That of the validated runs; None where nobody has validated any.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -67,6 +71,7 @@ class ModelCard:
     citation: str = ""
     periodic: bool | None = None
     masses_amu: Mapping[str, float] | None = None
+    thermostat: ThermostatSetting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class ModelHeader:
     periodic : bool or None
     conserved : tuple of str
     training, errors : dict
+    thermostat : ThermostatSetting or None
+        That of the validated runs.
     licence, citation : str
     sha256 : str
         Fingerprint of configuration and tensors.
@@ -113,6 +120,7 @@ class ModelHeader:
     conserved: tuple[str, ...]
     training: dict[str, Any]
     errors: dict[str, Any]
+    thermostat: ThermostatSetting | None
     licence: str
     citation: str
     created: str
@@ -148,7 +156,7 @@ def read_bytes(source: Traversable) -> bytes:
 
 def parse_header(data: bytes, source: str) -> ModelHeader:
     """Return the header of a model file's bytes; `source` names it in errors."""
-    entries, texts, n_data = _split(data, source)
+    entries, texts, n_data = split_file(data, source)
     _check_kind(texts, source)
     _check_length(entries, n_data, source)
     _check_seal(data, texts, source)
@@ -162,6 +170,7 @@ def parse_header(data: bytes, source: str) -> ModelHeader:
         n_parameters=sum(math.prod(entry["shape"]) for entry in entries.values()),
         n_bytes=len(data),
         dtypes=tuple(sorted({entry["dtype"] for entry in entries.values()})),
+        thermostat=_thermostat(texts, source),
         **values,
     )
 
@@ -184,7 +193,17 @@ def header_texts(header: Mapping[str, Any]) -> dict[str, str]:
                 f"{name} = {header[name]} cannot go into a model file ({error}); use "
                 "finite numbers, strings, lists and dictionaries"
             ) from error
-    return texts
+    return texts_with_thermostat(texts, header["thermostat"])
+
+
+def texts_with_thermostat(
+    texts: Mapping[str, str], setting: ThermostatSetting | None
+) -> dict[str, str]:
+    """Return metadata that state another thermostat, or none; not yet sealed."""
+    changed = {name: text for name, text in texts.items() if name != "thermostat"}
+    if setting is not None:
+        changed["thermostat"] = json.dumps(setting.to_plain(), sort_keys=True)
+    return changed | {"file_sha256": UNSEALED}
 
 
 def seal(data: bytes) -> bytes:
@@ -194,8 +213,14 @@ def seal(data: bytes) -> bytes:
     return data[:start] + digest + data[start + len(digest) :]
 
 
-def _split(data: bytes, source: str) -> tuple[dict[str, Any], dict[str, str], int]:
-    """Return tensor entries, metadata and number of tensor bytes."""
+def split_file(data: bytes, source: str) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Return tensor entries, metadata and number of tensor bytes.
+
+    Raises
+    ------
+    ModelFileError
+        The file is truncated, damaged or of another kind.
+    """
     if data[8:9] != b"{" and data[:2] in _PICKLES:
         raise ModelFileError(
             f"{source} is a pickle or a zipped PyTorch file, which may contain code "
@@ -288,6 +313,16 @@ def _text(texts: Mapping[str, str], name: str, source: str) -> str:
             "trajcast_ase.save_model"
         )
     return str(texts[name])
+
+
+def _thermostat(texts: Mapping[str, str], source: str) -> ThermostatSetting | None:
+    """Return the setting that a file states; none without the key."""
+    if "thermostat" not in texts:
+        return None
+    try:
+        return ThermostatSetting.from_plain(json.loads(texts["thermostat"]))
+    except ValueError as error:
+        raise ModelFileError(f"{source}: {error}") from error
 
 
 def _json(texts: Mapping[str, str], name: str, source: str) -> Any:

@@ -37,4 +37,4 @@ def draw_momenta(
     atoms.set_momenta(drawn, apply_constraint=False)
     state = state_from_atoms([atoms])
     thermal = thermal_motion(state, rule or Conservation(), constraints_of(atoms))
-    atoms.set_momenta(ase_momenta(thermal).numpy(), apply_constraint=False)
+    atoms.set_momenta(ase_momenta(thermal.state).numpy(), apply_constraint=False)

@@ -1,14 +1,16 @@
 """Many systems in one forward pass: replicas, or different systems, side by side.
 
-Each replica is a :class:`TrajCast` of its own, with its observers, log, trajectory and
-thermostat; only the network sees them as one batch. A small molecule is bound by the
-number of operations, not by their size, so a batch costs little more than one system.
+Each replica is a :class:`TrajCast` with observers, log, trajectory and random numbers
+of its own; network and thermostats see a batch of them. A small molecule is bound by
+the number of operations, not by their size, so a batch costs little more than one
+system.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self, overload
 
 import numpy as np
@@ -18,11 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.arguments import prepared_model
-from trajcast_ase.driver import TrajCast
+from trajcast_ase.constraints import Constraints
+from trajcast_ase.driver import NotFiniteError, TrajCast
 from trajcast_ase.noise import ForecastNoise, NoisyModel
-from trajcast_ase.state import State
-from trajcast_ase.streams import Purpose, random_stream
-from trajcast_ase.stride import ForecastModel, stride
+from trajcast_ase.state import State, as_stored
+from trajcast_ase.streams import Purpose, Streams, random_stream
+from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats import Thermostat
 
 BATCH_ATOMS = 2000
@@ -31,22 +34,27 @@ NUMBER = "{replica"
 """What a path must contain for each replica to have a file of its own."""
 
 
+ThermostatMaker = Callable[[Streams], Thermostat | Sequence[Thermostat]]
+"""Makes what acts on a batch from the random numbers of its systems."""
+
+
 class Replicas(Sequence[TrajCast]):
     """Drivers of several systems that advance together.
 
     ``replicas[k]`` is the :class:`TrajCast` of one of them: attach observers to it, and
-    read or edit its ``atoms`` between runs.
+    read or edit its ``atoms`` between runs. Only :meth:`run` advances them.
 
     Parameters
     ----------
     systems : sequence of Atoms
         Of any sizes, elements and cells that the model knows.
     model : Forecaster, name of a bundled model, or path to a ``.trajcast`` file
-    thermostat : callable of a numpy Generator, optional
-        Makes the thermostat of a replica from its stream of random numbers, such as
-        ``lambda rng: CSVR(300, 70 * units.fs, rng)``. Default: none.
+    thermostat : callable of Streams, optional
+        Makes the thermostat of a batch, or a sequence of them, from the random numbers
+        of its replicas: ``lambda rng: CSVR(300, 70 * units.fs, rng)``, or ``lambda rng:
+        model.recommended_thermostat(300, rng)``. Default: none.
     noise : callable of a numpy Generator, optional
-        Makes the calibrated noise of a replica, from another stream. Default: none.
+        Makes the calibrated noise of a replica from its random numbers. Default: none.
     seed : int
         Replica k draws from :func:`trajcast_ase.streams.random_stream` of `seed` and k:
         its numbers do not depend on which other replicas there are.
@@ -80,7 +88,7 @@ class Replicas(Sequence[TrajCast]):
         systems: Sequence[Atoms],
         model: ForecastModel | str | os.PathLike[str],
         *,
-        thermostat: Callable[[np.random.Generator], Thermostat] | None = None,
+        thermostat: ThermostatMaker | None = None,
         noise: Callable[[np.random.Generator], ForecastNoise] | None = None,
         seed: int = 0,
         first_replica: int = 0,
@@ -98,29 +106,36 @@ class Replicas(Sequence[TrajCast]):
         self.model = prepared_model(model, device)
         self.first_replica = first_replica
         self._drivers: list[TrajCast] = []
-        for number, atoms in enumerate(systems, first_replica):
-            try:
-                driver = TrajCast(
-                    atoms,
-                    self.model,
-                    thermostat=thermostat(
-                        random_stream(seed, number, Purpose.THERMOSTAT)
+        self._batches: list[_Batch] = []
+        for part in _batches([len(atoms) for atoms in systems], batch_atoms):
+            numbers = [first_replica + k for k in part]
+            drawn = (random_stream(seed, n, Purpose.THERMOSTAT) for n in numbers)
+            shared = thermostat(Streams(drawn)) if thermostat else None
+            for k, number in zip(part, numbers, strict=True):
+                kicks = random_stream(seed, number, Purpose.NOISE)
+                with self._blaming(number):
+                    driver = TrajCast(
+                        systems[k],
+                        self.model,
+                        thermostat=shared,
+                        noise=noise(kicks) if noise else None,
+                        trajectory=_path(trajectory, number),
+                        logfile=_path(logfile, number),
+                        loginterval=loginterval,
+                        append_trajectory=append_trajectory,
                     )
-                    if thermostat
-                    else None,
-                    noise=noise(random_stream(seed, number, Purpose.NOISE))
-                    if noise
-                    else None,
-                    trajectory=_path(trajectory, number),
-                    logfile=_path(logfile, number),
-                    loginterval=loginterval,
-                    append_trajectory=append_trajectory,
-                )
-            except (ValueError, TypeError, NotImplementedError) as error:
-                self.close()
-                raise type(error)(f"replica {number}: {error}") from error
-            self._drivers.append(driver)
-        self._batches = _batches([len(atoms) for atoms in systems], batch_atoms)
+                driver._place = k - part.start  # noqa: SLF001  a friend of the driver
+                self._drivers.append(driver)
+            self._batches.append(_Batch(self._drivers[part.start :], numbers))
+
+    @contextmanager
+    def _blaming(self, number: int) -> Iterator[None]:
+        """Close all files on an error, and name the replica in it."""
+        try:
+            yield
+        except (ValueError, TypeError, NotImplementedError) as error:
+            self.close()
+            raise type(error)(f"replica {number}: {error}") from error
 
     @overload
     def __getitem__(self, index: int) -> TrajCast: ...
@@ -181,51 +196,83 @@ class Replicas(Sequence[TrajCast]):
 
     def _leap(self, steps: int) -> None:
         """Make `steps` forecasts on the device between two transfers."""
-        for number, driver in self._numbered():
-            try:
-                driver._mirror.pull(driver.atoms)  # noqa: SLF001
-            except (ValueError, TypeError, NotImplementedError) as error:
-                raise type(error)(f"replica {number}: {error}") from error
+        for batch in self._batches:
+            batch.pull()
         try:
             for _ in range(steps):
-                self._advance()
+                for batch, after in [(one, one.stepped()) for one in self._batches]:
+                    batch.advance(after)
         finally:
-            for driver in self._drivers:
-                driver._mirror.push(driver.atoms)  # noqa: SLF001
+            for batch in self._batches:
+                batch.push()
 
-    def _advance(self) -> None:
-        """Replace every state by the one a forecast later, or none of them."""
-        results: list[State] = []
-        for batch in self._batches:
-            results += self._strides(batch)
-        for driver, after in zip(self._drivers, results, strict=True):
-            driver._mirror.advance(after)  # noqa: SLF001
+
+class _Batch:
+    """Replicas whose states are one on the device while they advance.
+
+    Parameters
+    ----------
+    drivers : list of TrajCast
+        They share thermostats, which act on all of them at once.
+    numbers : list of int
+        Of the replicas.
+    """
+
+    def __init__(self, drivers: list[TrajCast], numbers: list[int]) -> None:
+        self.drivers, self.numbers = drivers, numbers
+        self.pull()
+
+    def pull(self) -> None:
+        """Take over what changed in the Atoms since the last transfer."""
+        for driver, number in zip(self.drivers, self.numbers, strict=True):
+            try:
+                driver._mirror.pull(driver.atoms)  # noqa: SLF001  a friend of the driver
+            except (ValueError, TypeError, NotImplementedError) as error:
+                raise type(error)(f"replica {number}: {error}") from error
+        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001
+        states = [mirror.state for mirror in mirrors]
+        self.state = joined(states)
+        self.constraints = Constraints.joined([m.constraints for m in mirrors], states)
+        self.latest: State | None = None
+
+    def stepped(self) -> State:
+        """Return the states one forecast later.
+
+        Raises
+        ------
+        RuntimeError
+            One of them is not finite.
+        """
+        first = self.drivers[0]
+        try:
+            return first._stepped(self.state, self.constraints, self._forecaster())  # noqa: SLF001
+        except NotFiniteError as error:
+            place = int(self.state.system_index[error.atom])
+            atom = error.atom - sum(self.state.sizes()[:place])
+            text = self.drivers[place]._explained(error.source, atom)  # noqa: SLF001
+            raise RuntimeError(f"replica {self.numbers[place]}: {text}") from error
+
+    def advance(self, after: State) -> None:
+        """Continue from `after`, as each driver alone would."""
+        self.latest, (self.state, _) = after, as_stored(after)
+        for driver in self.drivers:
             driver.nsteps += 1
 
-    def _strides(self, batch: range) -> list[State]:
-        """Return the states of some replicas one forecast later."""
-        drivers = [self._drivers[k] for k in batch]
-        before = [driver._held() for driver in drivers]  # noqa: SLF001
-        results = []
-        with torch.no_grad():
-            forecasts = split(stride(self._forecaster(drivers), joined(before)), before)
-            for k, driver, held, forecast in zip(
-                batch, drivers, before, forecasts, strict=True
-            ):
-                try:
-                    results.append(driver._completed(held, forecast))  # noqa: SLF001
-                except RuntimeError as error:
-                    number = self.first_replica + k
-                    raise RuntimeError(f"replica {number}: {error}") from error
-        return results
+    def push(self) -> None:
+        """Write positions and momenta into the Atoms."""
+        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001
+        if self.latest is not None:
+            parts = split(self.latest, [mirror.state for mirror in mirrors])
+            for mirror, part in zip(mirrors, parts, strict=True):
+                mirror.advance(part)
+        for mirror, driver in zip(mirrors, self.drivers, strict=True):
+            mirror.push(driver.atoms)
 
-    def _forecaster(self, drivers: list[TrajCast]) -> ForecastModel:
-        if drivers[0].noise is None:
-            return self.model
-        return NoisyModel(self.model, _JoinedNoise(drivers))
-
-    def _numbered(self) -> Iterator[tuple[int, TrajCast]]:
-        return enumerate(self._drivers, self.first_replica)
+    def _forecaster(self) -> ForecastModel:
+        model = self.drivers[0].model
+        if self.drivers[0].noise is None:
+            return model
+        return NoisyModel(model, _JoinedNoise(self.drivers))
 
 
 class _JoinedNoise:

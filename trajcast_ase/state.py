@@ -54,6 +54,13 @@ class State:
         """Number of systems in the batch."""
         return self.cell.shape[0]
 
+    def sizes(self) -> list[int]:
+        """Return the number of atoms of each system."""
+        if self.n_systems == 1:
+            return [self.n_atoms]  # on a GPU counting waits for all work before
+        counts = torch.bincount(self.system_index, minlength=self.n_systems)
+        return [int(count) for count in counts.tolist()]
+
     @property
     def device(self) -> torch.device:
         """Device that holds the tensors."""
@@ -100,6 +107,12 @@ def state_from_atoms(
     return State(*(torch.from_numpy(np.array(a)).to(device) for a in arrays))
 
 
+def sum_systems(state: State, values: Tensor) -> Tensor:
+    """Return the sum of per-atom `values` over each system."""
+    total = values.new_zeros(state.n_systems, *values.shape[1:])
+    return total.index_add(0, state.system_index, values)
+
+
 def velocities_from_atoms(atoms: Atoms) -> Float[np.ndarray, "atoms 3"]:
     """Return the velocities of `atoms` in Å/fs, zero where it has no momenta."""
     momenta = np.asarray(atoms.get_momenta(), dtype=np.float64)
@@ -129,6 +142,12 @@ def state_with_momenta(
     momenta, so that a run continues exactly from its Atoms.
     """
     return state.moved(positions, momenta / state.masses[:, None] * FS)
+
+
+def as_stored(state: State) -> tuple[State, Float[Tensor, "atoms 3"]]:
+    """Return `state` as if written to Atoms and read again, and its ASE momenta."""
+    momenta = ase_momenta(state)
+    return state_with_momenta(state, state.positions, momenta), momenta
 
 
 def check_atoms(atoms: Atoms) -> None:

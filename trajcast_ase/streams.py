@@ -1,10 +1,16 @@
-"""Random numbers of replicas: a stream for each of them and each purpose."""
+"""Random numbers: a stream for each system, and of replicas for each purpose."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+RandomSource = np.random.Generator | np.random.RandomState
 
 
 class Purpose(IntEnum):
@@ -31,3 +37,71 @@ def random_stream(seed: int, replica: int, purpose: Purpose) -> np.random.Genera
     words = np.random.SeedSequence([seed, replica, purpose])
     key = words.generate_state(2, np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
+
+
+class Streams:
+    """The random numbers of a batch: each system draws from a generator of its own.
+
+    Parameters
+    ----------
+    generators : sequence of numpy Generator or RandomState
+        One for each system, in the order of the batch.
+
+    Raises
+    ------
+    TypeError
+        One of them is no generator.
+    """
+
+    def __init__(self, generators: Iterable[RandomSource]) -> None:
+        self.generators = tuple(generators)
+        for rng in self.generators:
+            if not hasattr(rng, "standard_gamma"):
+                raise TypeError(
+                    f"rng = {rng!r} is no random number generator; pass "
+                    "np.random.default_rng(seed)"
+                )
+
+    @classmethod
+    def of(cls, rng: RandomSource | Streams | None) -> Streams:
+        """Return streams as they are, or those of one system; None: a fresh one."""
+        if isinstance(rng, Streams):
+            return rng
+        return cls([np.random.default_rng() if rng is None else rng])
+
+    def __len__(self) -> int:
+        """Return the number of systems."""
+        return len(self.generators)
+
+    def normals(self, n_systems: int) -> Float[Tensor, " systems"]:
+        """Return a unit normal for each system."""
+        self._check(n_systems)
+        drawn = [rng.standard_normal() for rng in self.generators]
+        return torch.tensor(drawn, dtype=torch.float64)
+
+    def chi_squared(self, n_dof: Sequence[int]) -> Float[Tensor, " systems"]:
+        """Return a chi-squared variate for each system, of 0 degrees of freedom 0."""
+        self._check(len(n_dof))
+        # Twice a gamma variate of shape n/2 is chi-squared with n degrees of freedom.
+        drawn = [
+            2.0 * rng.standard_gamma(0.5 * n)
+            for rng, n in zip(self.generators, n_dof, strict=True)
+        ]
+        return torch.tensor(drawn, dtype=torch.float64)
+
+    def normal_vectors(self, sizes: Sequence[int]) -> Float[Tensor, "atoms 3"]:
+        """Return vectors of unit normals for each atom; `sizes` are atoms a system."""
+        self._check(len(sizes))
+        drawn = [
+            rng.standard_normal((size, 3))
+            for rng, size in zip(self.generators, sizes, strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(drawn))
+
+    def _check(self, n_systems: int) -> None:
+        if n_systems != len(self.generators):
+            raise ValueError(
+                f"a thermostat with random numbers for {len(self.generators)} "
+                f"system(s) cannot act on {n_systems}; give each run a thermostat of "
+                "its own, and run replicas with Replicas.run"
+            )

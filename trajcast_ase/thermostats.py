@@ -4,8 +4,8 @@ r"""Thermostats that act on the velocities after each forecast.
 symbol                   variable                   unit
 =======================  =========================  ============
 :math:`K`                ``kinetic``                eV
-:math:`\bar K`           ``n_dof * thermal / 2``    eV
-:math:`N_f`              ``n_dof``                  1
+:math:`N_f`              ``motion.n_dof``           1
+:math:`k_B T`            ``thermal``                eV
 :math:`c`                ``memory``                 1
 :math:`\alpha`           ``alpha``                  1
 :math:`\tau`             ``taut``                   ASE time
@@ -14,27 +14,25 @@ symbol                   variable                   unit
 
 A thermostat sees the thermal motion only: velocities relative to the conserved motion
 of the system (its drift, and the rotation of an isolated system), which stays as it is
-(:func:`thermalize`). There is no barostat: a forecast knows no stress and the cell is
-fixed; for another density set the cell between strides.
+(:func:`thermalize`). It acts on a batch of systems at once, of which each draws random
+numbers of its own. Several thermostats act one after the other; a third one is
+:class:`trajcast_ase.adaptive.AdaptiveLangevin`. There is no barostat: a forecast knows
+no stress and the cell is fixed; for another density set the cell between strides.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.constraints import Constraints
-from trajcast_ase.kinetics import (
-    UNCONSTRAINED,
-    kinetic_energy,
-    moving_bodies,
-    n_thermal,
-    prescribed_motion,
-)
+from trajcast_ase.kinetics import UNCONSTRAINED, ThermalMotion, ThermalSpace
 from trajcast_ase.schedules import (
     ExponentialQuench,
     LinearRamp,
@@ -44,6 +42,7 @@ from trajcast_ase.schedules import (
     temperature_at,
 )
 from trajcast_ase.state import State
+from trajcast_ase.streams import RandomSource, Streams
 from trajcast_ase.units import FS, KB
 
 __all__ = [
@@ -52,11 +51,10 @@ __all__ = [
     "ExponentialQuench",
     "Langevin",
     "LinearRamp",
+    "RandomThermostat",
     "Thermostat",
     "thermalize",
 ]
-
-RandomSource = np.random.Generator | np.random.RandomState
 
 # Below this thermal energy (eV, as in ASE's Bussi) a system counts as resting.
 RESTING = 1e-12
@@ -64,19 +62,25 @@ RESTING = 1e-12
 
 @runtime_checkable
 class Thermostat(Protocol):
-    """What a driver needs of a thermostat; write your own with these two methods."""
+    """What a driver needs of a thermostat; write your own with these three.
 
-    def apply(self, state: State, n_dof: int, time: float, timestep: float) -> State:
-        """Return `state` with new velocities.
+    Attributes
+    ----------
+    transferred_energy : (n_systems,) float64 tensor, eV
+        Kinetic energy given to each system so far.
+    """
+
+    transferred_energy: Float[Tensor, " systems"]
+
+    def apply(
+        self, motion: ThermalMotion, time: float, timestep: float
+    ) -> ThermalMotion:
+        """Return the motion with other velocities: ``motion.changed(velocities)``.
 
         Parameters
         ----------
-        state : State
-            One system after a stride, with velocities (Å/fs) relative to its conserved
-            motion. Only the velocities of the result are used; net momentum, and what
-            constraints forbid, is removed from them.
-        n_dof : int
-            Number of thermal degrees of freedom.
+        motion : ThermalMotion
+            Of all systems of a batch after a stride, velocities in Å/fs.
         time : float, ASE units
             Time of the driver at the end of the stride.
         timestep : float, ASE units
@@ -91,34 +95,76 @@ class Thermostat(Protocol):
 class ChecksStart(Protocol):
     """A thermostat that cannot start from every state; drivers ask it first."""
 
-    def check_start(self, state: State) -> None:
-        """Raise ValueError if the thermal motion of `state` is no possible start."""
+    def check_start(self, motion: ThermalMotion) -> None:
+        """Raise ValueError if `motion` is no possible start."""
 
 
-class CSVR:
-    r"""Canonical sampling through velocity rescaling, also known as v-rescale.
-
-    .. math::
-
-        \alpha^2 = \left(\sqrt c + R_1 \sqrt{f}\right)^2 + f \sum_{i=2}^{N_f} R_i^2,
-        \qquad c = e^{-\Delta t/\tau}, \quad f = (1-c) \frac{\bar K}{N_f K}
-
-    with unit normal :math:`R_i`; :math:`\alpha` has the sign of
-    :math:`\sqrt c + R_1 \sqrt f`. All thermal velocities are scaled by one number.
+class RandomThermostat:
+    """Temperature, random numbers and energy account of a thermostat.
 
     Parameters
     ----------
     temperature_K : float, or callable of the time in ASE units, K
         :class:`LinearRamp` and :class:`ExponentialQuench` are such callables.
-    taut : float, ASE units
-        Time constant; 0 draws a new kinetic energy at each stride.
-    rng : numpy Generator or RandomState, optional
-        Default: a fresh ``np.random.default_rng()``.
+    rng : numpy Generator, RandomState or Streams, optional
+        Of one system, or of each system of a batch. Default: a fresh
+        ``np.random.default_rng()`` for one system.
 
     Attributes
     ----------
-    transferred_energy : float, eV
-        Kinetic energy given to the system so far.
+    transferred_energy : (n_systems,) float64 tensor, eV
+        Kinetic energy given to each system so far.
+    """
+
+    def __init__(
+        self, temperature_K: Temperature, rng: RandomSource | Streams | None
+    ) -> None:
+        self.temperature_K = checked_temperature(temperature_K)
+        self.streams = Streams.of(rng)
+        self.transferred_energy = torch.zeros(len(self.streams), dtype=torch.float64)
+
+    def todict(self) -> dict[str, Any]:
+        """Return name and temperature as plain values."""
+        return {
+            "name": type(self).__name__,
+            "temperature_K": describe_temperature(self.temperature_K),
+        }
+
+    def _thermal(self, time: float) -> float:
+        """Return kT at `time` (ASE units), eV."""
+        return KB * temperature_at(self.temperature_K, time)
+
+    def _noise(self, state: State) -> Float[Tensor, "atoms 3"]:
+        """Return unit normals for each atom."""
+        noise = self.streams.normal_vectors(state.sizes())
+        return noise.to(state.device)
+
+    def _book(self, before: ThermalMotion, after: ThermalMotion) -> ThermalMotion:
+        """Add what `after` has gained to the account, and return it."""
+        gained = after.kinetic_energies - before.kinetic_energies
+        self.transferred_energy = self.transferred_energy.to(gained.device) + gained
+        return after
+
+
+class CSVR(RandomThermostat):
+    r"""Canonical sampling through velocity rescaling, also known as v-rescale.
+
+    .. math::
+
+        \alpha^2 = \left(\sqrt c + R_1 \sqrt{f}\right)^2 + f \sum_{i=2}^{N_f} R_i^2,
+        \qquad c = e^{-\Delta t/\tau}, \quad f = (1-c) \frac{k_B T}{2 K}
+
+    with unit normal :math:`R_i`; :math:`\alpha` has the sign of
+    :math:`\sqrt c + R_1 \sqrt f`. All thermal velocities of a system are scaled by one
+    number.
+
+    Parameters
+    ----------
+    temperature_K : float, or callable of the time in ASE units, K
+    taut : float, ASE units
+        Time constant; 0 draws a new kinetic energy at each stride.
+    rng : numpy Generator, RandomState or Streams, optional
+        As in :class:`RandomThermostat`.
 
     Raises
     ------
@@ -131,60 +177,52 @@ class CSVR:
     """
 
     def __init__(
-        self, temperature_K: Temperature, taut: float, rng: RandomSource | None = None
+        self,
+        temperature_K: Temperature,
+        taut: float,
+        rng: RandomSource | Streams | None = None,
     ) -> None:
         if not (math.isfinite(taut) and taut >= 0):
             raise ValueError(
                 f"taut = {taut} must be zero or positive, in ASE time units"
             )
-        self.temperature_K = checked_temperature(temperature_K)
+        super().__init__(temperature_K, rng)
         self.taut = float(taut)
-        self.rng = _checked_rng(rng)
-        self.transferred_energy = 0.0
 
-    def check_start(self, state: State) -> None:
+    def check_start(self, motion: ThermalMotion) -> None:
         """Raise ValueError for a system at rest, whose velocities cannot be scaled."""
-        kinetic = kinetic_energy(state)
-        if kinetic < RESTING:
-            raise _resting_error(kinetic)
+        least = float(motion.kinetic_energies.min())
+        if least < RESTING:
+            raise _resting_error(least)
 
-    def apply(self, state: State, n_dof: int, time: float, timestep: float) -> State:
-        """Return `state` with rescaled velocities; see :class:`Thermostat`.
+    def apply(
+        self, motion: ThermalMotion, time: float, timestep: float
+    ) -> ThermalMotion:
+        """Return the rescaled motion; see :class:`Thermostat`.
 
         Raises
         ------
         ValueError
-            The kinetic energy is zero.
+            The kinetic energy of a system is zero.
         """
-        kinetic = kinetic_energy(state)
-        if not kinetic > 0:
-            raise _resting_error(kinetic)
-        thermal = KB * temperature_at(self.temperature_K, time)
-        alpha = self._draw_alpha(kinetic, thermal, n_dof, timestep)
-        self.transferred_energy += (alpha**2 - 1) * kinetic
-        return state.moved(state.positions, alpha * state.velocities)
-
-    def _draw_alpha(
-        self, kinetic: float, thermal: float, n_dof: int, timestep: float
-    ) -> float:
-        """Return the factor of equations A7 and A8; `kinetic` and `thermal` in eV."""
+        kinetic, state = motion.kinetic_energies, motion.state
+        if not bool((kinetic > 0).all()):
+            raise _resting_error(float(kinetic.min()))
         memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
-        noise = math.sqrt((1 - memory) * thermal / (2 * kinetic))
-        first = math.sqrt(memory) + noise * self.rng.standard_normal()
-        # Twice a gamma variate of shape n/2 is chi-squared with n degrees of freedom.
-        others = 2 * self.rng.standard_gamma(0.5 * (n_dof - 1))
-        return math.copysign(math.hypot(first, noise * math.sqrt(others)), first)
+        noise = torch.sqrt((1 - memory) * self._thermal(time) / (2 * kinetic))
+        normal = self.streams.normals(state.n_systems).to(state.device)
+        others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
+        first = math.sqrt(memory) + noise * normal
+        alpha = torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
+        scaled = alpha[state.system_index, None] * state.velocities
+        return self._book(motion, motion.changed(scaled))
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return {
-            "name": type(self).__name__,
-            "temperature_K": describe_temperature(self.temperature_K),
-            "taut": self.taut,
-        }
+        return super().todict() | {"taut": self.taut}
 
 
-class Langevin:
+class Langevin(RandomThermostat):
     r"""Langevin thermostat: the exact Ornstein-Uhlenbeck step over one stride.
 
     .. math:: v_i' = c\, v_i + \sqrt{(1-c^2) k_B T / m_i}\, \xi_i, \qquad
@@ -198,9 +236,9 @@ class Langevin:
     ----------
     temperature_K : float, or callable of the time in ASE units, K
     friction : float, 1 / ASE time
-        For example ``0.01 / units.fs``.
-    rng : numpy Generator or RandomState, optional
-        Default: a fresh ``np.random.default_rng()``.
+        For example ``1 / (2000 * units.fs)``.
+    rng : numpy Generator, RandomState or Streams, optional
+        As in :class:`RandomThermostat`.
 
     Raises
     ------
@@ -212,36 +250,32 @@ class Langevin:
         self,
         temperature_K: Temperature,
         friction: float,
-        rng: RandomSource | None = None,
+        rng: RandomSource | Streams | None = None,
     ) -> None:
         if not (math.isfinite(friction) and friction >= 0):
             raise ValueError(
                 f"friction = {friction} must be zero or positive, in 1 / ASE time"
             )
-        self.temperature_K = checked_temperature(temperature_K)
+        super().__init__(temperature_K, rng)
         self.friction = float(friction)
-        self.rng = _checked_rng(rng)
 
-    def apply(self, state: State, n_dof: int, time: float, timestep: float) -> State:  # noqa: ARG002  the noise is projected by the caller
-        """Return `state` with damped velocities and noise; see :class:`Thermostat`."""
+    def apply(
+        self, motion: ThermalMotion, time: float, timestep: float
+    ) -> ThermalMotion:
+        """Return the motion with damping and noise; see :class:`Thermostat`."""
+        state, thermal = motion.state, self._thermal(time)
         memory = math.exp(-self.friction * timestep)
-        thermal = KB * temperature_at(self.temperature_K, time)
-        noise = torch.from_numpy(self.rng.standard_normal((state.n_atoms, 3)))
         width = FS * torch.sqrt((1 - memory**2) * thermal / state.masses)
-        kicks = width[:, None] * noise.to(state.device)
-        return state.moved(state.positions, memory * state.velocities + kicks)
+        kicks = width[:, None] * self._noise(state)
+        return self._book(motion, motion.changed(memory * state.velocities + kicks))
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return {
-            "name": type(self).__name__,
-            "temperature_K": describe_temperature(self.temperature_K),
-            "friction": self.friction,
-        }
+        return super().todict() | {"friction": self.friction}
 
 
 def thermalize(
-    thermostat: Thermostat,
+    thermostats: Sequence[Thermostat],
     state: State,
     rule: Conservation,
     *,
@@ -249,14 +283,15 @@ def thermalize(
     timestep: float,
     constraints: Constraints = UNCONSTRAINED,
 ) -> State:
-    """Return `state` after one action of a thermostat on its thermal motion.
+    """Return `state` after thermostats have acted on its thermal motion, in order.
 
     Positions, total momentum, conserved angular momentum and constraints are kept.
 
     Parameters
     ----------
-    thermostat : Thermostat
-    state : State of one system
+    thermostats : sequence of Thermostat
+    state : State
+        Of any number of systems.
     rule : Conservation
         Of the model: ``model.conservation``.
     time, timestep : float, ASE units
@@ -265,33 +300,22 @@ def thermalize(
     Raises
     ------
     ValueError
-        The system has no thermal degree of freedom.
+        A system has no thermal degree of freedom.
     """
-    held = constraints.hold_velocities(state)
-    bodies = moving_bodies(held, rule, constraints)
-    n_dof = n_thermal(held, bodies, constraints)
-    if n_dof < 1:
+    space = ThermalSpace.of(state, rule, constraints)
+    if int(space.n_dof.min()) < 1:
+        system = int(space.n_dof.argmin())
         raise ValueError(
-            f"{state.n_atoms} atom(s) under these constraints have {n_dof} degrees of "
-            "freedom with a temperature; run without a thermostat"
+            f"{state.sizes()[system]} atom(s) under these constraints have "
+            f"{int(space.n_dof[system])} degrees of freedom with a temperature; run "
+            "without a thermostat"
         )
-    conserved = prescribed_motion(bodies, held.velocities)
-    thermal = held.moved(held.positions, held.velocities - conserved)
-    changed = thermostat.apply(thermal, n_dof, time, timestep)
-    again = constraints.hold_velocities(held.moved(held.positions, changed.velocities))
-    stray = prescribed_motion(bodies, again.velocities)
-    return held.moved(held.positions, again.velocities - stray + conserved)
-
-
-def _checked_rng(rng: RandomSource | None) -> RandomSource:
-    if rng is None:
-        return np.random.default_rng()
-    if not hasattr(rng, "standard_gamma"):
-        raise TypeError(
-            f"rng = {rng!r} is no random number generator; pass "
-            "np.random.default_rng(seed)"
-        )
-    return rng
+    held = constraints.allowed(state.velocities, state)
+    conserved = space.conserved(held)
+    motion = ThermalMotion(state.moved(state.positions, held - conserved), space)
+    for thermostat in thermostats:
+        motion = thermostat.apply(motion, time, timestep)
+    return state.moved(state.positions, motion.state.velocities + conserved)
 
 
 def _resting_error(kinetic: float) -> ValueError:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from trajcast_ase._version import __version__
 from trajcast_ase.cli.demo import demo
-from trajcast_ase.cli.models import import_, inspect, models
+from trajcast_ase.cli.models import import_, inspect, models, recommend
 from trajcast_ase.cli.run import run
 from trajcast_ase.cli.training import evaluate, train
 from trajcast_ase.cli.validate import validate
@@ -140,6 +140,10 @@ app.command(
     "--horizon 7 --out published.trajcast",
 )(import_)
 app.command(epilog="Example: trajcast models")(models)
+app.command(
+    epilog="Example: trajcast recommend mine.trajcast --langevin 2000 --csvr 70 "
+    "--chosen-by 'reports/mine.md' --out better.trajcast"
+)(recommend)
 app.command(epilog="Example: trajcast demo --out demo --picoseconds 20")(demo)
 
 

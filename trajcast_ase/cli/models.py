@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from trajcast_ase.cli.options import Precision
+from trajcast_ase.cli.thermostat import RESPONSE
 from trajcast_ase.model_header import ModelCard, ModelHeader, read_header
 from trajcast_ase.model_zoo import bundled_models, find_model
+from trajcast_ase.thermostat_setting import ThermostatSetting
 
 
 def inspect(
@@ -86,6 +88,48 @@ def import_(
     )
 
 
+def recommend(
+    model: Annotated[str, typer.Argument(help="Bundled name, or a .trajcast file.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Model file to write (.trajcast).")],
+    langevin: Annotated[
+        float | None, typer.Option(help="Time constant, 1 / friction, fs.")
+    ] = None,
+    adaptive: Annotated[
+        float | None,
+        typer.Option(help="Time constant of the noise of AdaptiveLangevin, fs."),
+    ] = None,
+    response: Annotated[
+        float, typer.Option(help="Of the friction of AdaptiveLangevin, fs.")
+    ] = RESPONSE,
+    csvr: Annotated[float | None, typer.Option(help="Time constant, fs.")] = None,
+    chosen_by: Annotated[
+        str, typer.Option(help="What validation chose this setting.")
+    ] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+) -> None:
+    """Write a model file anew with the thermostats that it recommends.
+
+    They act in the order of the options; without any, none is recommended.
+    """
+    from trajcast_ase.model_file import with_thermostat  # noqa: PLC0415
+
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists; choose another --out or pass --overwrite")
+    given = {"Langevin": langevin, "AdaptiveLangevin": adaptive, "CSVR": csvr}
+    members = tuple(
+        {"kind": kind, "time_constant_fs": value}
+        | ({"response_fs": response} if kind == "AdaptiveLangevin" else {})
+        for kind, value in given.items()
+        if value is not None
+    )
+    setting = ThermostatSetting(members, chosen_by) if members else None
+    header = with_thermostat(model, setting, out)
+    typer.echo(f"wrote {out}: thermostat {header.thermostat or 'none'}")
+
+
 def _rows(header: ModelHeader) -> Iterator[tuple[str, str]]:
     """Yield key and value of every entry, dictionaries flattened."""
     for key in header.__slots__:
@@ -93,7 +137,10 @@ def _rows(header: ModelHeader) -> Iterator[tuple[str, str]]:
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, ThermostatSetting):
+        yield key, str(value)
+        yield f"{key}.chosen_by", _text(value.chosen_by)
+    elif isinstance(value, Mapping):
         for inner, entry in value.items():
             yield from _flat(f"{key}.{inner}", entry)
     elif isinstance(value, tuple | list):
@@ -102,7 +149,7 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield from _flat(f"{key}.{index}", entry)
         else:
             yield key, ", ".join(map(_text, value)) or "none"
-    elif value is None and key.startswith("config."):
+    elif value is None and key.startswith(("config.", "thermostat")):
         yield key, "none"  # an option that is off, not one that nobody stated
     else:
         yield key, _text(value)

@@ -17,9 +17,8 @@ from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.noise import ForecastNoise
 from trajcast_ase.progress import RolloutProgress
-from trajcast_ase.replicas import Replicas
-from trajcast_ase.streams import Purpose, random_stream
-from trajcast_ase.thermostats import Thermostat
+from trajcast_ase.replicas import Replicas, ThermostatMaker
+from trajcast_ase.streams import Purpose, Streams, random_stream
 from trajcast_ase.units import ns_per_day
 
 
@@ -34,7 +33,8 @@ class Job:
     network : Forecaster
     drawn_at : float or None
         Temperature of the velocities to draw, K; None keeps those of `atoms`.
-    thermostat, noise : callable of a numpy Generator, or None
+    thermostat : callable of Streams, or None
+    noise : callable of a numpy Generator, or None
     seed : int
     steps, interval : int
         Strides, and strides between two frames.
@@ -45,7 +45,7 @@ class Job:
     atoms: Atoms
     network: Forecaster
     drawn_at: float | None
-    thermostat: Callable[[np.random.Generator], Thermostat] | None
+    thermostat: ThermostatMaker | None
     noise: Callable[[np.random.Generator], ForecastNoise] | None
     seed: int
     steps: int
@@ -115,7 +115,7 @@ def _one(job: Job) -> TrajCast:
     return TrajCast(
         _start(job, rng),
         job.network,
-        thermostat=job.thermostat(rng) if job.thermostat else None,
+        thermostat=job.thermostat(Streams([rng])) if job.thermostat else None,
         noise=job.noise(rng) if job.noise else None,
         trajectory=job.files.paths(TRAJECTORY)[0],
         logfile=job.files.paths(LOG)[0],

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,33 +11,21 @@ from rich.console import Console
 
 from trajcast_ase.cli.files import Files
 from trajcast_ase.cli.options import Precision
+from trajcast_ase.cli.thermostat import (
+    LANGEVIN_FRICTION,
+    RESPONSE,
+    WEAK_FRICTION,
+    Bath,
+    ThermostatName,
+    checked_temperature,
+    described,
+    thermostat_maker,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
     from ase import Atoms
 
     from trajcast_ase.cli.rollout import Job
-    from trajcast_ase.thermostats import Thermostat
-
-DEFAULT_FRICTION = 0.01
-
-
-class ThermostatName(StrEnum):
-    """Thermostats of the command line."""
-
-    CSVR = "csvr"
-    LANGEVIN = "langevin"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class _Bath:
-    """Thermostat as the command line gives it: K, fs, 1/fs."""
-
-    name: ThermostatName
-    temperature: float | None
-    taut: float | None
-    friction: float | None
 
 
 def run(
@@ -55,15 +39,28 @@ def run(
         float | None, typer.Option(help="Of the thermostat and of drawn velocities, K.")
     ] = None,
     thermostat: Annotated[
-        ThermostatName, typer.Option(help="none conserves what the model conserves.")
-    ] = ThermostatName.CSVR,
+        ThermostatName,
+        typer.Option(
+            help="csvr is the paper's; none conserves what the model conserves."
+        ),
+    ] = ThermostatName.RECOMMENDED,
     taut: Annotated[
         float | None,
         typer.Option(help="Time constant of csvr, fs. Default: ten strides."),
     ] = None,
     friction: Annotated[
         float | None,
-        typer.Option(help=f"Of langevin, 1/fs. Default: {DEFAULT_FRICTION:g}."),
+        typer.Option(
+            help=f"Of langevin, 1/fs. Default: {LANGEVIN_FRICTION:g} alone, "
+            f"{WEAK_FRICTION:g} beside csvr and for the noise of adaptive."
+        ),
+    ] = None,
+    response: Annotated[
+        float | None,
+        typer.Option(
+            help="Time in which the friction of adaptive follows, fs. Default: "
+            f"{RESPONSE:g}."
+        ),
     ] = None,
     noise: Annotated[
         bool, typer.Option("--noise", help="Add the model's calibrated noise.")
@@ -120,12 +117,12 @@ def run(
     network = load_model(
         model, device=device, dtype=None if dtype is None else getattr(torch, dtype)
     )
-    bath = _Bath(thermostat, temperature, taut, friction)
+    bath = Bath(thermostat, temperature, taut, friction, response)
     kicks = ForecastNoise.of_model(model).covariances if noise else None
     job = Job(
         atoms,
         network,
-        thermostat=_thermostat_maker(bath, network.horizon_fs),
+        thermostat=thermostat_maker(bath, network),
         noise=None if kicks is None else partial(ForecastNoise, kicks),
         drawn_at=_drawn_temperature(atoms, temperature, wanted=draw_velocities),
         seed=int(np.random.default_rng().integers(2**32)) if seed is None else seed,
@@ -134,7 +131,7 @@ def run(
         files=files,
     )
     _check_replicas_differ(job)
-    _announce(job, start, thermostat, console)
+    _announce(job, start, described(bath, network), console)
     roll_out(job, console)
 
 
@@ -186,16 +183,14 @@ def _check_replicas_differ(job: Job) -> None:
         )
 
 
-def _announce(
-    job: Job, start: Path, thermostat: ThermostatName, console: Console
-) -> None:
+def _announce(job: Job, start: Path, thermostat: str, console: Console) -> None:
     """Print what will run."""
     replicas, n_atoms = job.files.replicas, f"{len(job.atoms)} atoms"
     if replicas is not None:
         n_atoms = f"{len(replicas)} replicas of {n_atoms}"
     console.print(
         f"{job.network.name}: {n_atoms}, {job.steps} strides of "
-        f"{job.network.horizon_fs:g} fs, thermostat {thermostat}, "
+        f"{job.network.horizon_fs:g} fs, {thermostat}, "
         f"{'calibrated noise, ' if job.noise else ''}seed {job.seed}",
         soft_wrap=True,
     )
@@ -206,41 +201,6 @@ def _announce(
         console.print(f"all replicas start with the velocities of {start}")
 
 
-def _thermostat_maker(
-    bath: _Bath, horizon_fs: float
-) -> Callable[[np.random.Generator], Thermostat] | None:
-    """Return what makes the thermostat of a run from its random numbers."""
-    from ase import units  # noqa: PLC0415
-
-    from trajcast_ase.thermostats import CSVR, Langevin  # noqa: PLC0415
-
-    _check_belongs(bath, "taut", bath.taut, ThermostatName.CSVR)
-    _check_belongs(bath, "friction", bath.friction, ThermostatName.LANGEVIN)
-    if bath.name is ThermostatName.NONE:
-        return None
-    temperature = _checked_temperature(bath.temperature, f"thermostat {bath.name}")
-    maker: Callable[..., Thermostat]
-    if bath.name is ThermostatName.LANGEVIN:
-        friction = DEFAULT_FRICTION if bath.friction is None else bath.friction
-        maker = partial(Langevin, temperature, friction / units.fs)
-    else:
-        taut = 10.0 * horizon_fs if bath.taut is None else bath.taut
-        maker = partial(CSVR, temperature, taut * units.fs)
-    maker()  # refuses wrong settings before any file is touched
-    return maker
-
-
-def _check_belongs(
-    bath: _Bath, option: str, value: float | None, owner: ThermostatName
-) -> None:
-    """Raise for an option of another thermostat, which would do nothing."""
-    if value is not None and bath.name is not owner:
-        raise ValueError(
-            f"--{option} {value:g} is of --thermostat {owner}, but the thermostat is "
-            f"{bath.name}; leave it out or choose that thermostat"
-        )
-
-
 def _drawn_temperature(
     atoms: Atoms, temperature: float | None, *, wanted: bool
 ) -> float | None:
@@ -248,16 +208,8 @@ def _drawn_temperature(
     if _moves(atoms) and not wanted:
         return None
     needed_by = "--draw-velocities" if wanted else "a start without velocities"
-    return _checked_temperature(temperature, needed_by)
+    return checked_temperature(temperature, needed_by)
 
 
 def _moves(atoms: Atoms) -> bool:
     return bool(atoms.get_momenta().any())
-
-
-def _checked_temperature(temperature: float | None, needed_by: str) -> float:
-    if temperature is None:
-        raise ValueError(f"{needed_by} needs --temperature, in K")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"--temperature {temperature:g} must be positive and finite")
-    return temperature

@@ -44,7 +44,11 @@ from trajcast_ase.network.interaction import (
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.recommended import setting_of, thermostats_of
+from trajcast_ase.schedules import Temperature
 from trajcast_ase.state import State
+from trajcast_ase.streams import RandomSource, Streams
+from trajcast_ase.thermostats import Thermostat
 
 
 class Forecaster(nn.Module):
@@ -177,6 +181,23 @@ class Forecaster(nn.Module):
         """
         set_backend(self, choice)
         return self
+
+    def recommended_thermostat(
+        self,
+        temperature_K: Temperature,
+        rng: RandomSource | Streams | None = None,
+    ) -> list[Thermostat]:
+        """Return the thermostats that the model was validated with, in order.
+
+        The paper's where its file names none: CSVR alone, time constant ten horizons.
+
+        Parameters
+        ----------
+        temperature_K : float, or callable of the time in ASE units, K
+        rng : numpy Generator, RandomState or Streams, optional
+            Default: a fresh ``np.random.default_rng()``.
+        """
+        return thermostats_of(setting_of(self), temperature_K, rng)
 
     def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
         """Raise ValueError for an element that the network was not trained on."""

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from trajcast_ase.thermostat_setting import ThermostatSetting
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,6 +91,23 @@ class RunConfig(_Section):
     tensorboard: bool = False
     licence: str = ""
     citation: str = ""
+    thermostat: tuple[dict[str, str | float], ...] = ()
+    """Recommended with the model, in order: ``{kind = "CSVR", time_constant_fs = 70}``;
+    see :class:`trajcast_ase.thermostat_setting.ThermostatSetting`."""
+    thermostat_chosen_by: str = ""
+    """What validation chose them."""
+
+    @property
+    def thermostat_setting(self) -> ThermostatSetting | None:
+        """What the model file recommends; None without any thermostat."""
+        if not self.thermostat:
+            return None
+        return ThermostatSetting(self.thermostat, self.thermostat_chosen_by)
+
+    @model_validator(mode="after")
+    def _thermostat_exists(self) -> Self:
+        _ = self.thermostat_setting  # raises for one that cannot be made
+        return self
 
 
 class TrainingConfig(_Section):

@@ -51,6 +51,7 @@ def export_model(
         errors=errors.to_dict(),
         licence=config.run.licence,
         citation=config.run.citation,
+        thermostat=config.run.thermostat_setting,
     )
     save_model(model, path, metadata=card)
 
@@ -71,6 +72,7 @@ def export_with_errors(model: Forecaster, path: Path, errors: ForecastErrors) ->
         errors=errors.to_dict(),
         licence=header.licence,
         citation=header.citation,
+        thermostat=header.thermostat,
         periodic=header.periodic,
         masses_amu=dict(zip(header.elements, header.masses_amu, strict=True)),
     )

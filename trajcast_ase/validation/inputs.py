@@ -158,7 +158,10 @@ def stated_temperature(path: Path) -> float | None:
 
         with Trajectory(str(path)) as trajectory:
             settings = getattr(trajectory, "description", None) or {}
-        value = settings.get("thermostat", {}).get("temperature_K")
+        found = settings.get("thermostat") or [{}]
+        # A dictionary for one thermostat, a list for several of one temperature.
+        first = found if isinstance(found, dict) else found[0]
+        value = first.get("temperature_K")
     else:
         value = None
     return float(value) if isinstance(value, int | float | np.number) else None

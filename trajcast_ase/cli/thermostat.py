@@ -1,0 +1,135 @@
+"""The thermostats of ``trajcast run``: a choice, its options, and what they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
+    from trajcast_ase.replicas import ThermostatMaker
+    from trajcast_ase.streams import Streams
+    from trajcast_ase.thermostats import Thermostat
+
+LANGEVIN_FRICTION = 0.01
+"""Of Langevin alone, 1/fs."""
+WEAK_FRICTION = 0.0005
+"""Of the weak baths: Langevin beside CSVR, noise of AdaptiveLangevin, 1/fs."""
+RESPONSE = 1000.0
+"""Time constant of the friction of AdaptiveLangevin, fs."""
+
+
+class ThermostatName(StrEnum):
+    """Thermostats of the command line."""
+
+    RECOMMENDED = "recommended"
+    CSVR = "csvr"
+    LANGEVIN = "langevin"
+    LANGEVIN_CSVR = "langevin+csvr"
+    ADAPTIVE = "adaptive"
+    NONE = "none"
+
+
+OWNERS = {
+    "taut": (ThermostatName.CSVR, ThermostatName.LANGEVIN_CSVR),
+    "friction": (
+        ThermostatName.LANGEVIN,
+        ThermostatName.LANGEVIN_CSVR,
+        ThermostatName.ADAPTIVE,
+    ),
+    "response": (ThermostatName.ADAPTIVE,),
+}
+"""The thermostats that have an option."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bath:
+    """Thermostat as the command line gives it: K, fs, 1/fs, fs."""
+
+    name: ThermostatName
+    temperature: float | None
+    taut: float | None = None
+    friction: float | None = None
+    response: float | None = None
+
+
+def thermostat_maker(bath: Bath, network: Forecaster) -> ThermostatMaker | None:
+    """Return what makes the thermostats of a run from its random numbers.
+
+    Raises
+    ------
+    ValueError
+        An option of a thermostat that was not chosen, or a value out of range.
+    """
+    for option in OWNERS:
+        _check_belongs(bath, option)
+    if bath.name is ThermostatName.NONE:
+        return None
+    temperature = checked_temperature(bath.temperature, f"thermostat {bath.name}")
+    if bath.name is ThermostatName.RECOMMENDED:
+        return partial(network.recommended_thermostat, temperature)
+    maker = partial(_chosen, bath, temperature, network.horizon_fs)
+    maker(None)  # refuses wrong settings before any file is touched
+    return maker
+
+
+def described(bath: Bath, network: Forecaster) -> str:
+    """Return the thermostats in words, and who chose them."""
+    if bath.name is not ThermostatName.RECOMMENDED:
+        return f"thermostat {bath.name}"
+    setting = None if network.header is None else network.header.thermostat
+    if setting is not None:
+        return f"thermostat {setting} (recommended by the model)"
+    from trajcast_ase.recommended import plain_setting  # noqa: PLC0415  --help: no torch
+
+    plain = plain_setting(network.horizon_fs)
+    return f"thermostat {plain} (the paper's; the model recommends none)"
+
+
+def checked_temperature(temperature: float | None, needed_by: str) -> float:
+    """Return a temperature above zero, K."""
+    if temperature is None:
+        raise ValueError(f"{needed_by} needs --temperature, in K")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"--temperature {temperature:g} must be positive and finite")
+    return temperature
+
+
+def _chosen(
+    bath: Bath, temperature: float, horizon_fs: float, rng: Streams | None
+) -> Sequence[Thermostat]:
+    """Return the thermostats of a choice."""
+    from trajcast_ase.adaptive import AdaptiveLangevin  # noqa: PLC0415
+    from trajcast_ase.recommended import HORIZONS  # noqa: PLC0415
+    from trajcast_ase.thermostats import CSVR, Langevin  # noqa: PLC0415
+    from trajcast_ase.units import FS  # noqa: PLC0415
+
+    alone = bath.name is ThermostatName.LANGEVIN
+    friction = LANGEVIN_FRICTION if alone else WEAK_FRICTION
+    if bath.friction is not None:
+        friction = bath.friction
+    taut = HORIZONS * horizon_fs if bath.taut is None else bath.taut
+    response = RESPONSE if bath.response is None else bath.response
+    makers: dict[str, Callable[..., Thermostat]] = {
+        "csvr": partial(CSVR, temperature, taut * FS),
+        "langevin": partial(Langevin, temperature, friction / FS),
+        "adaptive": partial(
+            AdaptiveLangevin, temperature, friction / FS, response * FS
+        ),
+    }
+    return [makers[name](rng=rng) for name in bath.name.split("+")]
+
+
+def _check_belongs(bath: Bath, option: str) -> None:
+    """Raise for an option of another thermostat, which would do nothing."""
+    value = getattr(bath, option)
+    if value is not None and bath.name not in OWNERS[option]:
+        raise ValueError(
+            f"--{option} {value:g} is of --thermostat {' or '.join(OWNERS[option])}, "
+            f"but the thermostat is {bath.name}; leave it out or choose such a "
+            "thermostat"
+        )
