@@ -16,8 +16,8 @@ from trajcast_ase.analysis.plots.style import (
     finish,
     legend_style,
 )
-from trajcast_ase.validation.observables import Curve
-from trajcast_ase.validation.permutation import Verdict
+from trajcast_ase.validation.difference import Verdict
+from trajcast_ase.validation.quantities import Curve
 from trajcast_ase.validation.report import Report, Row
 
 COLUMNS = 3
