@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from ase import Atoms
+from long_runs_page import SETTINGS, TITLE, section, stored
 from study_observables import (
     Profile,
     diffusion_of,
@@ -35,19 +36,13 @@ from study_observables import (
     pooled_msd,
 )
 from study_pages import (
-    describe_machine,
     machine,
     read_json,
-    table,
     write_json,
     write_page,
 )
 from study_reports import (
     bond_check,
-    cell_of,
-    element_rows,
-    extreme_bands,
-    passed,
     report_of,
     runs_of,
     summary,
@@ -61,7 +56,7 @@ from study_runs import (
     speed,
 )
 from study_systems import DATA, STUDIES, SUBJECTS, TEMPERATURE_K, Subject, subject_of
-from study_thermostats import Setting, folder_name, parse_setting
+from study_thermostats import Choice
 
 from trajcast_ase import load_model
 from trajcast_ase.analysis.blocks import Estimate
@@ -74,40 +69,8 @@ from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.output import write_report
 
 RUNS = Path("runs/long")
-SETTINGS = (
-    "recommended",
-    "csvr",
-    "csvr+langevin:1",
-    "csvr+langevin:2",
-    "csvr+langevin:5",
-    "csvr+langevin:10",
-    "adaptive:2",
-    "csvr+noise",
-    "csvr+langevin:2+noise",
-    "langevin:2+noise",
-    "csvr:10",
-    "csvr:50",
-    "csvr:100",
-)
-SCAN = ("csvr:10", "csvr:50", "csvr:100")
-"""Time constants of the paper's scan, in strides."""
 PICOSECONDS = {"paracetamol": 700.0, "quartz": 1050.0, "water": 170.0}
 """Of each seed."""
-WITHIN = 0.05
-"""Of MD's diffusion coefficient."""
-WITHIN_KT = 1.0
-"""Of MD's free energy."""
-
-TITLE = """# Long runs
-
-The shipped models under many thermostats, all seeds of a setting in one report, beside
-reference MD of independent seeds. Plain CSVR is what the paper used. Bands: the coldest
-and the hottest of all atoms, as the difference from MD. Written by
-`benchmarks/long_runs.py`."""
-SCAN_TITLE = """### Mean and width of the temperature under CSVR
-
-The paper's scan of the time constant, in strides. The canonical width is
-T √(2 / degrees of freedom)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,24 +169,8 @@ def special(
     return found
 
 
-def special_text(content: dict[str, Any]) -> str:
-    """Return diffusion or free energy beside MD, for a table."""
-    if "diffusion" in content:
-        ours, md = (Estimate(*content[key]) for key in ("diffusion", "diffusion_md"))
-        share = ours.mean / md.mean - 1.0
-        verdict = "within" if abs(share) <= WITHIN else "not within"
-        return f"{ours} ({100 * share:+.0f} %, {verdict} 5 %)"
-    if "free_energy_kT" in content:
-        worst = content["free_energy_kT"]
-        if worst is None:
-            return f"unvisited at {content['free_energy_at_deg']:g}°"
-        verdict = "within" if worst <= WITHIN_KT else "not within"
-        return f"{worst:.2f} kT at {content['free_energy_at_deg']:g}° ({verdict} kT)"
-    return "none"
-
-
 def study(  # noqa: PLR0917  one row of the table
-    setting: Setting,
+    choice: Choice,
     subject: Subject,
     model: Forecaster,
     reference: Reference,
@@ -253,86 +200,14 @@ def study(  # noqa: PLR0917  one row of the table
     content |= {
         "key": key,
         "model": model.name,
-        "setting": setting.name,
-        "words": setting.describe(model.horizon_fs, subject.taut_fs),
+        "setting": choice.name,
+        "words": choice.words,
         "ended": ended,
         "ns_per_day": speed(folder),
         "machine": machine(str(model.device)),
     }
     write_json(path, content)
     return content
-
-
-def settings_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return one row for each setting."""
-    lines = []
-    for one in rows:
-        elements = ", ".join(
-            f"{row.removeprefix('temperature of ')} {cell_of(one, row)}"
-            for row in element_rows(one)
-        )
-        failed = f", **{one['ended']}**" if one["ended"] else ""
-        lines.append(
-            [
-                one["words"],
-                f"{one['n_runs']} in {one['length_ps']:.4g}",
-                passed(one) + failed,
-                cell_of(one, "temperature"),
-                elements,
-                extreme_bands(one),
-                cell_of(one, "overlap of spectrum"),
-                special_text(one),
-                f"{one['ns_per_day']:.3g}",
-            ]
-        )
-    header = ("thermostat", "runs in ps", "rows passed", "T (K)", "of elements (K)")
-    more = ("bands (K)", "spectrum overlap", "diffusion or free energy", "ns/day")
-    return table((*header, *more), lines)
-
-
-def scan_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return mean and width of the temperature for the time constants of CSVR."""
-    lines = []
-    for one in rows:
-        if one["setting"] not in SCAN:
-            continue
-        width = TEMPERATURE_K * np.sqrt(2.0 / one["n_dof"])
-        strides = one["setting"].removeprefix("csvr:")
-        cells = [cell_of(one, name) for name in ("temperature", "sd of temperature")]
-        lines.append([strides, one["words"], *cells, f"{width:.1f}"])
-    if not lines:
-        return ""
-    header = ("strides", "thermostat", "mean (K)", "width (K)", "canonical (K)")
-    return f"{SCAN_TITLE}\n\n{table(header, lines)}"
-
-
-def section(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Return the section of one system."""
-    first = rows[0]
-    files = ", ".join(first["key"]["reference"])
-    reference = [f"Reference: {first['reference_ps']:.4g} ps ({files})"]
-    if "diffusion_md" in first:
-        reference.append(f"D of O {Estimate(*first['diffusion_md'])} 1e-9 m²/s")
-    if "barrier_kT" in first:
-        reference.append(f"hydroxyl barrier {first['barrier_kT'][1]:.2f} kT")
-    models = ", ".join(sorted({f"`{row['model']}`" for row in rows}))
-    text = f"""## {name}
-
-Model {models}, {describe_machine(first["machine"])}. {"; ".join(reference)}. Lengths
-are without equilibration; pieces of {first["piece_ps"]:.3g} ps.
-
-{settings_table(rows)}
-
-{scan_table(rows)}"""
-    return text.strip()
-
-
-def stored(path: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a system with new ones in place of old, in a fixed order."""
-    old = read_json(path)["rows"] if path.exists() else []
-    by_name = {row["setting"]: row for row in [*old, *rows]}
-    known = [by_name[name] for name in SETTINGS if name in by_name]
-    return known + [row for name, row in by_name.items() if name not in SETTINGS]
 
 
 def main(  # noqa: PLR0917  options of the command line
@@ -359,17 +234,16 @@ def main(  # noqa: PLR0917  options of the command line
 ) -> None:
     """Run settings of the thermostat and hold them against reference MD."""
     one_thread()
-    subject, chosen = (
-        subject_of(system),
-        [parse_setting(s) for s in settings.split(",")],
-    )
+    subject = subject_of(system)
     network = load_model(model or subject.model, device=device)
+    choices = [
+        parse_choice(name, network, subject.taut_fs) for name in settings.split(",")
+    ]
     length = picoseconds or PICOSECONDS[subject.name]
     reference = read_reference(subject, data, (1 - skip) * length)
     starts, rows = starts_of(subject, network, seeds, seed), []
-    for setting in chosen:
-        makers = setting.thermostats(TEMPERATURE_K, network, subject.taut_fs)
-        words = setting.describe(network.horizon_fs, subject.taut_fs)
+    for choice in choices:
+        makers = choice.thermostats(TEMPERATURE_K)
         plan = Plan(
             model=network,
             thermostats=lambda _, makers=makers: makers,
@@ -378,18 +252,18 @@ def main(  # noqa: PLR0917  options of the command line
             settings={
                 "model": network.name,
                 "sha256": network.header.sha256 if network.header else "",
-                "setting": words,
+                "setting": choice.words,
                 "seeds": seeds,
                 "seed": seed,
                 "chunk_ps": chunk,
             },
-            noise=setting.noise,
+            noise=choice.noise,
             chunk_ps=chunk,
         )
-        folder = out / subject.name / folder_name(setting)
-        row = study(setting, subject, network, reference, plan, starts, folder, skip)
+        folder = out / subject.name / choice.folder
+        row = study(choice, subject, network, reference, plan, starts, folder, skip)
         rows.append({key: value for key, value in row.items() if key != "markdown"})
-        print(setting.name, row["verdict"], flush=True)
+        print(choice.name, row["verdict"], flush=True)
         path = docs / f"long_runs-{subject.name}.json"
         write_json(path, {"rows": stored(path, rows)})
     files = {name: docs / f"long_runs-{name}.json" for name in SUBJECTS}

@@ -1,111 +1,74 @@
-"""Thermostats of the studies by short names, such as ``csvr+langevin:2``.
+"""Thermostats of the studies by short names, such as ``langevin:2+csvr``.
 
-Parts joined by ``+``: ``recommended`` (of the model), ``csvr`` (the paper's time
-constant) or ``csvr:50`` (of so many strides), ``langevin:2`` and ``adaptive:2`` (noise
-with a time constant of so many ps), ``noise`` (calibrated, of the model).
+Parts joined by ``+``, in the order in which they act: ``recommended`` (by the model),
+``csvr`` (the paper's time constant) or ``csvr:50`` (of so many strides), ``langevin:2``
+and ``adaptive:2`` (noise with a time constant of so many ps), and ``noise`` for the
+calibrated noise of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import typer
-from ase import units
 
-from trajcast_ase import CSVR, AdaptiveLangevin, Langevin
 from trajcast_ase.network import Forecaster
+from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.schedules import Temperature
+from trajcast_ase.thermostat_setting import ThermostatSetting
 
 KINDS = ("recommended", "csvr", "langevin", "adaptive", "noise")
-ORDER = ("langevin", "adaptive", "csvr")
-"""In which thermostats act."""
-ADAPTION_FS = 1000.0
-"""Time constant with which the friction of ``adaptive`` follows, fs."""
+RESPONSE_FS = 1000.0
+"""Time in which the friction of ``adaptive`` follows."""
 
 MakeMembers = Callable[[Any], list[Any]]
 """From the random numbers of a batch to the thermostats that act on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Choice:
     """Thermostats and noise of a run.
 
     Attributes
     ----------
     name : str
-    values : dict of str to float or None
-        Kind to its number, None where it has none.
+        As it was given.
+    setting : ThermostatSetting
+    noise : bool
+        Whether forecasts carry the calibrated noise.
     """
 
     name: str
-    values: dict[str, float | None]
+    setting: ThermostatSetting
+    noise: bool
 
     @property
-    def noise(self) -> bool:
-        """Whether forecasts carry the calibrated noise."""
-        return "noise" in self.values
+    def words(self) -> str:
+        """Kinds and time constants."""
+        return f"{self.setting}{', calibrated noise' if self.noise else ''}"
 
-    def describe(self, horizon_fs: float, taut_fs: float) -> str:
-        """Return the setting in words."""
-        words = []
-        for kind, value in self.values.items():
-            if kind == "csvr":
-                constant = taut_fs if value is None else value * horizon_fs
-                words.append(f"CSVR {constant:g} fs")
-            elif kind == "langevin":
-                words.append(f"Langevin {value:g} ps")
-            elif kind == "adaptive":
-                words.append(f"adaptive Langevin {value:g} ps")
-            else:
-                words.append(
-                    "calibrated noise" if kind == "noise" else "recommended setting"
-                )
-        return " + ".join(words)
+    @property
+    def folder(self) -> str:
+        """Name of a folder for runs."""
+        return self.name.replace(":", "-")
 
-    def thermostats(
-        self, temperature_K: Temperature, model: Forecaster, taut_fs: float
-    ) -> MakeMembers:
-        """Return what makes the thermostats of a batch.
-
-        Parameters
-        ----------
-        temperature_K : float, or callable of the time in ASE units, K
-        model : Forecaster
-        taut_fs : float, fs
-            Of CSVR in the paper.
-        """
-        if "recommended" in self.values:
-
-            def recommended(rng: Any) -> list[Any]:
-                found = model.recommended_thermostat(temperature_K, rng)
-                return list(found) if isinstance(found, list | tuple) else [found]
-
-            return recommended
-        makers = [
-            self._maker(kind, temperature_K, model.horizon_fs, taut_fs)
-            for kind in ORDER
-            if kind in self.values
-        ]
-        return lambda rng: [make(rng) for make in makers]
-
-    def _maker(
-        self, kind: str, temperature_K: Temperature, horizon_fs: float, taut_fs: float
-    ) -> Callable[[Any], Any]:
-        value = self.values[kind]
-        if kind == "csvr":
-            constant = taut_fs if value is None else value * horizon_fs
-            return lambda rng: CSVR(temperature_K, constant * units.fs, rng)
-        friction = 1.0 / ((value or 0.0) * 1e3 * units.fs)
-        if kind == "langevin":
-            return lambda rng: Langevin(temperature_K, friction, rng)
-        taut = ADAPTION_FS * units.fs
-        return lambda rng: AdaptiveLangevin(temperature_K, friction, taut, rng)
+    def thermostats(self, temperature_K: Temperature) -> MakeMembers:
+        """Return what makes the thermostats of a batch at a temperature, K."""
+        return partial(thermostats_of, self.setting, temperature_K)
 
 
-def parse_setting(text: str) -> Setting:
-    """Return the setting of a short name.
+def parse_choice(text: str, model: Forecaster, taut_fs: float) -> Choice:
+    """Return what a short name stands for.
+
+    Parameters
+    ----------
+    text : str
+    model : Forecaster
+    taut_fs : float, fs
+        Of CSVR in the paper.
 
     Raises
     ------
@@ -113,40 +76,49 @@ def parse_setting(text: str) -> Setting:
         An unknown part, one twice, a number that is missing or not positive, or no
         thermostat.
     """
-    values: dict[str, float | None] = {}
-    for part in text.split("+"):
-        kind, _, number = part.partition(":")
-        if kind not in KINDS or kind in values:
+    parts = [part.partition(":") for part in text.split("+")]
+    kinds = [kind for kind, _, _ in parts]
+    if set(kinds) - set(KINDS) or len(set(kinds)) < len(kinds):
+        raise typer.BadParameter(
+            f"{text!r} has an unknown part, or one twice; join parts of "
+            f"{', '.join(KINDS)} by +, as in langevin:2+csvr"
+        )
+    noise = "noise" in kinds
+    if "recommended" in kinds:
+        if set(kinds) - {"recommended", "noise"} or text.count(":"):
             raise typer.BadParameter(
-                f"{part!r} in {text!r} is unknown or there twice; join parts of "
-                f"{', '.join(KINDS)} by +, as in csvr+langevin:2"
+                f"{text!r} has more than the recommended thermostats; give these alone "
+                "or with noise, or name the thermostats"
             )
-        values[kind] = _number(kind, number, text)
-    if set(values) == {"noise"} or ("recommended" in values and len(values) > 1):
-        raise typer.BadParameter(
-            f"{text!r} needs one thermostat with the noise, and none beside the "
-            "recommended; try langevin:2+noise"
-        )
-    return Setting(text, values)
-
-
-def _number(kind: str, text: str, whole: str) -> float | None:
-    """Return the number of a part, None for kinds that need none."""
-    needed = kind in ("langevin", "adaptive")
-    if not text and not needed:
-        return None
+        return Choice(text, setting_of(model), noise)
+    members = tuple(
+        _member(kind, number, model.horizon_fs, taut_fs)
+        for kind, _, number in parts
+        if kind != "noise"
+    )
     try:
-        value = float(text)
+        return Choice(text, ThermostatSetting(members), noise)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from error
+
+
+def _member(
+    kind: str, number: str, horizon_fs: float, taut_fs: float
+) -> dict[str, Any]:
+    """Return one thermostat as the setting of a model file has it."""
+    try:
+        value = float(number) if number else None
     except ValueError:
-        value = 0.0
-    if not value > 0 or kind in ("noise", "recommended"):
-        raise typer.BadParameter(
-            f"{kind}:{text} in {whole!r} is no setting; give a positive number after "
-            "langevin and adaptive (ps), none or one after csvr (strides), else none"
-        )
-    return value
-
-
-def folder_name(setting: Setting) -> str:
-    """Return the name of the folder of a setting's runs."""
-    return setting.name.replace(":", "-")
+        raise typer.BadParameter(f"{number!r} after {kind} is no number") from None
+    if kind == "csvr":
+        constant = taut_fs if value is None else value * horizon_fs
+        return {"kind": "CSVR", "time_constant_fs": constant}
+    if value is None:
+        raise typer.BadParameter(f"{kind} needs a time in ps, as in {kind}:2")
+    if kind == "langevin":
+        return {"kind": "Langevin", "time_constant_fs": 1e3 * value}
+    return {
+        "kind": "AdaptiveLangevin",
+        "time_constant_fs": 1e3 * value,
+        "response_fs": RESPONSE_FS,
+    }

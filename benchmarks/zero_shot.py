@@ -49,7 +49,7 @@ from study_systems import (
     atoms_of,
     reference_nvt,
 )
-from study_thermostats import folder_name, parse_setting
+from study_thermostats import parse_choice
 
 from trajcast_ase import load_model
 from trajcast_ase.momenta import draw_momenta
@@ -155,29 +155,28 @@ def main(  # noqa: PLR0917  options of the command line
     system = make()
     if thermalize is not None:
         system = replace(system, thermalize=thermalize)
-    setting = parse_setting(thermostat)
     network = load_model(model or subject.model, device=device)
+    choice = parse_choice(thermostat, network, subject.taut_fs)
     folder = data / system.name
     md = read_frames(reference_nvt(system, 1, reference, folder, network.horizon_fs))
-    makers = setting.thermostats(TEMPERATURE_K, network, subject.taut_fs)
-    words = setting.describe(network.horizon_fs, subject.taut_fs)
+    makers = choice.thermostats(TEMPERATURE_K)
     plan = Plan(
         model=network,
         thermostats=lambda _: makers,
         picoseconds=picoseconds,
         seed=1,
-        settings={"model": network.name, "setting": words, "seeds": seeds},
-        noise=setting.noise,
+        settings={"model": network.name, "setting": choice.words, "seeds": seeds},
+        noise=choice.noise,
         chunk_ps=5.0,
     )
-    runs = out / f"{cell}-{network.name}-{folder_name(setting)}"
+    runs = out / f"{cell}-{network.name}-{choice.folder}"
     wanted = observe_runs(runs_of([md]))
     starts = equilibrated(system, network, seeds, folder)
     ended = extend(runs, starts, plan, bond_check(wanted))
     report = report_of(read_seeds(runs, skip * picoseconds), [md])
     content = summary(report) | {
         "model": network.name,
-        "setting": words,
+        "setting": choice.words,
         "ended": ended,
         "ns_per_day": speed(runs),
         "machine": machine(device),
