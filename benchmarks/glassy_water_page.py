@@ -84,7 +84,7 @@ def draw(
             mean, error = g.mean(axis=0), g.std(axis=0, ddof=1) / np.sqrt(len(g))
             axes.fill_between(r, mean - error, mean + error, color=color, alpha=0.3)
             axes.plot(r, mean, color=color, lw=1.3, label=label)
-        axes.set(xlim=(2.2, R_MAX), xlabel="distance (Å)", ylabel="g(r), O-O")
+        axes.set(xlim=(2.2, r[-1]), xlabel="distance (Å)", ylabel="g(r), O-O")
         axes.set_title(f"{spans[k].temperature_K:g} K", fontsize=9)
         finish(axes)
         axes.legend(**legend_style())

@@ -45,6 +45,7 @@ from study_reports import (
     bond_check,
     report_of,
     runs_of,
+    save_sheet,
     summary,
 )
 from study_runs import (
@@ -56,7 +57,7 @@ from study_runs import (
     speed,
 )
 from study_systems import DATA, STUDIES, SUBJECTS, TEMPERATURE_K, Subject, subject_of
-from study_thermostats import Choice
+from study_thermostats import Choice, parse_choice
 
 from trajcast_ase import load_model
 from trajcast_ase.analysis.blocks import Estimate
@@ -69,6 +70,8 @@ from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.output import write_report
 
 RUNS = Path("runs/long")
+SHEET = "sheet.png"
+"""The figures of a report, small enough for a page."""
 PICOSECONDS = {"paracetamol": 700.0, "quartz": 1050.0, "water": 170.0}
 """Of each seed."""
 
@@ -196,6 +199,7 @@ def study(  # noqa: PLR0917  one row of the table
     runs = read_seeds(folder, skip * plan.picoseconds)
     report = report_of(runs, reference.observables)
     write_report(report, folder)
+    save_sheet(report, folder / SHEET)
     content = summary(report) | special(runs, subject, reference)
     content |= {
         "key": key,
@@ -203,6 +207,7 @@ def study(  # noqa: PLR0917  one row of the table
         "setting": choice.name,
         "words": choice.words,
         "ended": ended,
+        "skipped_ps": skip * plan.picoseconds,
         "ns_per_day": speed(folder),
         "machine": machine(str(model.device)),
     }
