@@ -121,11 +121,13 @@ def growth_text(evaluation: dict[str, Any]) -> str:
     """Return how the error grows over strides in a row."""
     growth, twins = evaluation["growth"], evaluation["divergence_of_twins"]
     n_strides, last = len(growth["time_fs"]), growth["time_fs"][-1]
-    at = twins["time_fs"].index(last)
-    moved, apart = growth["displacement_A"], twins["displacement_A"][at]
-    starts = growth["n_starts"]
-    return f"""Over {n_strides} strides in a row, {last:g} fs, from {starts} starts, the
-mean absolute error grows from {moved[0]:.1e} to {moved[-1]:.1e} Å. Two MD runs that
+    moved, starts = growth["displacement_A"], growth["n_starts"]
+    text = f"""Over {n_strides} strides in a row, {last:g} fs, from {starts} starts, the
+mean absolute error grows from {moved[0]:.1e} to {moved[-1]:.1e} Å."""
+    if twins is None:
+        return text
+    apart = twins["displacement_A"][twins["time_fs"].index(last)]
+    return f"""{text} Two MD runs that
 start 1e-6 Å apart lie {apart:.1e} Å apart by then: what grows is the error of the
 forecasts, not chaos."""
 

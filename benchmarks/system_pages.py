@@ -201,14 +201,12 @@ def errors_table(evaluation: dict[str, Any]) -> str:
     """Return held-out errors, of all atoms and by element."""
     errors = evaluation["errors"]
     rows = {"all": (errors["displacement"], errors["velocity"])} | errors["by_element"]
-    return table(
-        ("atoms", "displacement (Å)", "(%)", "velocity (Å/fs)", "(%)"),
-        [
-            [name, f"{moved['mae']:.2e}", percent(moved)]
-            + [f"{changed['mae']:.2e}", percent(changed)]
-            for name, (moved, changed) in rows.items()
-        ],
-    )
+    lines = [
+        [name, *(text for one in both for text in (f"{one['mae']:.2e}", percent(one)))]
+        for name, both in rows.items()
+    ]
+    header = ("atoms", "displacement (Å)", "(%)", "velocity (Å/fs)", "(%)")
+    return table(header, lines)
 
 
 def page(

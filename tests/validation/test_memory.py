@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trajcast_ase.validation.memory import Memory, memory
+from trajcast_ase.validation.permutation import Verdict
 from typer.testing import CliRunner
 
 from trajcast_ase.cli.app import app
 from trajcast_ase.training.trajectory import Frames
 from trajcast_ase.validation.inputs import observe_both, read_run
-from trajcast_ase.validation.memory import Memory, memory
 from trajcast_ase.validation.observables import Observables, Scalar, observe
-from trajcast_ase.validation.permutation import Verdict
 from trajcast_ase.validation.report import Report, compare
 from trajcast_ase.validation.sheet import report_sheet
 
