@@ -37,7 +37,7 @@ from study_pages import (
 )
 from study_reports import passed
 from study_runs import read_seeds
-from study_systems import DATA, TEMPERATURE_K, Subject, subject_of
+from study_systems import DATA, SUBJECTS, TEMPERATURE_K, Subject, subject_of
 
 from trajcast_ase.analysis.free_energy import (
     PARACETAMOL_DIHEDRALS,
@@ -61,6 +61,11 @@ from trajcast_ase.kinetics import degrees_of_freedom
 from trajcast_ase.training.trajectory import Frames, read_frames
 
 PANEL_INCHES = (4.2, 3.0)
+INDEX = """# Systems
+
+What the bundled model of each system does, with the figures of the paper: errors and
+their growth, temperature, spectrum, structure, mobility or free energy, and the whole
+report of long runs. Written by `benchmarks/system_pages.py`."""
 RDF_FRAMES = 400
 """Of each side."""
 Sides = tuple[tuple[Sequence[Frames], str, str], ...]
@@ -237,6 +242,13 @@ thermostats](../studies/long_runs.md) and [MD against MD](../reports/{name}.md).
     ]
 
 
+def write_index(folder: Path) -> None:
+    """Write the index of the pages that there are."""
+    names = [name for name in SUBJECTS if (folder / f"{name}.md").exists()]
+    toctree = "\n".join(["```{toctree}", ":maxdepth: 1", "", *names, "```"])
+    write_page(folder / "index.md", [INDEX, toctree] if names else [INDEX])
+
+
 def main(
     system: Annotated[str, typer.Argument(help="paracetamol, quartz or water.")],
     errors: Annotated[Path, typer.Option(help="Folder of trajcast evaluate --out.")],
@@ -267,6 +279,7 @@ def main(
     evaluation = read_json(errors / "evaluation.json")
     sections = [one for one in page(subject, evaluation, content) if one]
     write_page(out / f"{subject.name}.md", sections)
+    write_index(out)
     print(out / f"{subject.name}.md")
 
 
