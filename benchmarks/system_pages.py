@@ -85,7 +85,7 @@ def draw_temperature(axes: Axes, sides: Sides) -> None:
         kelvin = np.concatenate(
             [temperature(one.velocities, one.masses, n_dof) for one in runs]
         )
-        found = f"{label}, {kelvin.mean():.1f} K, width {kelvin.std():.1f} K"
+        found = f"{label}: {kelvin.mean():.1f} K, sd {kelvin.std():.1f} K"
         axes.hist(
             kelvin, bins=60, density=True, histtype="step", color=color, label=found
         )
@@ -93,6 +93,7 @@ def draw_temperature(axes: Axes, sides: Sides) -> None:
     density = canonical_density(grid, TEMPERATURE_K, n_dof)
     axes.plot(grid, density, color=INK, lw=1.0, ls=(0, (4, 3)), label="canonical")
     axes.set(xlabel="temperature (K)", ylabel="density (1/K)")
+    axes.set_ylim(top=1.4 * density.max())  # room for the legend
 
 
 def draw_spectrum(axes: Axes, sides: Sides) -> None:
@@ -221,12 +222,13 @@ def page(
     name = subject.name
     growth = growth_text(evaluation) if evaluation["growth"] else ""
     special = special_text(run)
+    by_model = ", which the model recommends" if run["setting"] == "recommended" else ""
     extra = "" if special == "none" else f" Diffusion or free energy: {special}."
     return [
         f"# {name.capitalize()}",
         f"""What the model `{run["model"]}` does on {name}, with the paper's figures.
-**{passed(run)} rows of the report pass** with the thermostat that the model recommends
-({run["words"]}): {run["n_runs"]} run(s), {run["length_ps"]:.4g} ps in all beside
+**{passed(run)} rows of the report pass** with {run["words"]}{by_model}:
+{run["n_runs"]} run(s), {run["length_ps"]:.4g} ps in all beside
 {run["reference_ps"]:.4g} ps of MD.{extra} Written by `benchmarks/system_pages.py`;
 {describe_machine(run["machine"])}, {run["ns_per_day"]:.3g} ns/day.""",
         f"""See also the [card of the model](../models/{run["model"]}.md), [other
