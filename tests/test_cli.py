@@ -32,6 +32,7 @@ from trajcast_ase.network.kernels.build import find_compiler
 from trajcast_ase.progress import RolloutProgress
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.units import KB
+from trajcast_ase.validation.inputs import stated_temperature
 
 COMMANDS = (
     "run",
@@ -42,6 +43,7 @@ COMMANDS = (
     "import",
     "models",
     "demo",
+    "recommend",
 )
 
 
@@ -153,6 +155,11 @@ def test_run_keeps_the_velocities_of_the_file(model_file, start):
             ("--thermostat", "langevin", "--friction", 0.02),
             {"name": "Langevin", "friction_fs": 0.02},
         ),
+        (
+            ("--thermostat", "adaptive", "--response", 500),
+            {"name": "AdaptiveLangevin", "taut_fs": 500.0},
+        ),
+        ((), {"name": "CSVR", "taut_fs": 70.0}),
         (("--thermostat", "none"), None),
     ],
 )
@@ -174,6 +181,59 @@ def test_thermostat_settings_reach_the_trajectory(model_file, start, options, ex
         assert found["friction"] * ase.units.fs == pytest.approx(
             expected["friction_fs"]
         )
+
+
+def test_the_models_thermostats_are_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paracetamol().write("start.xyz")
+    settings = ("--model", "paracetamol-7fs", "--temperature", 310, "--steps", 1)
+    for way, options in (("alone", ()), ("batch", ("--replicas", 2))):
+        stdout, _ = call("run", "start.xyz", *settings, "--out", way, *options)
+        line = (
+            "thermostat Langevin 2000 fs, CSVR 70 fs (recommended by the model), seed"
+        )
+        assert line in stdout
+    for name in ("alone.traj", "batch-01.traj"):
+        with ase.io.trajectory.Trajectory(name) as frames:
+            langevin, csvr = frames.description["thermostat"]
+        assert langevin["friction"] * ase.units.fs == pytest.approx(1 / 2000)
+        assert csvr["taut"] / ase.units.fs == pytest.approx(70)
+        assert stated_temperature(Path(name)) == 310
+
+
+def test_a_choice_of_two_thermostats(model_file, start):
+    options = ("--thermostat", "langevin+csvr", "--friction", 0.001, "--taut", 50)
+    settings = ("--model", model_file, "--temperature", 310, "--steps", 1)
+    stdout, _ = call("run", start, *settings, *options)
+    assert "thermostat langevin+csvr, seed" in stdout
+    with ase.io.trajectory.Trajectory("ethanol-md.traj") as frames:
+        names = [one["name"] for one in frames.description["thermostat"]]
+    assert names == ["Langevin", "CSVR"]
+
+
+def test_without_a_recommendation_the_papers_thermostat_runs(model_file, start):
+    settings = ("--model", model_file, "--temperature", 310, "--steps", 1)
+    stdout, _ = call("run", start, *settings)
+    assert "thermostat CSVR 70 fs (the paper's; the model recommends none)" in stdout
+
+
+def test_recommend_writes_the_model_anew(model_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--langevin", 1000, "--csvr", 60, "--chosen-by", "a test")
+    stdout, _ = call("recommend", model_file, *options, "--out", "new.trajcast")
+    assert stdout == "wrote new.trajcast: thermostat Langevin 1000 fs, CSVR 60 fs\n"
+    stdout, _ = call("inspect", "new.trajcast")
+    rows = dict(line.split(maxsplit=1) for line in stdout.splitlines())
+    assert rows["thermostat"] == "Langevin 1000 fs, CSVR 60 fs"
+    assert rows["thermostat.chosen_by"] == "a test"
+    assert rows["name"] == "new"
+    message = error_of("recommend", model_file, *options, "--out", "new.trajcast")
+    assert message.startswith("new.trajcast exists; choose another --out")
+    message = error_of("recommend", model_file, "--csvr", -1, "--out", "b.trajcast")
+    assert message.startswith("time_constant_fs = -1.0 of the thermostat CSVR must be")
+    call("recommend", "new.trajcast", "--out", "new.trajcast", "--overwrite")
+    stdout, _ = call("inspect", "new.trajcast")
+    assert re.search(r"^thermostat +none$", stdout, re.MULTILINE)
 
 
 def test_run_in_float64(model_file, start):
@@ -235,13 +295,11 @@ def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
                 *("ethanol.xyz", "--temperature", 300),
                 *("--thermostat", "langevin", "--taut", 70),
             ),
-            r"--taut 70 is of --thermostat csvr or langevin\+csvr, but the thermostat "
-            "is langevin; leave",
+            r"--taut 70 is of --thermostat csvr or langevin\+csvr, but the thermostat",
         ),
         (
             ("ethanol.xyz", "--temperature", 300, "--friction", 0.1),
-            r"--friction 0\.1 is of --thermostat langevin or langevin\+csvr or adaptive,"
-            " but the thermostat is recommended; leave",
+            r"--friction 0\.1 is of --thermostat langevin or langevin\+csvr or",
         ),
         (
             (

@@ -97,6 +97,8 @@ def test_whole_molecule_is_reported_as_whole(demo):
     assert result.intact
     assert "none broke" in text
     assert "300 strides of 7 fs" in text
+    # These springs have no model file; the bundled model's is tested in test_cli.
+    assert "thermostat CSVR 70 fs (the paper's; the model recommends none)" in text
     assert f"{result.ns_per_day:.2f} ns/day" in text
     assert str(result.numbers.temperature) in text
     assert "T[K] in the log" in text

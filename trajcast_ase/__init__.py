@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from trajcast_ase.thermostats import CSVR, Langevin, Thermostat
 
 __all__ = [
-    "AdaptiveLangevin",
     "CSVR",
+    "AdaptiveLangevin",
     "ExponentialQuench",
     "ForecastNoise",
     "Forecaster",

@@ -26,6 +26,7 @@ NeurIPS 27 (2014); Leimkuhler and Shang, SIAM J. Sci. Comput. 38, A712 (2016).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,7 +36,6 @@ from torch import Tensor
 
 from trajcast_ase.kinetics import ThermalMotion, twice_kinetic
 from trajcast_ase.schedules import Temperature
-from trajcast_ase.state import State
 from trajcast_ase.streams import RandomSource, Streams
 from trajcast_ase.thermostats import RandomThermostat
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, FS, KB
@@ -122,13 +122,13 @@ class AdaptiveLangevin(RandomThermostat):
         thermal = self._thermal(time)
         _check_warm(thermal / KB)
         state, half = motion.state, 0.5 * timestep
-        noise = self._noise(state)
-        xi = self.frictions.to(state.device) + half * self._rate(motion, thermal)
-        decay = timestep * xi.flatten()[self._groups(state)]
+        noise, groups = self._noise(state), self._groups(motion)
+        xi = self.frictions.to(state.device) + half * groups.rate(motion, thermal)
+        decay = timestep * xi.flatten()[groups.index]
         variance = 2 * self.friction * timestep * thermal * _mean_decay(2 * decay)
         kicks = FS * torch.sqrt(variance / state.masses)[:, None] * noise
         after = motion.changed(torch.exp(-decay)[:, None] * state.velocities + kicks)
-        self.frictions = xi + half * self._rate(after, thermal)
+        self.frictions = xi + half * groups.rate(after, thermal)
         return self._book(motion, after)
 
     def todict(self) -> dict[str, Any]:
@@ -139,25 +139,48 @@ class AdaptiveLangevin(RandomThermostat):
             "per_element": self.per_element,
         }
 
-    def _rate(
-        self, motion: ThermalMotion, thermal: float
-    ) -> Float[Tensor, "systems groups"]:
-        """Return the derivative of the frictions, 1 / ASE time squared."""
-        state, space = motion.state, motion.space
-        n_free = (space.constraints.free_masses(state) > 0).double()
-        twice = EV_PER_AMU_A2_FS2 * twice_kinetic(state) / thermal
-        values = torch.stack([twice - space.atom_dof(), 3 * n_free], dim=1)
-        shape = (state.n_systems, self.frictions.shape[1])
-        sums = values.new_zeros(shape[0] * shape[1], 2)
-        excess, count = sums.index_add(0, self._groups(state), values).unbind(1)
-        rate = excess / (count.clamp(min=1.0) * self.taut**2)
-        return rate.reshape(shape)
+    def _groups(self, motion: ThermalMotion) -> _Groups:
+        """Return the atoms that share a friction, at their positions."""
+        state, width = motion.state, self.frictions.shape[1]
+        index = state.system_index
+        if self.per_element:
+            index = index * width + state.atomic_numbers
+        free = (motion.space.constraints.free_masses(state) > 0).double()
+        both = torch.stack([motion.space.atom_dof(), 3 * free], dim=1)
+        sums = both.new_zeros(state.n_systems * width, 2).index_add(0, index, both)
+        n_dof, coordinates = sums.unbind(1)
+        inertia = coordinates.clamp(min=1.0) * self.taut**2  # no atom, no rate
+        return _Groups(index, n_dof, inertia, width)
 
-    def _groups(self, state: State) -> Int[Tensor, " atoms"]:
-        """Return the place of each atom's friction in the flat table."""
-        if not self.per_element:
-            return state.system_index
-        return state.system_index * self.frictions.shape[1] + state.atomic_numbers
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Atoms that share a friction, system by system.
+
+    Attributes
+    ----------
+    index : (n_atoms,)
+        Group of each atom.
+    n_dof : (n_groups,)
+        Degrees of freedom of each group at these positions.
+    inertia : (n_groups,), ASE time squared
+        Thermal mass over kT.
+    width : int
+        Groups of a system.
+    """
+
+    index: Int[Tensor, " atoms"]
+    n_dof: Float[Tensor, " groups"]
+    inertia: Float[Tensor, " groups"]
+    width: int
+
+    def rate(
+        self, motion: ThermalMotion, thermal: float
+    ) -> Float[Tensor, "systems width"]:
+        """Return the derivative of the frictions, 1 / ASE time squared."""
+        twice = EV_PER_AMU_A2_FS2 / thermal * twice_kinetic(motion.state)
+        found = torch.zeros_like(self.n_dof).index_add(0, self.index, twice)
+        return ((found - self.n_dof) / self.inertia).reshape(-1, self.width)
 
 
 def _mean_decay(x: Float[Tensor, " atoms"]) -> Float[Tensor, " atoms"]:

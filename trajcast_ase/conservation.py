@@ -125,8 +125,8 @@ class Rotations:
         r"""Return :math:`\mathrm{tr}\, I^{+} (r'^2 - r' r'^T)` of each atom, 1/amu."""
         inverse = self.inverse[index]
         trace = inverse.diagonal(dim1=1, dim2=2).sum(dim=1)
-        along = torch.einsum("na,nab,nb->n", self.relative, inverse, self.relative)
-        return trace * self.relative.square().sum(dim=1) - along
+        along = (inverse @ self.relative[:, :, None]).squeeze(2) * self.relative
+        return trace * self.relative.square().sum(dim=1) - along.sum(dim=1)
 
     def turning(
         self, momentum: Float[Tensor, "systems 3"], index: Int[Tensor, " atoms"]

@@ -23,7 +23,7 @@ from trajcast_ase.driver import TrajCast
 from trajcast_ase.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress
-from trajcast_ase.recommended import setting_of, thermostats_of
+from trajcast_ase.recommended import described_setting, setting_of, thermostats_of
 from trajcast_ase.state import velocities_from_atoms
 from trajcast_ase.streams import Streams
 from trajcast_ase.stride import ForecastModel
@@ -110,7 +110,7 @@ def run_demo(
         f"paracetamol, {len(paracetamol())} atoms, {reference.temperature_K:g} K: "
         f"{n_strides} strides of {model.horizon_fs:g} fs, no forces"
     )
-    console.print(f"thermostat {setting_of(model)}, as the model recommends")
+    console.print(described_setting(model))
     seconds = _run(
         model, n_strides, files, reference=reference, seed=seed, console=console
     )

@@ -31,6 +31,14 @@ def setting_of(model: ForecastModel) -> ThermostatSetting:
     return found or plain_setting(model.horizon_fs)
 
 
+def described_setting(model: ForecastModel) -> str:
+    """Return what :func:`setting_of` returns in words, and where it comes from."""
+    setting = setting_of(model)
+    if setting == plain_setting(model.horizon_fs):
+        return f"thermostat {setting} (the paper's; the model recommends none)"
+    return f"thermostat {setting} (recommended by the model)"
+
+
 def thermostats_of(
     setting: ThermostatSetting,
     temperature_K: Temperature,

@@ -45,6 +45,30 @@ def test_errors_name_the_key(tmp_path, old, new, message):
         read(tmp_path, MINIMAL.replace(old, new))
 
 
+RECOMMENDED = """
+[run]
+thermostat = [
+  { kind = "Langevin", time_constant_fs = 2000 },
+  { kind = "CSVR", time_constant_fs = 70 },
+]
+thermostat_chosen_by = "a guess"
+"""
+
+
+def test_a_trained_model_may_recommend_thermostats(tmp_path):
+    setting = read(tmp_path, MINIMAL + RECOMMENDED).run.thermostat_setting
+    assert str(setting) == "Langevin 2000 fs, CSVR 70 fs"
+    assert setting.chosen_by == "a guess"
+    assert read(tmp_path, MINIMAL).run.thermostat_setting is None
+    for old, new, message in (
+        ('"CSVR"', '"csvr"', "run: .*unknown kind of thermostat 'csvr'"),
+        ("= 70", "= 0", r"run: .*time_constant_fs = 0(\.0)? .* must be a positive"),
+        ("= 70", "= 'x'", "run: .*must be a positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path, MINIMAL + RECOMMENDED.replace(old, new))
+
+
 def test_the_schedule_warms_up_stays_and_falls_to_zero():
     options = OptimizerConfig(
         steps=1000, learning_rate=2e-3, warmup_steps=100, constant_fraction=0.5

@@ -81,13 +81,9 @@ def described(bath: Bath, network: Forecaster) -> str:
     """Return the thermostats in words, and who chose them."""
     if bath.name is not ThermostatName.RECOMMENDED:
         return f"thermostat {bath.name}"
-    setting = None if network.header is None else network.header.thermostat
-    if setting is not None:
-        return f"thermostat {setting} (recommended by the model)"
-    from trajcast_ase.recommended import plain_setting  # noqa: PLC0415  --help: no torch
+    from trajcast_ase.recommended import described_setting  # noqa: PLC0415
 
-    plain = plain_setting(network.horizon_fs)
-    return f"thermostat {plain} (the paper's; the model recommends none)"
+    return described_setting(network)
 
 
 def checked_temperature(temperature: float | None, needed_by: str) -> float:
