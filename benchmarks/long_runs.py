@@ -51,6 +51,7 @@ from study_reports import (
 from study_runs import (
     Plan,
     extend,
+    identity,
     n_chunks_in,
     one_thread,
     read_seeds,
@@ -191,7 +192,7 @@ def study(  # noqa: PLR0917  one row of the table
         "chunks": n_chunks_in(folder),
         "skip": skip,
         "reference": list(reference.names),
-        "sha256": model.header.sha256 if model.header else "",
+        **identity(model),
     }
     path = folder / "summary.json"
     if path.exists() and read_json(path)["key"] == key:
@@ -254,9 +255,8 @@ def main(  # noqa: PLR0917  options of the command line
             thermostats=lambda _, makers=makers: makers,
             picoseconds=length,
             seed=seed,
-            settings={
-                "model": network.name,
-                "sha256": network.header.sha256 if network.header else "",
+            settings=identity(network)
+            | {
                 "setting": choice.words,
                 "seeds": seeds,
                 "seed": seed,

@@ -6,15 +6,14 @@
 Writes ``docs/reports/quartz.md`` and its figure. Exits with 1 where a row fails.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from study_reports import save_sheet
 
 from trajcast_ase.validation.inputs import bundled_reference, observe_both, read_run
-from trajcast_ase.validation.output import markdown, write_report
+from trajcast_ase.validation.output import markdown
 from trajcast_ase.validation.report import compare
 
 
@@ -27,9 +26,7 @@ def main(
 ) -> None:
     """Write a page with the report of MD against MD."""
     report = compare(*observe_both(read_run(trajectory), bundled_reference(system)))
-    with tempfile.TemporaryDirectory() as folder:
-        write_report(report, folder)
-        shutil.copy(Path(folder) / "report.png", out / f"{system}.png")
+    save_sheet(report, out / f"{system}.png")
     text = f"""# {system}: MD against MD
 
 NVT at 300 K, two seeds of `benchmarks/reference_md/run.py {system} nvt`:

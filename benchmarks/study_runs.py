@@ -320,6 +320,14 @@ def speed(folder: Path) -> float:
     return ns_per_day(seconds, femtoseconds)
 
 
+def identity(model: Forecaster) -> dict[str, str]:
+    """Return name and fingerprint of a model, for the settings of its runs."""
+    return {
+        "model": model.name,
+        "sha256": model.header.sha256 if model.header else "",
+    }
+
+
 def n_chunks_in(folder: Path) -> int:
     """Return the number of chunks of a run so far."""
     return len(list(folder.glob("chunk-????.h5")))

@@ -40,7 +40,7 @@ from study_reports import (
     save_sheet,
     summary,
 )
-from study_runs import Plan, extend, one_thread, read_seeds, speed
+from study_runs import Plan, extend, identity, one_thread, read_seeds, speed
 from study_systems import (
     DATA,
     LARGER,
@@ -165,7 +165,7 @@ def main(  # noqa: PLR0917  options of the command line
         thermostats=lambda _: makers,
         picoseconds=picoseconds,
         seed=1,
-        settings={"model": network.name, "setting": choice.words, "seeds": seeds},
+        settings=identity(network) | {"setting": choice.words, "seeds": seeds},
         noise=choice.noise,
         chunk_ps=5.0,
     )
