@@ -96,7 +96,7 @@ def draw(
     axes = panels[1, 3]
     axes.plot(kelvin, 1e2 * shares.mean(axis=0), "o-", ms=4, color=RUN)
     axes.set(xlabel="temperature (K)", ylabel="error of one stride (% of kT/m)")
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(0.0, 120.0 * float(shares.mean(axis=0).max()))
     axes.invert_xaxis()
     finish(axes)
     return figure
