@@ -25,7 +25,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from trajcast_ase import CSVR, ForecastNoise, TrajCast, __version__, load_model
-from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
+from trajcast_ase.analysis.bonds import longest_bonds
 from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress
@@ -97,7 +97,7 @@ def roll_out(
     atoms = dynamics.atoms
     longest = reference.longest_bonds_A
     limits = {kind: BREAKING * length for kind, length in longest.items()}
-    recorder = Recorder(limits, bonded_pairs(atoms))
+    recorder = Recorder(limits, reference.topology.pairs)
     dynamics.attach(recorder.record, 1, dynamics)
     start = time.perf_counter()
     with RolloutProgress(n_strides, dynamics.model.horizon_fs) as progress:
