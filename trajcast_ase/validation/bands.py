@@ -62,7 +62,11 @@ def band_edges(
         bands += [range(old.start, cut), range(cut, old.stop)]
         bands.sort(key=lambda band: band.start)
     inner = [frequency_cm[band.start] - 0.5 * frequency_cm[1] for band in bands[1:]]
-    return (0.0, *(float(round(edge, 1)) for edge in inner), float(frequency_cm[-1]))
+    return (
+        0.0,
+        *(float(round(edge, 1)) for edge in inner),
+        float(round(frequency_cm[-1], 1)),
+    )
 
 
 def _lowest_point(share: Float[np.ndarray, " bins"], band: range) -> int | None:
@@ -116,7 +120,7 @@ def _energy(
     """Return the kinetic energy of a band in each piece; all bands share a unit."""
     curve = observables.curves[name]
     inside = (curve.x >= low) & (curve.x < high)
-    if high >= observables.curves["spectrum"].x[-1]:
+    if high == observables.bands_cm[-1]:
         inside |= curve.x >= low
     kelvin = observables.scalars["temperature"].pieces
     return np.asarray(kelvin * curve.pieces[:, inside].sum(axis=1))

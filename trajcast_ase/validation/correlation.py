@@ -30,6 +30,8 @@ from scipy.stats import norm
 
 SHARES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 """Of a piece that the next keeps."""
+POWER = 0.8
+"""Odds at which a difference that is said to be seen fails."""
 DOUBT = 0.02
 """Chance that pieces remember more than is held possible."""
 RUN_LEVEL = 0.05
@@ -148,6 +150,9 @@ class Calibration:
     allowed : (n_shares,)
         Difference that chance exceeds at the level, over its standard error by the
         best estimate of the share.
+    needed : (n_shares,)
+        True difference that fails in four of five cases, over the standard deviation
+        of a piece; infinite where memory has no upper limit too often.
     between : (n_shares,)
         Scatter of runs that chance exceeds in one of twenty cases.
     """
@@ -157,6 +162,7 @@ class Calibration:
     likeliest: Float[np.ndarray, " shares"]
     lowest: Float[np.ndarray, " shares"]
     allowed: Float[np.ndarray, " shares"]
+    needed: Float[np.ndarray, " shares"]
     between: Float[np.ndarray, " shares"]
 
     @property
@@ -174,7 +180,7 @@ class Calibration:
         highest = float(np.interp(found.correlation, self.lowest, SHARES, right=inf))
         scatter = limit = None
         if self.free_runs > 0 and found.scatter > 0:
-            scatter = float(run_scatter(found, np.array(share)))
+            scatter = float(run_scatter(found, np.array(share), self.sides))
             limit = float(np.interp(share, SHARES, self.between))
         return Memory(share, max(highest, share), scatter, limit)
 
@@ -182,16 +188,28 @@ class Calibration:
         """Return that of the difference of the sides, for pieces of unit variance."""
         return sqrt(sum(mean_variance(side, share) for side in self.sides))
 
+    def seen(self, share: float) -> float:
+        """Return what `needed` says of a share."""
+        upper = int(np.searchsorted(SHARES, share))
+        if not np.isfinite(self.needed[upper]):
+            return inf
+        return float(np.interp(share, SHARES, self.needed))
+
     def widening(self, share: float) -> float:
         """Return the difference allowed, in standard errors of the share's estimate."""
         return float(np.interp(share, SHARES, self.allowed, right=inf))
 
 
 def run_scatter(
-    found: Moments, share: Float[np.ndarray, ...]
+    found: Moments, share: Float[np.ndarray, ...], sides: tuple[Side, Side]
 ) -> Float[np.ndarray, ...]:
     """Return the variance between runs over that expected from their pieces."""
-    expected = np.square(found.scatter) * (1 + share) / (1 - share)
+    lengths = [length for side in sides for length in side]
+    of_piece = [
+        np.mean([length * mean_variance((length,), one) for length in lengths])
+        for one in SHARES
+    ]
+    expected = np.square(found.scatter) * np.interp(share, SHARES, of_piece)
     return np.asarray(found.between / expected)
 
 
@@ -209,7 +227,8 @@ def calibration(sides: tuple[Side, Side], level: float, n_dims: int = 1) -> Cali
         allowed is always that of one number.
     """
     likeliest, lowest, between = _memory_quantiles(sides, n_dims)
-    return Calibration(sides, level, likeliest, lowest, _allowed(sides, level), between)
+    allowed, needed = _limits(sides, level)
+    return Calibration(sides, level, likeliest, lowest, allowed, needed, between)
 
 
 @lru_cache(maxsize=64)
@@ -222,23 +241,39 @@ def _memory_quantiles(
     between = []
     for _, one in samples:
         share = np.interp(one.correlation, likeliest, SHARES)
-        between.append(float(np.quantile(run_scatter(one, share), 1 - RUN_LEVEL)))
+        between.append(
+            float(np.quantile(run_scatter(one, share, sides), 1 - RUN_LEVEL))
+        )
     return likeliest, lowest, _rising(between)
 
 
 @lru_cache(maxsize=64)
-def _allowed(sides: tuple[Side, Side], level: float) -> Float[np.ndarray, " shares"]:
-    likeliest = _memory_quantiles(sides, 1)[0]
-    errors = [
+def _limits(
+    sides: tuple[Side, Side], level: float
+) -> tuple[Float[np.ndarray, " shares"], Float[np.ndarray, " shares"]]:
+    """Return the differences allowed and needed, for each share."""
+    likeliest, lowest, _ = _memory_quantiles(sides, 1)
+    by_share = [
         sqrt(sum(mean_variance(side, share) for side in sides)) for share in SHARES
     ]
-    limits = []
-    for difference, one in _simulated(sides, 1):
+    simulated = _simulated(sides, 1)
+    errors = []
+    for _, one in simulated:
         share = np.interp(one.correlation, likeliest, SHARES)
-        error = one.scatter * np.interp(share, SHARES, errors)
-        limits.append(float(np.quantile(difference / error, 1 - level)))
+        errors.append(one.scatter * np.interp(share, SHARES, by_share))
+    limits = [
+        float(np.quantile(difference / error, 1 - level))
+        for (difference, _), error in zip(simulated, errors, strict=True)
+    ]
     limits[0] = max(limits[0], float(norm.isf(level / 2)))
-    return _rising(limits)
+    allowed, needed = _rising(limits), []
+    for (difference, one), error in zip(simulated, errors, strict=True):
+        highest = np.interp(one.correlation, lowest, SHARES, right=inf)
+        firm = error * np.interp(highest, SHARES, allowed, right=inf)
+        # Chance is as often on the side of a true difference as against it.
+        short = np.concatenate([firm - difference, firm + difference])
+        needed.append(float(np.quantile(short, POWER, method="higher")))
+    return allowed, _rising(needed)
 
 
 def _rising(values: Sequence[float]) -> Float[np.ndarray, " shares"]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from math import inf, sqrt
 
 import numpy as np
@@ -26,6 +27,7 @@ from scipy.stats import norm, t
 from trajcast_ase.analysis.overlap import curve_overlap
 from trajcast_ase.validation.correlation import (
     MOST_DIMENSIONS,
+    POWER,
     Calibration,
     Memory,
     Moments,
@@ -37,8 +39,8 @@ from trajcast_ase.validation.correlation import (
 
 N_DEALS = 20_000
 SEED = 0
-POWER = 0.8
-"""Odds at which a difference that is said to be seen fails."""
+LASTING = 0.5
+"""Share kept above which memory without an upper limit excuses nothing."""
 
 Runs = Sequence[Float[np.ndarray, "pieces bins"]]
 
@@ -105,9 +107,10 @@ def number_difference(
     memory = known.memory(found)
     scatter, between = float(found.scatter), _run_error(known, found, memory)
     error = max(scatter * known.standard_error(memory.share), between)
-    limit = known.widening(memory.share) * error
+    limit = _likely(known, memory, error, scatter)
     firm = _firm(known, memory, error, between, level)
     means = [float(np.concatenate(side).mean()) for side in (run, reference)]
+    widest = firm + float(norm.ppf(POWER)) * between if between > 0.0 else 0.0
     own = [scatter * sqrt(mean_variance(side, memory.share)) for side in lengths]
     if between > 0.0:
         own = [between * one / np.hypot(*own) for one in own]
@@ -115,7 +118,7 @@ def number_difference(
         value=abs(means[0] - means[1]),
         limit=limit,
         firm_limit=firm,
-        seen=firm + float(norm.ppf(POWER)) * error,
+        seen=max(scatter * known.seen(memory.share), widest),
         errors=(own[0], own[1]),
         memory=memory,
     )
@@ -142,7 +145,7 @@ def curve_difference(run: Runs, reference: Runs, level: float) -> Difference:
     gaps = _chance_gaps(residuals, means[1])
     typical = float(norm.isf(level / 2))
     base = float(np.quantile(gaps, 1 - level, method="higher")) / typical
-    limit = base * known.widening(memory.share) * error / alone
+    limit = base * _likely(known, memory, error, scatter) / alone
     firm = base * _firm(known, memory, error, between, level) / alone
     value = float(1.0 - curve_overlap(means[0], means[1]))
     # However the true curves differ, chance takes no more than its own gap from it.
@@ -154,6 +157,16 @@ def curve_difference(run: Runs, reference: Runs, level: float) -> Difference:
 def _lengths(sides: Sequence[Runs]) -> tuple[Side, Side]:
     run, reference = (tuple(len(one) for one in side) for side in sides)
     return run, reference
+
+
+def _likely(known: Calibration, memory: Memory, error: float, scatter: float) -> float:
+    """Return the limit with the memory that is likeliest.
+
+    Memory that may be as long as the runs excuses nothing.
+    """
+    if memory.share > LASTING and not np.isfinite(memory.highest):
+        return known.widening(0.0) * known.standard_error(0.0) * scatter
+    return known.widening(memory.share) * error
 
 
 def _firm(
@@ -180,6 +193,15 @@ def _run_error(known: Calibration, found: Moments, memory: Memory) -> float:
     return sqrt(variance * shares)
 
 
+@lru_cache(maxsize=2)
+def _deals(n_run: int, n_pieces: int) -> Float[np.ndarray, "deals pieces"]:
+    """Return deals of pieces, 1 for those of the run."""
+    truth = np.arange(n_pieces) < n_run
+    tiled = np.tile(truth, (N_DEALS, 1))
+    dealt = np.random.default_rng(SEED).permuted(tiled, axis=1)
+    return np.asarray(dealt.astype(np.float32))
+
+
 def _dimensions(residuals: Float[np.ndarray, "pieces bins"]) -> int:
     """Return how many numbers scatter independently in a curve: 1, 2, 4 or 8."""
     gram = residuals @ residuals.T
@@ -196,13 +218,11 @@ def _chance_gaps(
     mean: Float[np.ndarray, " bins"],
 ) -> Float[np.ndarray, " deals"]:
     """Return what curves lack to full overlap by chance, with pieces dealt anew."""
-    pieces = np.concatenate(residuals)
+    pieces = np.concatenate(residuals).astype(np.float32)
     n_run, n_pieces = len(residuals[0]), len(pieces)
-    rng = np.random.default_rng(SEED)
-    truth = np.arange(n_pieces) < n_run
-    deals = rng.permuted(np.tile(truth, (N_DEALS, 1)), axis=1).astype(np.float64)
-    first = deals @ pieces
+    first = _deals(n_run, n_pieces) @ pieces
     shift = first / n_run + first / (n_pieces - n_run)  # the residuals sum to zero
     # Two means were taken off the pieces.
     shift *= sqrt(n_pieces / (n_pieces - 2))
-    return np.asarray(np.abs(shift).sum(axis=1) / (2 * mean.sum()))
+    gaps = np.abs(shift).sum(axis=1) / (2 * mean.sum())
+    return np.asarray(gaps, dtype=np.float64)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.formula import Formula
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from trajcast_ase.analysis.bonds import bond_kinds, bond_lengths
 from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.rdf import rdf
 from trajcast_ase.analysis.structure import (
-    angle_distributions,
-    bond_distributions,
+    angle_kinds,
+    angle_triplets,
+    angles,
     tetrahedral_order,
 )
 from trajcast_ase.analysis.temperature import element_temperatures, temperature
@@ -93,33 +95,28 @@ def _scalar(
 
 
 def structural(
-    pieces: list[range], frames: Frames, pairs: np.ndarray
+    pieces: list[range], frames: Frames, pairs: Int[np.ndarray, "bonds 2"]
 ) -> dict[str, Scalar]:
     """Return mean and standard deviation of bonds and angles, and order of water."""
-    cell, pbc = frames.cell, frames.pbc
+    box, numbers = Box.of(frames.cell, frames.pbc), frames.atomic_numbers
+    triplets = angle_triplets(pairs)
+    bonds, corners = bond_kinds(pairs, numbers), angle_kinds(triplets, numbers)
     found: dict[str, list[float]] = {}
     units: dict[str, str] = {}
     for piece in pieces:
         positions = _thinned(frames.positions, piece)
-        numbers = frames.atomic_numbers
-        distributions = {
-            f"bond {kind}": one
-            for kind, one in bond_distributions(
-                positions, pairs, numbers, n_blocks=2, cell=cell, pbc=pbc
-            ).items()
-        } | {
-            f"angle {kind}": one
-            for kind, one in angle_distributions(
-                positions, pairs, numbers, n_blocks=2, cell=cell, pbc=pbc
-            ).items()
-        }
-        for name, one in distributions.items():
-            found.setdefault(name, []).append(one.mean.mean)
-            found.setdefault(f"sd of {name}", []).append(one.sd.mean)
-            units[name] = units[f"sd of {name}"] = one.unit
+        lengths = bond_lengths(positions, pairs, cell=frames.cell, pbc=frames.pbc)
+        degrees = angles(positions, triplets, box)
+        values = {f"bond {kind}": lengths[:, rows] for kind, rows in bonds.items()}
+        values |= {f"angle {kind}": degrees[:, rows] for kind, rows in corners.items()}
+        for name, one in values.items():
+            found.setdefault(name, []).append(float(one.mean()))
+            found.setdefault(f"sd of {name}", []).append(float(one.std()))
+            unit = "Å" if name.startswith("bond") else "°"
+            units[name] = units[f"sd of {name}"] = unit
         if _is_water(frames):
-            order = tetrahedral_order(positions, numbers, cell=cell, pbc=pbc)
-            found.setdefault("tetrahedral order", []).append(float(order.mean()))
+            order = _order(positions, frames)
+            found.setdefault("tetrahedral order", []).append(order)
             units["tetrahedral order"] = ""
     return {name: Scalar(units[name], np.array(v)) for name, v in found.items()}
 
@@ -128,6 +125,20 @@ def _thinned(values: np.ndarray, piece: range) -> np.ndarray:
     """Return evenly chosen frames of a piece."""
     every = max(1, len(piece) // STRUCTURE_FRAMES)
     return np.asarray(values[piece.start : piece.stop : every])
+
+
+def _order(positions: Float[np.ndarray, "frames atoms 3"], frames: Frames) -> float:
+    """Return the mean tetrahedral order of water."""
+    settings = {"cell": frames.cell, "pbc": frames.pbc}
+    try:
+        order = tetrahedral_order(positions, frames.atomic_numbers, **settings)
+    except ValueError:
+        # A liquid that has come apart; at the edge of the cell each atom has images.
+        edge = 1.01 * float(np.linalg.norm(frames.cell, axis=1).max())
+        order = tetrahedral_order(
+            positions, frames.atomic_numbers, **settings, reach=edge
+        )
+    return float(order.mean())
 
 
 def _is_water(frames: Frames) -> bool:

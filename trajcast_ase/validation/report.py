@@ -9,9 +9,8 @@ import numpy as np
 
 from trajcast_ase.analysis.compare import BREAKING
 from trajcast_ase.validation.bands import band_temperatures
-from trajcast_ase.validation.correlation import Memory
+from trajcast_ase.validation.correlation import POWER, Memory
 from trajcast_ase.validation.difference import (
-    POWER,
     Difference,
     Verdict,
     curve_difference,

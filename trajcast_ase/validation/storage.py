@@ -16,16 +16,16 @@ from trajcast_ase.validation.topology import Topology
 FORMAT = "trajcast-observables"
 VERSION = 2
 DIGITS = 5
-CURVE_DIGITS = 4
+CURVE_DIGITS = 3
 """Of curves, which are many numbers with much scatter."""
 
 
 def save_observables(observables: Observables, path: str | Path) -> None:
-    """Write observables as JSON, numbers with five significant digits, curves four."""
+    """Write observables as JSON, numbers with five significant digits, curves three."""
     content = {"format": FORMAT, "version": VERSION, **asdict(observables)}
     for curve in content["curves"].values():
         curve["pieces"] = _rounded(curve["pieces"].tolist(), CURVE_DIGITS)
-    text = json.dumps(_plain(content), ensure_ascii=False, indent=None)
+    text = json.dumps(_plain(content), ensure_ascii=False, separators=(",", ":"))
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
