@@ -8,7 +8,7 @@ laws through their errors on an independent run. Makes its own NVE runs at a fin
 (``benchmarks/reference_md``). Writes ``docs/studies/learning_curves.md``, its figure
 and a CSV file.
 
-Cost of the defaults: a few minutes of reference MD and nine trainings of one to two
+Cost of the defaults: a few minutes of reference MD and eight trainings of one to two
 minutes for each system on one core. Finished trainings are not repeated; an interrupted
 one goes on from its checkpoint.
 """

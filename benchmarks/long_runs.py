@@ -11,9 +11,9 @@ each setting ``report.json``, ``report.md`` and the sheet of figures to its fold
 table of all settings to ``docs/studies/long_runs.md``, and its numbers to a JSON file
 per system.
 
-Cost of the default lengths on one core, for each of the 13 settings: paracetamol (3
-seeds of 700 ps) 20 minutes, quartz (3 of 1050 ps) 65, water (3 of 170 ps) 120, and a
-few minutes for the report. Frames take 0.5 to 1 GB a setting. ``--device cuda`` takes
+Cost of the default lengths on one idle core, for each of the 13 settings: paracetamol
+(3 seeds of 700 ps) 10 minutes, quartz (3 of 1050 ps) 25, water (3 of 170 ps) 40, and a
+few minutes for the report. Frames take 0.2 to 0.5 GB a setting. ``--device cuda`` takes
 the model to a GPU.
 """
 

@@ -8,9 +8,9 @@ Makes the reference runs (``benchmarks/reference_md``), equilibrated starts of a
 seed, and runs of the model, and holds them together as ``trajcast validate`` does.
 Writes ``docs/studies/zero_shot.md``, a sheet of figures and a JSON file for each cell.
 
-Cost of these lengths on one core, MD and model: quartz-1296 0.6 + 0.1 h, quartz-4374
-1.1 + 0.2 h, water-1536 0.5 + 0.3 h; in proportion to the length. All of it continues
-where it was interrupted, and ``--device cuda`` takes the model to a GPU.
+Cost of these lengths on one idle core, MD and model: quartz-1296 0.4 + 0.1 h,
+quartz-4374 0.9 + 0.1 h, water-1536 0.4 + 0.2 h; in proportion to the length. All of it
+continues where it was interrupted, and ``--device cuda`` takes the model to a GPU.
 """
 
 from __future__ import annotations
