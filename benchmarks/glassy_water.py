@@ -33,6 +33,7 @@ from study_runs import (
     MakeThermostats,
     Plan,
     extend,
+    identity,
     joined,
     one_thread,
     read_seeds,
@@ -245,8 +246,7 @@ def main(  # noqa: PLR0917  options of the command line
     length = (TEMPERATURE_K - to) / rate
     chosen = parse_choice(thermostat, network, WATER.taut_fs)
     folder = out / f"{network.name}-{chosen.folder}"
-    settings = {
-        "model": network.name,
+    settings = identity(network) | {
         "rate": rate,
         "to_K": to,
         "replicas": replicas,

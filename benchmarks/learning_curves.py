@@ -6,7 +6,7 @@ The paper's Figure 5: networks of one size, trained with equal steps on 1, 3, 10
 100 % of the pairs of one set of NVE runs, and on all pairs at several horizons; power
 laws through their errors on an independent run. Makes its own NVE runs at a fine stride
 (``benchmarks/reference_md``). Writes ``docs/studies/learning_curves.md``, its figure
-and a CSV file.
+and a JSON file per system, from which systems that were run before are drawn too.
 
 Cost of the defaults: a few minutes of reference MD and eight trainings of one to two
 minutes for each system on one core. Finished trainings are not repeated; an interrupted
@@ -48,6 +48,7 @@ from trajcast_ase.training.loop import train
 # isort: split
 # After study_systems, which puts the folder of these modules on the path.
 from protocol import Settings, record
+from storage import SettingsError
 
 PERCENT = (1, 3, 10, 30, 100)
 VALIDATION_SEED = 1
@@ -147,24 +148,28 @@ def trainings(system: str, course: Course, steps: int, seeds: int) -> list[Train
 
 
 def reference_runs(subject: Subject, course: Course, folder: Path) -> list[Path]:
-    """Return NVE runs, the one for validation first; what is missing is made."""
+    """Return NVE runs, the one for validation first; what is missing is made.
+
+    Raises
+    ------
+    typer.BadParameter
+        The folder holds such runs of another length or stride.
+    """
     system = subject.reference()
     system = replace(system, thermalize=min(system.thermalize, 20.0))
-    return [
-        record(
-            system,
-            Settings(
-                "nve",
-                seed,
-                course.length_ps,
-                course.stride_fs,
-                "canonical",
-                system.damping,
-            ),
-            folder,
-        )
-        for seed in range(VALIDATION_SEED, VALIDATION_SEED + 1 + course.n_runs)
-    ]
+    length, stride = course.length_ps, course.stride_fs
+    seeds = range(VALIDATION_SEED, VALIDATION_SEED + 1 + course.n_runs)
+    try:
+        return [
+            record(
+                system,
+                Settings("nve", seed, length, stride, "canonical", system.damping),
+                folder,
+            )
+            for seed in seeds
+        ]
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def configuration(
