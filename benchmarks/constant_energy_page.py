@@ -23,8 +23,8 @@ TIMES_FS = (100.0, 500.0, 1000.0, 2000.0)
 PANEL_INCHES = (3.3, 2.3)
 TITLE = """# At constant energy
 
-Strides in a row without a thermostat, from states of held-out NVE runs, beside what MD
-did from the same states (the paper's Figure S3). Written by
+Strides in a row without a thermostat, from states of NVE runs that no model was trained
+on, beside what MD did from the same states (the paper's Figure S3). Written by
 `benchmarks/constant_energy.py`."""
 GROWTH = """Mean absolute error per Cartesian component. The twin is MD from the same
 start moved by 1e-6 Å (rms): what chaos alone does."""
