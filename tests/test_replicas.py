@@ -183,6 +183,8 @@ def test_bad_input_is_refused(model):
         Replicas([one, one], model)
     with pytest.raises(ValueError, match=r"'a\.traj' is the same for every replica"):
         Replicas([water(0)], model, trajectory="a.traj")
+    with pytest.raises(TypeError, match="has no random numbers for each replica"):
+        Replicas([water(0)], model, thermostat=[CSVR(300.0, 1.0)])
     with pytest.raises(ValueError, match="batch_atoms = 0"):
         Replicas([water(0)], model, batch_atoms=0)
     with pytest.raises(ValueError, match="replica 1: "):

@@ -76,6 +76,8 @@ class Replicas(Sequence[TrajCast]):
     ValueError
         No systems, one of them twice, a path without ``{replica}``, `batch_atoms`
         below 1, or what :class:`TrajCast` refuses, with the number of the replica.
+    TypeError
+        `thermostat` is a thermostat and not a function that makes it.
 
     Notes
     -----
@@ -101,6 +103,11 @@ class Replicas(Sequence[TrajCast]):
     ) -> None:
         _check_systems(systems)
         _check_paths(trajectory, logfile)
+        if thermostat is not None and not callable(thermostat):
+            raise TypeError(
+                f"thermostat = {thermostat!r} has no random numbers for each replica; "
+                "give a function of them: lambda rng: CSVR(300, 70 * units.fs, rng)"
+            )
         if batch_atoms < 1:
             raise ValueError(f"batch_atoms = {batch_atoms} must be at least 1")
         self.model = prepared_model(model, device)
