@@ -1,7 +1,7 @@
 r"""Write what the package bundles of reference NVT runs: observables and a start.
 
     python benchmarks/reference_md/run.py water nvt --length 500
-    python benchmarks/reference_md/observables.py runs/water/nvt-1.h5 --piece 7.5
+    python benchmarks/reference_md/observables.py runs/water/nvt-1.h5 --piece 10
 
     python benchmarks/reference_md/run.py paracetamol nvt --seeds 11-18
     python benchmarks/reference_md/observables.py runs/paracetamol/nvt-1[1-8].h5 \

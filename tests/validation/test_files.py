@@ -101,6 +101,36 @@ def test_command_fails_a_hot_run(runs, tmp_path):
     assert "**fail**" in text
 
 
+def test_command_judges_several_runs_together(methane, tmp_path):
+    runs = [
+        str(write(drawn_frames(methane, seed), tmp_path / f"run-{seed}.h5"))
+        for seed in range(1, 6)
+    ]
+    options = ["--reference", runs[3], "--reference", runs[4]]
+    outcome = CliRunner().invoke(
+        app, [*COMMAND, str(tmp_path / "report"), *runs[:3], *options]
+    )
+    assert outcome.exit_code == 0, outcome.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert (report["n_runs"], report["reference_n_runs"]) == (3, 2)
+    assert report["length_ps"] == pytest.approx(3 * report["reference_length_ps"] / 2)
+    tested = [row["memory"] for row in report["rows"] if row["memory"]]
+    assert all(memory["run_scatter"] is not None for memory in tested)
+    assert "ps in 3 runs (30 pieces" in " ".join(outcome.output.split())
+
+
+def test_observables_are_a_whole_reference(runs, tmp_path):
+    saved = str(tmp_path / "one.json")
+    runner = CliRunner()
+    runner.invoke(app, ["validate", str(runs[0]), "--write-observables", saved])
+    outcome = runner.invoke(
+        app,
+        ["validate", str(runs[1]), "--reference", saved, "--reference", str(runs[0])],
+    )
+    assert outcome.exit_code == 1
+    assert "holds observables, which are a whole reference" in outcome.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -113,7 +113,7 @@ def number_difference(
     widest = firm + float(norm.ppf(POWER)) * between if between > 0.0 else 0.0
     own = [scatter * sqrt(mean_variance(side, memory.share)) for side in lengths]
     if between > 0.0:
-        own = [between * one / np.hypot(*own) for one in own]
+        own = [between * one / np.hypot(own[0], own[1]) for one in own]
     return Difference(
         value=abs(means[0] - means[1]),
         limit=limit,

@@ -129,15 +129,13 @@ def _thinned(values: np.ndarray, piece: range) -> np.ndarray:
 
 def _order(positions: Float[np.ndarray, "frames atoms 3"], frames: Frames) -> float:
     """Return the mean tetrahedral order of water."""
-    settings = {"cell": frames.cell, "pbc": frames.pbc}
+    numbers, cell, pbc = frames.atomic_numbers, frames.cell, frames.pbc
     try:
-        order = tetrahedral_order(positions, frames.atomic_numbers, **settings)
+        order = tetrahedral_order(positions, numbers, cell=cell, pbc=pbc)
     except ValueError:
         # A liquid that has come apart; at the edge of the cell each atom has images.
-        edge = 1.01 * float(np.linalg.norm(frames.cell, axis=1).max())
-        order = tetrahedral_order(
-            positions, frames.atomic_numbers, **settings, reach=edge
-        )
+        edge = 1.01 * float(np.linalg.norm(cell, axis=1).max())
+        order = tetrahedral_order(positions, numbers, cell=cell, pbc=pbc, reach=edge)
     return float(order.mean())
 
 

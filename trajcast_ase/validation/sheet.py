@@ -134,7 +134,7 @@ def _draw_bands(axes: Axes, report: Report) -> None:
         axes.axvline(edge, color=FAINT, lw=0.8)
     if rows:
         axes.axhline(rows[0].reference, color=REFERENCE, lw=1.0, label="reference")
-        axes.legend(**legend_style(), ncols=2)
+        axes.legend(**(legend_style() | {"ncols": 2}))
     axes.set_xlim(0.0, edges[-1])
     axes.set(xlabel="wavenumber (cm⁻¹)", ylabel="temperature of band (K)")
     finish(axes)

@@ -125,7 +125,7 @@ def watch_bonds(frames: Frames, topology: Topology) -> Bonds:
         for bond in np.flatnonzero(stretched.any(axis=0) & ~exchanged):
             chosen = stretched[:, bond]
             exchanged[bond] = _is_exchanged(
-                positions[chosen], lengths[chosen, bond], topology, bond, frames
+                positions[chosen], lengths[chosen, bond], topology, int(bond), frames
             )
     kinds = bond_kinds(pairs, numbers)
     return Bonds(
