@@ -277,6 +277,7 @@ def main(  # noqa: PLR0917  options of the command line
     facts = settings | {
         "ps": length,
         "width": window,
+        "windows": len(spans),
         "lags": f"{lags[0]:g} and {lags[1]:g}",
         "machine": machine(device),
         "speed": speed(folder),
