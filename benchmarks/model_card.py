@@ -1,11 +1,10 @@
-"""Write a model's card from its file, its errors on held-out pairs and a rollout.
+"""Write a model's card from its file, its errors on held-out pairs and long runs.
 
     trajcast evaluate quartz-30fs runs/quartz/nve-6.h5 \
         --twin runs/quartz/nve-6-twin.h5 --out runs/errors
-    python benchmarks/rollout.py quartz --picoseconds 600 --out runs/plain
-    python benchmarks/rollout.py quartz --picoseconds 600 --noise --out runs/noisy
+    python benchmarks/long_runs.py quartz --settings recommended,csvr
     python benchmarks/model_card.py quartz-30fs --errors runs/errors \
-        --rollout runs/plain --noisy runs/noisy
+        --run runs/long/quartz/recommended --plain runs/long/quartz/csvr
 
 Writes ``docs/models/NAME.md`` and its figures beside it. Every number of the card comes
 from these files.
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from long_runs import SHEET
+from study_pages import read_json
 
 from trajcast_ase import load_model
 from trajcast_ase.model_header import ModelHeader
@@ -120,29 +121,30 @@ def growth_text(evaluation: dict[str, Any]) -> str:
     """Return how the error grows over strides in a row."""
     growth, twins = evaluation["growth"], evaluation["divergence_of_twins"]
     n_strides, last = len(growth["time_fs"]), growth["time_fs"][-1]
-    at = twins["time_fs"].index(last)
-    moved, apart = growth["displacement_A"], twins["displacement_A"][at]
-    starts = growth["n_starts"]
-    return f"""Over {n_strides} strides in a row, {last:g} fs, from {starts} starts, the
-mean absolute error grows from {moved[0]:.1e} to {moved[-1]:.1e} Å. Two MD runs that
+    moved, starts = growth["displacement_A"], growth["n_starts"]
+    text = f"""Over {n_strides} strides in a row, {last:g} fs, from {starts} starts, the
+mean absolute error grows from {moved[0]:.1e} to {moved[-1]:.1e} Å."""
+    if twins is None:
+        return text
+    apart = twins["displacement_A"][twins["time_fs"].index(last)]
+    return f"""{text} Two MD runs that
 start 1e-6 Å apart lie {apart:.1e} Å apart by then: what grows is the error of the
 forecasts, not chaos."""
 
 
-def rollout_section(folder: Path, name: str, suffix: str) -> str:
-    """Return what a long run showed, with its report."""
-    rollout = json.loads((folder / "rollout.json").read_text(encoding="utf-8"))
-    title = "with calibrated noise" if rollout["noise"] else "beside reference MD"
-    outcome = "No bond broke" if rollout["intact"] else "**A bond broke**"
-    text = f"""## A long run {title}
+def run_section(folder: Path, name: str, suffix: str, title: str) -> str:
+    """Return what a long run of ``long_runs.py`` showed, with its report."""
+    run = read_json(folder / "summary.json")
+    outcome = f"**Ended early: {run['ended']}.**" if run["ended"] else "No bond broke."
+    return f"""## {title}
 
-{rollout["length_ps"]:.4g} ps NVT at {rollout["temperature_K"]:g} K, CSVR with a time
-constant of {rollout["taut_fs"]:g} fs, seed {rollout["seed"]}; the first
-{rollout["skipped_ps"]:g} ps are left out below. {outcome}.
+{run["words"]}; {run["n_runs"]} run(s), {run["length_ps"]:.4g} ps in all without
+equilibration. {outcome}
 
-{(folder / "report.md").read_text(encoding="utf-8")}
+{run["markdown"]}
+
+![Report]({name}-{suffix}.png)
 """
-    return f"{text}![Report]({name}-{suffix}.png)\n"
 
 
 def limits_section(name: str) -> str:
@@ -157,8 +159,8 @@ thermostat. See [Limits](../limits.md), and [Performance](../performance.md) for
 def main(
     model: Annotated[str, typer.Argument(help="Bundled name, or a .trajcast file.")],
     errors: Annotated[Path, typer.Option(help="Folder of trajcast evaluate --out.")],
-    rollout: Annotated[Path, typer.Option(help="Folder of benchmarks/rollout.py.")],
-    noisy: Annotated[Path, typer.Option(help="The same with --noise.")],
+    run: Annotated[Path, typer.Option(help="Of long_runs.py, recommended setting.")],
+    plain: Annotated[Path, typer.Option(help="The same with CSVR alone.")],
     out: Annotated[Path, typer.Option(help="Folder of the cards.")] = Path(
         "docs/models"
     ),
@@ -170,14 +172,14 @@ def main(
     name = network.name
     evaluation = json.loads((errors / "evaluation.json").read_text(encoding="utf-8"))
     shutil.copy(errors / "evaluation.png", out / f"{name}-errors.png")
-    shutil.copy(rollout / "report.png", out / f"{name}-run.png")
-    shutil.copy(noisy / "report.png", out / f"{name}-noise.png")
+    shutil.copy(run / SHEET, out / f"{name}-run.png")
+    shutil.copy(plain / SHEET, out / f"{name}-csvr.png")
     sections = (
         f"# {name}\n\nWritten by `benchmarks/model_card.py`.\n",
         about(network.header, network.n_parameters),
         errors_section(evaluation, name),
-        rollout_section(rollout, name, "run"),
-        rollout_section(noisy, name, "noise"),
+        run_section(run, name, "run", "Long runs with the recommended thermostat"),
+        run_section(plain, name, "csvr", "Long runs with the paper's thermostat"),
         limits_section(name),
     )
     path = out / f"{name}.md"

@@ -47,7 +47,7 @@ def trajectory(tmp_path) -> Path:
 
 
 def test_observables_of_a_periodic_run(trajectory, tmp_path):
-    main(trajectory, piece=6.0, out=tmp_path, demo=True)
+    main([trajectory], piece=6.0, out=tmp_path, start=True, demo=True)
     observables = load_observables(tmp_path / "gas-observables.json")
     assert observables.n_pieces == 10
     assert observables.source == "test"

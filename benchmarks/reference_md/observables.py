@@ -1,10 +1,15 @@
-"""Write what the package bundles of a reference NVT run: observables and a start.
+r"""Write what the package bundles of reference NVT runs: observables and a start.
 
-    python benchmarks/reference_md/run.py water nvt --length 150
-    python benchmarks/reference_md/observables.py runs/water/nvt-1.h5 --piece 7.5
+    python benchmarks/reference_md/run.py water nvt --length 500
+    python benchmarks/reference_md/observables.py runs/water/nvt-1.h5 --piece 10
+
+    python benchmarks/reference_md/run.py paracetamol nvt --seeds 11-18
+    python benchmarks/reference_md/observables.py runs/paracetamol/nvt-1[1-8].h5 \
+        --piece 100
 
 The second command writes ``water-observables.json``, which ``trajcast validate
---reference water`` reads, and ``water.xyz`` to ``trajcast_ase/data``.
+--reference water`` reads, and with ``--start`` also ``water.xyz`` to
+``trajcast_ase/data``. Several runs are one reference.
 """
 
 import json
@@ -23,8 +28,7 @@ from trajcast_ase.analysis.blocks import block_average
 from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
 from trajcast_ase.analysis.temperature import element_temperatures, temperature
 from trajcast_ase.analysis.vdos import Spectrum, overlap, vdos
-from trajcast_ase.validation.inputs import read_run
-from trajcast_ase.validation.observables import observe
+from trajcast_ase.validation.inputs import observe_runs, read_run
 from trajcast_ase.validation.storage import save_observables
 
 N_BLOCKS = 50
@@ -84,12 +88,11 @@ def scatter(
     }
 
 
-def thermal(file: h5py.File) -> dict[str, Any]:
+def thermal(file: h5py.File, n_dof: int) -> dict[str, Any]:
     """Return temperatures, energies and the spectrum of a run."""
     velocities = file["velocities"][:]
     masses, numbers = file["masses"][:], file["numbers"][:]
     stride = float(file.attrs["stride_fs"])
-    n_dof = 3 * len(masses) - (3 if file["pbc"][:].any() else 6)
     spectrum = vdos(velocities, stride, masses, numbers)
     elements = element_temperatures(velocities, masses, numbers, n_dof)
     return {
@@ -112,7 +115,7 @@ def thermal(file: h5py.File) -> dict[str, Any]:
     }
 
 
-def demo_reference(file: h5py.File, atoms: Atoms) -> dict[str, Any]:
+def demo_reference(file: h5py.File, atoms: Atoms, n_dof: int) -> dict[str, Any]:
     """Return the numbers that ``trajcast demo`` draws beside its run."""
     longest = longest_bonds(
         file["positions"][:],
@@ -125,29 +128,34 @@ def demo_reference(file: h5py.File, atoms: Atoms) -> dict[str, Any]:
         "system": file.attrs["system"],
         "source": file.attrs["source"],
         "temperature_K": float(file.attrs["temperature_K"]),
-        **thermal(file),
+        **thermal(file, n_dof),
         "longest_bonds_A": {kind: round(length, 3) for kind, length in longest.items()},
     }
 
 
 def main(
-    trajectory: Annotated[Path, typer.Argument(help="An NVT run, HDF5.")],
+    trajectories: Annotated[list[Path], typer.Argument(help="NVT runs, HDF5.")],
     piece: Annotated[float, typer.Option(help="Length of a piece, ps.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = DATA_FOLDER,
+    start: Annotated[
+        bool, typer.Option("--start", help="Write a typical frame of the first run.")
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="Write the numbers of trajcast demo too.")
     ] = False,
 ) -> None:
-    """Write observables and a typical frame of a reference run."""
-    run = read_run(trajectory)
-    observables = observe(run.frames, 1e3 * piece, temperature_K=run.temperature_K)
-    with h5py.File(trajectory) as file:
+    """Write observables of reference runs, and a start."""
+    runs = [read_run(trajectory) for trajectory in trajectories]
+    observables = observe_runs(runs, 1e3 * piece)
+    with h5py.File(trajectories[0]) as file:
         atoms, name = typical_frame(file), file.attrs["system"]
         observables = replace(observables, source=str(file.attrs["source"]))
-        numbers = demo_reference(file, atoms) if demo else None
-    paths = [out / f"{name}-observables.json", out / f"{name}.xyz"]
+        numbers = demo_reference(file, atoms, observables.n_dof) if demo else None
+    paths = [out / f"{name}-observables.json"]
     save_observables(observables, paths[0])
-    write(paths[1], atoms, format="extxyz")
+    if start:
+        paths.append(out / f"{name}.xyz")
+        write(paths[-1], atoms, format="extxyz")
     if numbers is not None:
         paths.append(out / f"{name}-reference.json")
         text = json.dumps(numbers, indent=1, ensure_ascii=False)

@@ -50,6 +50,7 @@ Damping = Annotated[float, typer.Option(min=1.0, help="Damping time, fs.")]
 Thermalize = Annotated[
     float, typer.Option(min=0.1, help="Time with the thermostat before recording, ps.")
 ]
+Temperature = Annotated[float, typer.Option(min=1.0, help="Of the thermostat, K.")]
 StartEnergy = Annotated[
     StartOption,
     typer.Option(help="Start at the mean energy, or at a snapshot as it comes."),
@@ -97,13 +98,15 @@ def commands(system: System) -> typer.Typer:
         stride: Stride = system.stride,
         damping: Damping = system.damping,
         thermalize: Thermalize = system.thermalize,
+        temperature: Temperature = system.temperature,
     ) -> None:
         """Record NVT runs for validation, with stochastic velocity rescaling."""
         settings = [
             Settings("nvt", seed, length, stride, "canonical", damping)
             for seed in parse_seeds(seeds)
         ]
-        record_all(replace(system, thermalize=thermalize), settings, out)
+        changed = replace(system, thermalize=thermalize, temperature=temperature)
+        record_all(changed, settings, out)
 
     add_twin(group, system)
     if system.expected.terms:

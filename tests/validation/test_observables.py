@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
+from ase.build import molecule
 
-from trajcast_ase.validation.observables import LAG_SHARE, observe
+from trajcast_ase.training.data import run_temperature
+from trajcast_ase.validation.observables import observe, pool
+from trajcast_ase.validation.quantities import LAG_SHARE
 
 from .conftest import PIECE_FS, STRIDE_FS, drawn_frames
 
@@ -64,6 +67,59 @@ def test_wrapping_does_not_change_displacements(crystal):
         np.testing.assert_allclose(
             other.scalars[name].pieces, scalar.pieces, rtol=1e-6, err_msg=name
         )
+
+
+def nitrogen() -> Atoms:
+    """Return an isolated molecule on a skew line."""
+    atoms = molecule("N2")
+    atoms.rotate(35.0, (1.0, 2.0, 3.0))
+    return atoms
+
+
+def test_linear_molecules_have_a_temperature():
+    frames = drawn_frames(nitrogen(), 6, spread=0.0)
+    # Along the bond and apart: the one motion that has a temperature.
+    axis = np.diff(frames.positions, axis=1)
+    axis /= np.linalg.norm(axis, axis=2, keepdims=True)
+    stretch = (np.diff(frames.velocities, axis=1) * axis).sum(axis=2, keepdims=True)
+    velocities = stretch / 2 * axis * np.array([-1.0, 1.0])[:, None]
+    frames = replace(frames, velocities=velocities)
+    found = observe(frames, PIECE_FS)
+    pieces = found.scalars["temperature"].pieces
+    error = pieces.std(ddof=1) / np.sqrt(len(pieces))
+    assert found.n_dof == 1
+    assert abs(pieces.mean() - 300.0) < 5 * error
+    assert run_temperature(frames) == pytest.approx(pieces.mean(), rel=1e-9)
+
+
+def test_single_atoms():
+    with pytest.raises(ValueError, match="single isolated atom, which has no temp"):
+        observe(drawn_frames(Atoms("Ar"), 1), PIECE_FS)
+    assert run_temperature(drawn_frames(Atoms("Ar"), 1)) == 0.0
+    periodic = Atoms("Ar2", [[0, 0, 0], [4, 4, 4]], cell=[8, 8, 8], pbc=True)
+    found = observe(drawn_frames(periodic, 1), PIECE_FS)
+    assert (found.n_dof, found.longest_bonds_A) == (3, {})
+
+
+def test_pooled_runs_stand_one_after_the_other(methane):
+    runs = [drawn_frames(methane, seed, n_pieces=n) for seed, n in ((1, 5), (2, 8))]
+    each = [observe(run, PIECE_FS) for run in runs]
+    both = pool(each)
+    assert (both.n_runs, both.n_pieces, both.run_pieces) == (2, 13, (5, 8))
+    assert both.length_ps == pytest.approx(13 * PIECE_FS * 1e-3)
+    for name, scalar in both.scalars.items():
+        for one, pieces in zip(each, both.by_run(scalar.pieces), strict=True):
+            np.testing.assert_array_equal(pieces, one.scalars[name].pieces)
+    longest = max(one.longest_bonds_A["C-H"] for one in each)
+    assert both.longest_bonds_A == {"C-H": longest}
+
+
+def test_runs_of_two_kinds_are_not_pooled(methane):
+    one = observe(drawn_frames(methane, 1), PIECE_FS)
+    with pytest.raises(ValueError, match="differ in conditions or pieces"):
+        pool([one, observe(drawn_frames(methane, 2), 2 * PIECE_FS)])
+    with pytest.raises(ValueError, match="no runs to pool"):
+        pool([])
 
 
 def test_too_short_runs_are_refused(methane):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from trajcast_ase.analysis.overlap import curve_overlap
-from trajcast_ase.validation.observables import Observables, observe
+from trajcast_ase.validation.difference import Verdict
+from trajcast_ase.validation.observables import Observables, observe, pool
+from trajcast_ase.validation.quantities import Scalar
 from trajcast_ase.validation.report import (
     FALSE_ALARM,
     NotComparableError,
@@ -60,12 +62,21 @@ def test_broken_bonds_fail(methane):
     whole = drawn_frames(methane, 1)
     broken = whole.positions.copy()
     broken[700, 1] *= 2.0
-    torn = observe(replace(whole, positions=broken), PIECE_FS)
-    assert failed(compare(torn, observe(whole, PIECE_FS))) >= {"longest bond C-H"}
+    reference = observe(whole, PIECE_FS)
+    topology = reference.topology
+    torn = observe(replace(whole, positions=broken), PIECE_FS, topology=topology)
+    assert failed(compare(torn, reference)) >= {"longest bond C-H"}
     # Gone for good, a type of bond is no longer among those of the last frame.
     broken[700:, 1:] *= 3.0
-    gone = observe(replace(whole, positions=broken), PIECE_FS)
-    assert "longest bond C-H" in failed(compare(gone, observe(whole, PIECE_FS)))
+    gone = observe(replace(whole, positions=broken), PIECE_FS, topology=topology)
+    assert "longest bond C-H" in failed(compare(gone, reference))
+
+
+def test_runs_with_bonds_of_their_own_are_refused(methane):
+    reference = observe(drawn_frames(methane, 1), PIECE_FS)
+    other = replace(reference.topology, pairs=reference.topology.pairs[:-1])
+    with pytest.raises(NotComparableError, match="with other bonds"):
+        compare(replace(reference, topology=other), reference)
 
 
 def test_overlap_of_curves():
@@ -105,7 +116,33 @@ def test_other_densities_are_refused(crystal):
         compare(other, reference)
 
 
-def test_too_few_pieces_for_a_verdict_are_refused(methane):
-    run = observe(drawn_frames(methane, 1, n_pieces=4), PIECE_FS)
-    with pytest.raises(NotComparableError, match="can be dealt in 70 ways"):
-        compare(run, run)
+def test_power_is_what_it_says(methane):
+    """A temperature that is off by what is seen fails in four of five runs or more."""
+    reference = observe(drawn_frames(methane, 1, n_pieces=30), PIECE_FS)
+    rows = {row.observable: row for row in compare(reference, reference).rows}
+    seen = rows["temperature"].seen
+    rng, count = np.random.default_rng(2), 0
+    pieces = reference.scalars["temperature"].pieces
+    scatter, mean = pieces.std(ddof=1), pieces.mean()
+    for _ in range(60):
+        drawn = mean + seen + scatter * rng.normal(size=30)
+        hot = replace(
+            reference, scalars=reference.scalars | {"temperature": Scalar("K", drawn)}
+        )
+        verdicts = {row.observable: row.verdict for row in compare(hot, reference).rows}
+        count += verdicts["temperature"] is Verdict.FAIL
+    # The reference is at its mean: only the run scatters. Fewer than 40 of 60 happen
+    # once in 200 times at 80 %.
+    assert count >= 40
+
+
+def test_several_runs_see_more(methane):
+    reference = observe(drawn_frames(methane, 1, n_pieces=40), PIECE_FS)
+    runs = [observe(drawn_frames(methane, seed), PIECE_FS) for seed in range(2, 6)]
+    one, four = compare(runs[0], reference), compare(pool(runs), reference)
+    for alone, pooled in zip(one.rows, four.rows, strict=True):
+        if alone.memory is not None and alone.error is not None:
+            assert abs(pooled.seen) < abs(alone.seen)
+    assert "in 4 runs (40 pieces" in four.odds
+    assert "With one run a side" in one.memory
+    assert "With one run a side" not in four.memory

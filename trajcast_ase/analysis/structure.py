@@ -92,7 +92,7 @@ def angle_distributions(
     check_per_atom(atomic_numbers, positions.shape[1], "atomic numbers")
     box = Box.of(cell, pbc)
     triplets = angle_triplets(pairs)
-    kinds = _angle_kinds(triplets, atomic_numbers)
+    kinds = angle_kinds(triplets, atomic_numbers)
     return {
         kind: distribution(
             angles(positions, triplets[rows], box),
@@ -193,7 +193,7 @@ def _order(
     return np.asarray(1 - 0.375 * deviations.sum(axis=1))
 
 
-def _angle_kinds(
+def angle_kinds(
     triplets: Int[np.ndarray, "angles 3"], atomic_numbers: Int[np.ndarray, " atoms"]
 ) -> dict[str, Int[np.ndarray, " chosen"]]:
     """Return the rows of each type of angle; the ends are in alphabetical order."""

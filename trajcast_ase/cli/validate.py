@@ -35,13 +35,17 @@ class _Rollout:
 
 
 def validate(
-    rollout: Annotated[
-        Path | None, typer.Argument(help="Trajectory of the run, with velocities.")
+    rollouts: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Trajectories of one model or code, with velocities."),
     ] = None,
     *,
     reference: Annotated[
-        str | None,
-        typer.Option(help="Trajectory, observables (.json), or a bundled name."),
+        list[str] | None,
+        typer.Option(
+            help="Trajectory, observables (.json), or a bundled name; several "
+            "trajectories by repeating it."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Make the rollout with this model.")
@@ -59,12 +63,16 @@ def validate(
         float | None, typer.Option(help="Time constant of CSVR, fs, for --model.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="For --model.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of rollouts of --model.")
+    ] = 1,
     noise: Annotated[
         bool, typer.Option("--noise", help="With the calibrated noise of --model.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda, for --model.")] = "cpu",
     skip: Annotated[
-        float, typer.Option(min=0.0, help="Leave out this much of the run's start, ps.")
+        float,
+        typer.Option(min=0.0, help="Leave out this much of each run's start, ps."),
     ] = 0.0,
     stride: Annotated[
         float | None,
@@ -72,7 +80,7 @@ def validate(
     ] = None,
     piece: Annotated[
         float | None,
-        typer.Option(help="Length of a piece, ps. Default: a tenth of the run."),
+        typer.Option(help="Length of a piece, ps. Default: a twentieth of the run."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path(
         "validation"
@@ -82,68 +90,71 @@ def validate(
         typer.Option(help="Write the run's observables here, a later --reference."),
     ] = None,
 ) -> None:
-    """Hold a rollout against a reference run; exits with 3 where it fails.
+    """Hold rollouts against a reference; exits with 3 where a row does not pass.
 
-    Give a trajectory, or a model and a start. With --write-observables and no
+    Give trajectories, or a model and a start. Several are rollouts of one model, by
+    seed, and are judged together. With --write-observables and no
     --reference, only the observables are written.
     """
     from trajcast_ase.validation.inputs import read_run  # noqa: PLC0415
 
     console = Console(highlight=False)
-    if reference is None and write_observables is None:
+    if not reference and write_observables is None:
         raise ValueError("give --reference, --write-observables, or both")
-    if (rollout is None) == (model is None):
+    if (not rollouts) == (model is None):
         raise ValueError("give either a trajectory or --model with --start, not both")
     if model is not None:
         if start is None or length is None:
             raise ValueError("--model needs --start and --length (ps)")
         wanted = _Rollout(model, start, length, temperature, taut, seed, noise, device)
-        rollout = _make_rollout(wanted, out)
-    assert rollout is not None  # noqa: S101  one of the two was given
-    run = read_run(rollout, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
+        rollouts = _make_rollouts(wanted, seeds, out)
+    runs = [
+        read_run(path, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
+        for path in rollouts or ()
+    ]
     if write_observables is not None:
-        _write_observables(run, piece, write_observables)
+        _write_observables(runs, piece, write_observables)
         console.print(f"wrote {write_observables}", soft_wrap=True)
-    if reference is not None:
-        report = _report(run, reference, stride, piece)
+    if reference:
+        report = _report(runs, reference, stride, piece)
         _show(report, out, console)
         if not report.passes:
             raise typer.Exit(FAILED)
 
 
-def _write_observables(run: Run, piece: float | None, path: Path) -> None:
-    from trajcast_ase.validation.inputs import DEFAULT_PIECES  # noqa: PLC0415
-    from trajcast_ase.validation.observables import observe  # noqa: PLC0415
+def _write_observables(runs: list[Run], piece: float | None, path: Path) -> None:
+    from trajcast_ase.validation.inputs import observe_runs  # noqa: PLC0415
     from trajcast_ase.validation.storage import save_observables  # noqa: PLC0415
 
-    # Twice as many as of a pair of runs: a reference may be held against shorter runs.
-    piece_fs = 1e3 * piece if piece else run.length_fs / (2 * DEFAULT_PIECES)
-    observables = observe(run.frames, piece_fs, temperature_K=run.temperature_K)
-    save_observables(observables, path)
+    save_observables(observe_runs(runs, 1e3 * piece if piece else None), path)
 
 
-def _make_rollout(wanted: _Rollout, out: Path) -> Path:
-    """Run the model and return its trajectory."""
+def _make_rollouts(wanted: _Rollout, seeds: int, out: Path) -> list[Path]:
+    """Run the model once for each seed and return the trajectories."""
     from trajcast_ase.model_file import load_model  # noqa: PLC0415
 
     horizon_fs = load_model(wanted.model).horizon_fs
-    run_model(
-        wanted.start,
-        model=wanted.model,
-        steps=max(1, round(1e3 * wanted.length / horizon_fs)),
-        temperature=wanted.temperature,
-        taut=wanted.taut,
-        seed=wanted.seed,
-        noise=wanted.noise,
-        interval=1,
-        out=out / "rollout",
-        device=wanted.device,
-    )
-    return out / "rollout.traj"
+    paths = []
+    for number in range(seeds):
+        name = "rollout" if seeds == 1 else f"rollout-{number + 1}"
+        run_model(
+            wanted.start,
+            model=wanted.model,
+            steps=max(1, round(1e3 * wanted.length / horizon_fs)),
+            temperature=wanted.temperature,
+            taut=wanted.taut,
+            seed=None if wanted.seed is None else wanted.seed + number,
+            noise=wanted.noise,
+            interval=1,
+            out=out / name,
+            device=wanted.device,
+        )
+        paths.append(out / f"{name}.traj")
+    return paths
 
 
 def _report(
-    run: Run, reference: str, stride: float | None, piece: float | None
+    runs: list[Run], reference: list[str], stride: float | None, piece: float | None
 ) -> Report:
     from trajcast_ase.validation.inputs import (  # noqa: PLC0415
         load_reference,
@@ -152,18 +163,30 @@ def _report(
     )
     from trajcast_ase.validation.report import compare  # noqa: PLC0415
 
-    wanted = load_reference(reference) or read_run(reference, stride_fs=stride)
-    return compare(*observe_both(run, wanted, piece))
+    observables = [load_reference(one) for one in reference]
+    if len(reference) == 1 and observables[0] is not None:
+        return compare(*observe_both(runs, observables[0], piece))
+    for name, one in zip(reference, observables, strict=True):
+        if one is not None:
+            raise ValueError(
+                f"{name} holds observables, which are a whole reference; give it "
+                "alone, or trajectories only"
+            )
+    theirs = [read_run(one, stride_fs=stride) for one in reference]
+    return compare(*observe_both(runs, theirs, piece))
 
 
 def _show(report: Report, out: Path, console: Console) -> None:
+    from trajcast_ase.validation.difference import Verdict  # noqa: PLC0415
     from trajcast_ase.validation.output import cells, write_report  # noqa: PLC0415
-    from trajcast_ase.validation.permutation import Verdict  # noqa: PLC0415
 
-    table = Table("observable", "run", "reference", "limit", "verdict", box=None)
+    names = ("observable", "run", "reference", "limit", "verdict", "fails at 80 %")
+    table = Table(*names, box=None)
     for row in report.rows:
-        *texts, verdict = cells(row)
-        table.add_row(*texts, verdict.replace(Verdict.FAIL, "[bold red]FAIL[/]"))
+        *texts, verdict, seen = cells(row)
+        if row.verdict is Verdict.FAIL:
+            verdict = "[bold red]FAIL[/]"
+        table.add_row(*texts, verdict, seen)
     console.print(table)
     console.print(report.odds)
     console.print(report.memory)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajcast_ase.conservation import Conservation
+from trajcast_ase.kinetics import degrees_of_freedom
 from trajcast_ase.training.config import DataConfig
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.pairs import (
@@ -75,11 +77,11 @@ def load_data(config: DataConfig, cutoff: float) -> TrainingData:
 def run_temperature(frames: Frames) -> float:
     """Return the mean kinetic temperature of a run, K.
 
-    Degrees of freedom: 3N less the conserved total momentum, and less the conserved
-    angular momentum where nothing is periodic.
+    Of the degrees of freedom that carry one (:func:`degrees_of_freedom`); 0 where
+    there is none, as for a single isolated atom.
     """
-    n_atoms = len(frames.masses)
-    removed = 3 if frames.pbc.any() or n_atoms < 3 else 6  # noqa: PLR2004
-    n_dof = max(3 * n_atoms - removed, 1)
+    n_dof = degrees_of_freedom(frames.atoms(-1), Conservation())
+    if n_dof == 0:
+        return 0.0
     twice_kinetic = np.einsum("fac,a->f", frames.velocities**2, frames.masses)
     return float(twice_kinetic.mean() * EV_PER_AMU_A2_FS2 / (n_dof * KB))

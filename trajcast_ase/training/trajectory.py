@@ -55,6 +55,16 @@ class Frames:
         """Number of frames."""
         return len(self.positions)
 
+    def atoms(self, index: int) -> Atoms:
+        """Return a frame, without its velocities."""
+        return Atoms(
+            self.atomic_numbers,
+            positions=self.positions[index],
+            masses=self.masses,
+            cell=self.cell,
+            pbc=self.pbc,
+        )
+
 
 def read_frames(path: str | Path, stride_fs: float | None = None) -> Frames:
     """Return the frames of a trajectory file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from math import ceil
@@ -11,18 +12,20 @@ import numpy as np
 
 from trajcast_ase.training.trajectory import Frames, read_frames
 from trajcast_ase.validation.observables import (
-    WINDOW_FS,
     Conditions,
     Observables,
     conditions_of,
     observe,
+    pool,
 )
+from trajcast_ase.validation.quantities import WINDOW_FS
 from trajcast_ase.validation.report import check_comparable
 from trajcast_ase.validation.storage import load_observables, parse_observables
+from trajcast_ase.validation.topology import Topology
 
 BUNDLED_SUFFIX = "-observables.json"
-DEFAULT_PIECES = 10
-"""Of the shorter of two runs."""
+DEFAULT_PIECES = 20
+"""Of the shortest run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,43 +170,92 @@ def stated_temperature(path: Path) -> float | None:
     return float(value) if isinstance(value, int | float | np.number) else None
 
 
-def observe_both(
-    run: Run, reference: Run | Observables, piece_ps: float | None = None
-) -> tuple[Observables, Observables]:
-    """Return the observables of a run and of its reference, in pieces of one length.
+def observe_runs(
+    runs: Run | Sequence[Run],
+    piece_fs: float | None = None,
+    *,
+    topology: Topology | None = None,
+) -> Observables:
+    """Return the observables of one run, or of several of one ensemble together.
 
     Parameters
     ----------
-    run : Run
-    reference : Run or Observables
+    runs : Run, or sequence of them
+        Of one model or force field, with other seeds or starts.
+    piece_fs : float, fs, optional
+        Length of a piece. Default: a twentieth of the shortest run.
+    topology : Topology, optional
+        Of the reference; default: the bonds of the first run.
+
+    Raises
+    ------
+    ValueError
+        No runs, runs of other conditions, too short ones, or atoms in another order.
+    """
+    several = [runs] if isinstance(runs, Run) else list(runs)
+    if piece_fs is None:
+        piece_fs = default_piece_fs(several)
+    found: list[Observables] = []
+    for run in several:
+        one = observe(
+            run.frames, piece_fs, temperature_K=run.temperature_K, topology=topology
+        )
+        topology = one.topology
+        found.append(one)
+    return pool(found)
+
+
+def default_piece_fs(runs: Sequence[Run]) -> float:
+    """Return a twentieth of the shortest run, in whole frames, fs.
+
+    But no less than the window of a spectrum.
+    """
+    stride = runs[0].frames.stride_fs
+    shortest = min(run.length_fs for run in runs)
+    frames = max(int(shortest / DEFAULT_PIECES / stride), ceil(WINDOW_FS / stride))
+    return frames * stride
+
+
+def observe_both(
+    runs: Run | Sequence[Run],
+    reference: Run | Sequence[Run] | Observables,
+    piece_ps: float | None = None,
+) -> tuple[Observables, Observables]:
+    """Return the observables of runs and of their reference, in pieces of one length.
+
+    Parameters
+    ----------
+    runs : Run, or sequence of them
+        All of one model.
+    reference : Run, sequence of them, or Observables
         Observables fix the length of the pieces.
     piece_ps : float, ps, optional
-        Default: a tenth of the shorter run.
+        Default: a twentieth of the shortest run.
 
     Raises
     ------
     NotComparableError
         Another composition, cell, stride or thermostat temperature.
     ValueError
-        A run is too short, or `piece_ps` is not that of the reference's observables.
+        A run is too short, its atoms stand in another order than the reference's, or
+        `piece_ps` is not that of the reference's observables.
     """
-    check_comparable(run.conditions, reference.conditions)
+    ours = [runs] if isinstance(runs, Run) else list(runs)
     if isinstance(reference, Observables):
+        for run in ours:
+            check_comparable(run.conditions, reference.conditions)
         if piece_ps is not None and not np.isclose(piece_ps * 1e3, reference.piece_fs):
             raise ValueError(
                 f"pieces of {piece_ps:g} ps were asked for, but the reference is cut "
                 f"into pieces of {reference.piece_fs * 1e-3:g} ps; leave --piece out"
             )
-        ours = observe(run.frames, reference.piece_fs, temperature_K=run.temperature_K)
-        return ours, reference
-    stride = run.frames.stride_fs
-    shorter = min(run.length_fs, reference.length_fs)
-    if piece_ps is not None:
-        piece_fs = 1e3 * piece_ps
-    else:
-        frames = max(int(shorter / DEFAULT_PIECES / stride), ceil(WINDOW_FS / stride))
-        piece_fs = frames * stride
-    return (
-        observe(run.frames, piece_fs, temperature_K=run.temperature_K),
-        observe(reference.frames, piece_fs, temperature_K=reference.temperature_K),
+        topology = reference.topology
+        return observe_runs(ours, reference.piece_fs, topology=topology), reference
+    theirs = [reference] if isinstance(reference, Run) else list(reference)
+    for run in (*ours, *theirs[1:]):
+        check_comparable(run.conditions, theirs[0].conditions)
+    piece_fs = (
+        1e3 * piece_ps if piece_ps is not None else default_piece_fs([*ours, *theirs])
     )
+    wanted = observe_runs(theirs, piece_fs)
+    return observe_runs(ours, piece_fs, topology=wanted.topology), wanted

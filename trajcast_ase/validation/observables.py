@@ -1,77 +1,37 @@
-"""Observables of a run, piece by piece, so that two runs can be compared with odds.
+"""Observables of runs, piece by piece, so that two sides can be compared with odds.
 
 A run is cut into pieces of equal duration. Everything that is compared is computed for
 each piece, since the scatter between pieces is what says how far two runs of the same
-ensemble may lie apart.
+ensemble may lie apart. Several runs of one ensemble are pooled: their pieces stand one
+run after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from ase import Atoms
-from ase.formula import Formula
 from jaxtyping import Float
 
-from trajcast_ase.analysis.bonds import bond_kinds, bond_lengths, bonded_pairs
-from trajcast_ase.analysis.box import Box
-from trajcast_ase.analysis.rdf import rdf
-from trajcast_ase.analysis.structure import (
-    angle_distributions,
-    bond_distributions,
-    tetrahedral_order,
-)
-from trajcast_ase.analysis.temperature import element_temperatures, temperature
-from trajcast_ase.analysis.vdos import vdos
+from trajcast_ase.conservation import Conservation
+from trajcast_ase.kinetics import degrees_of_freedom
 from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.validation.bands import band_edges
+from trajcast_ase.validation.quantities import (
+    WINDOW_FS,
+    Curve,
+    Scalar,
+    displacements,
+    radial,
+    spectra,
+    structural,
+    thermal,
+)
+from trajcast_ase.validation.topology import Topology, topology_of, watch_bonds
 
 FEWEST_PIECES = 4
 """Fewer say nothing about the scatter between them."""
-WINDOW_FS = 1400.0
-"""Of spectra."""
-R_MAX = 6.0
-"""Of radial distributions, Å."""
-RDF_BINS = 120
-STRUCTURE_FRAMES = 100
-"""Of a piece, for bonds, angles, order and radial distributions."""
-LAG_SHARE = 0.2
-"""Of a piece, after which its mean square displacement is taken."""
-WATER = Formula("H2O")
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """One number for each piece.
-
-    Attributes
-    ----------
-    unit : str
-    pieces : (n_pieces,), unit
-    """
-
-    unit: str
-    pieces: Float[np.ndarray, " pieces"]
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One curve for each piece.
-
-    Attributes
-    ----------
-    axis : str
-        What `x` is, with its unit.
-    x : (n_bins,)
-        Equally spaced.
-    pieces : (n_pieces, n_bins)
-        Not negative.
-    """
-
-    axis: str
-    x: Float[np.ndarray, " bins"]
-    pieces: Float[np.ndarray, "pieces bins"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +58,12 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Observables:
-    """What a run is judged by.
+    """What one run, or several of one ensemble, are judged by.
 
     Attributes
     ----------
     source : str
-        Where the run comes from.
+        Where the runs come from.
     conditions : Conditions
     piece_fs : float, fs
         Length of a piece.
@@ -111,8 +71,16 @@ class Observables:
         Of all pieces together.
     n_dof : int
         Degrees of freedom that carry kinetic energy.
+    run_pieces : tuple of int
+        Number of pieces of each run.
+    topology : Topology
+        Bonds that the runs are held to.
     longest_bonds_A : dict of str to float, Å
-        Greatest length of each type of bond.
+        Greatest length of each type of bond, in any frame.
+    n_exchanged : int
+        Bonds with an atom that was nearer to another partner, in any frame.
+    bands_cm : tuple of float, cm⁻¹
+        Edges of the bands of the spectrum.
     scalars : dict of str to Scalar
     curves : dict of str to Curve
     """
@@ -122,57 +90,153 @@ class Observables:
     piece_fs: float
     length_ps: float
     n_dof: int
+    run_pieces: tuple[int, ...]
+    topology: Topology
     longest_bonds_A: dict[str, float]
+    n_exchanged: int
+    bands_cm: tuple[float, ...]
     scalars: dict[str, Scalar]
     curves: dict[str, Curve]
 
     @property
     def n_pieces(self) -> int:
-        """Number of pieces."""
-        return len(self.scalars["temperature"].pieces)
+        """Number of pieces of all runs."""
+        return sum(self.run_pieces)
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs."""
+        return len(self.run_pieces)
+
+    def by_run(
+        self, pieces: Float[np.ndarray, pieces * bins]
+    ) -> list[Float[np.ndarray, run_pieces * bins]]:
+        """Return the pieces of each run."""
+        return np.split(pieces, np.cumsum(self.run_pieces)[:-1])
 
 
 def observe(
-    frames: Frames, piece_fs: float, *, temperature_K: float | None = None
+    frames: Frames,
+    piece_fs: float,
+    *,
+    temperature_K: float | None = None,
+    topology: Topology | None = None,
 ) -> Observables:
     """Return the observables of a run.
 
     Parameters
     ----------
     frames : Frames
-        Equilibrated. What does not fill a piece is left out at the start.
+        Equilibrated. What does not fill a piece is left out at the start, but its bonds
+        count.
     piece_fs : float, fs
-        Length of a piece; longer than the run remembers.
+        Length of a piece.
     temperature_K : float, K, optional
         Of the thermostat.
+    topology : Topology, optional
+        Of the reference; default: the run's own bonds.
 
     Raises
     ------
     ValueError
-        Fewer than four pieces, or pieces shorter than the window of a spectrum.
+        Fewer than four pieces, pieces shorter than the window of a spectrum, no motion
+        that has a temperature, or atoms in another order than those of `topology`.
     """
     pieces = _pieces(frames, piece_fs)
-    atoms = _atoms(frames)
-    n_dof = 3 * len(atoms) - (3 if frames.pbc.any() else 6)
-    pairs = bonded_pairs(atoms)
-    scalars = _thermal(pieces, frames, n_dof) | _structural(pieces, frames, pairs)
-    if frames.pbc.any():
-        scalars |= _displacements(pieces, frames)
+    n_dof = degrees_of_freedom(frames.atoms(-1), Conservation())
+    if n_dof == 0:
+        raise ValueError(
+            f"{frames.source} is a single isolated atom, which has no temperature; "
+            "give a run of at least two atoms"
+        )
+    if topology is None:
+        topology = topology_of(frames)
+    else:
+        topology.check(frames)
+    bonds = watch_bonds(frames, topology)
+    scalars = thermal(pieces, frames, n_dof)
+    scalars |= structural(pieces, frames, topology.pairs)
+    scalars |= displacements(pieces, frames)
+    curves = spectra(pieces, frames) | radial(pieces, frames)
+    whole = curves["spectrum"]
     return Observables(
         source=frames.source,
         conditions=conditions_of(frames, temperature_K),
         piece_fs=len(pieces[0]) * frames.stride_fs,
         length_ps=sum(map(len, pieces)) * frames.stride_fs * 1e-3,
         n_dof=n_dof,
-        longest_bonds_A=_longest_bonds(pieces, frames, pairs),
+        run_pieces=(len(pieces),),
+        topology=topology,
+        longest_bonds_A=bonds.longest_A,
+        n_exchanged=bonds.n_exchanged,
+        bands_cm=band_edges(whole.x, whole.pieces.mean(axis=0)),
         scalars=scalars,
-        curves=_spectra(pieces, frames) | _radial(pieces, frames),
+        curves=curves,
     )
+
+
+def pool(runs: Sequence[Observables]) -> Observables:
+    """Return the observables of several runs of one ensemble as those of one side.
+
+    Raises
+    ------
+    ValueError
+        No runs, or runs of other conditions, pieces or bonds.
+    """
+    if not runs:
+        raise ValueError("there are no runs to pool; give at least one")
+    first = runs[0]
+    for one in runs[1:]:
+        _check_alike(first, one)
+    if len(runs) == 1:
+        return first
+    scalars = {
+        name: replace(
+            one, pieces=np.concatenate([run.scalars[name].pieces for run in runs])
+        )
+        for name, one in first.scalars.items()
+    }
+    curves = {
+        name: replace(
+            one, pieces=np.concatenate([run.curves[name].pieces for run in runs])
+        )
+        for name, one in first.curves.items()
+    }
+    whole = curves["spectrum"]
+    return replace(
+        first,
+        source=", ".join(run.source for run in runs),
+        length_ps=sum(run.length_ps for run in runs),
+        run_pieces=tuple(n for run in runs for n in run.run_pieces),
+        longest_bonds_A={
+            kind: max(run.longest_bonds_A[kind] for run in runs)
+            for kind in first.longest_bonds_A
+        },
+        n_exchanged=sum(run.n_exchanged for run in runs),
+        bands_cm=band_edges(whole.x, whole.pieces.mean(axis=0)),
+        scalars=scalars,
+        curves=curves,
+    )
+
+
+def _check_alike(first: Observables, other: Observables) -> None:
+    """Refuse to pool runs that differ by more than chance."""
+    if other.conditions != first.conditions or other.piece_fs != first.piece_fs:
+        raise ValueError(
+            f"{first.source} and {other.source} differ in conditions or pieces: "
+            f"{first.conditions} in {first.piece_fs:g} fs, {other.conditions} in "
+            f"{other.piece_fs:g} fs; pool runs of one ensemble, cut alike"
+        )
+    if not np.array_equal(first.topology.pairs, other.topology.pairs):
+        raise ValueError(
+            f"{first.source} and {other.source} have other bonds; observe them with "
+            "one topology"
+        )
 
 
 def conditions_of(frames: Frames, temperature_K: float | None = None) -> Conditions:
     """Return the conditions of a run; its file may not tell the temperature."""
-    atoms = _atoms(frames)
+    atoms = frames.atoms(-1)
     return Conditions(
         formula=str(atoms.get_chemical_formula(mode="hill")),
         volume_A3=float(atoms.get_volume()) if frames.pbc.all() else None,
@@ -195,166 +259,3 @@ def _pieces(frames: Frames, piece_fs: float) -> list[range]:
     return [
         range(start, start + length) for start in range(first, frames.n_frames, length)
     ]
-
-
-def _atoms(frames: Frames) -> Atoms:
-    """Return the last frame."""
-    return Atoms(
-        frames.atomic_numbers,
-        positions=frames.positions[-1],
-        cell=frames.cell,
-        pbc=frames.pbc,
-    )
-
-
-def _thermal(pieces: list[range], frames: Frames, n_dof: int) -> dict[str, Scalar]:
-    """Return temperature, its standard deviation, and temperatures of elements."""
-    total = temperature(frames.velocities, frames.masses, n_dof)
-    series = element_temperatures(
-        frames.velocities, frames.masses, frames.atomic_numbers, n_dof
-    )
-    scalars = {
-        "temperature": _scalar("K", pieces, total, np.mean),
-        "sd of temperature": _scalar("K", pieces, total, np.std),
-    }
-    if len(series) == 1:  # the same as of all
-        return scalars
-    for name, values in series.items():
-        scalars[f"temperature of {name}"] = _scalar("K", pieces, values, np.mean)
-    return scalars
-
-
-def _scalar(
-    unit: str,
-    pieces: list[range],
-    values: Float[np.ndarray, "frames ..."],
-    statistic: Callable[[np.ndarray], np.floating],
-) -> Scalar:
-    numbers = [float(statistic(values[piece.start : piece.stop])) for piece in pieces]
-    return Scalar(unit, np.array(numbers))
-
-
-def _structural(
-    pieces: list[range], frames: Frames, pairs: np.ndarray
-) -> dict[str, Scalar]:
-    """Return mean and standard deviation of bonds and angles, and order of water."""
-    cell, pbc = frames.cell, frames.pbc
-    found: dict[str, list[float]] = {}
-    units: dict[str, str] = {}
-    for piece in pieces:
-        positions = _thinned(frames.positions, piece)
-        numbers = frames.atomic_numbers
-        distributions = {
-            f"bond {kind}": one
-            for kind, one in bond_distributions(
-                positions, pairs, numbers, n_blocks=2, cell=cell, pbc=pbc
-            ).items()
-        } | {
-            f"angle {kind}": one
-            for kind, one in angle_distributions(
-                positions, pairs, numbers, n_blocks=2, cell=cell, pbc=pbc
-            ).items()
-        }
-        for name, one in distributions.items():
-            found.setdefault(name, []).append(one.mean.mean)
-            found.setdefault(f"sd of {name}", []).append(one.sd.mean)
-            units[name] = units[f"sd of {name}"] = one.unit
-        if _is_water(frames):
-            order = tetrahedral_order(positions, numbers, cell=cell, pbc=pbc)
-            found.setdefault("tetrahedral order", []).append(float(order.mean()))
-            units["tetrahedral order"] = ""
-    return {name: Scalar(units[name], np.array(v)) for name, v in found.items()}
-
-
-def _thinned(values: np.ndarray, piece: range) -> np.ndarray:
-    """Return evenly chosen frames of a piece."""
-    every = max(1, len(piece) // STRUCTURE_FRAMES)
-    return np.asarray(values[piece.start : piece.stop : every])
-
-
-def _is_water(frames: Frames) -> bool:
-    return (
-        bool(frames.pbc.all())
-        and Formula(conditions_of(frames).formula).reduce()[0] == WATER
-    )
-
-
-def _displacements(pieces: list[range], frames: Frames) -> dict[str, Scalar]:
-    """Return the mean square displacement of each element after part of a piece."""
-    lag = max(1, round(LAG_SHARE * len(pieces[0])))
-    box = Box.of(frames.cell, frames.pbc)
-    symbols = np.array(_atoms(frames).get_chemical_symbols())
-    scalars: dict[str, list[float]] = {name: [] for name in sorted(set(symbols))}
-    for piece in pieces:
-        path = box.unwrap(frames.positions[piece.start : piece.stop])
-        path = path - np.average(path, axis=1, weights=frames.masses)[:, None]
-        squares = np.square(path[lag:] - path[:-lag]).sum(axis=2).mean(axis=0)
-        for name, values in scalars.items():
-            values.append(float(squares[symbols == name].mean()))
-    after = f"after {lag * frames.stride_fs * 1e-3:.3g} ps"
-    return {
-        f"MSD of {name} {after}": Scalar("Å²", np.array(values))
-        for name, values in scalars.items()
-    }
-
-
-def _longest_bonds(
-    pieces: list[range], frames: Frames, pairs: np.ndarray
-) -> dict[str, float]:
-    """Return the greatest length of each type of bond, one piece at a time."""
-    kinds = bond_kinds(pairs, frames.atomic_numbers)
-    longest = np.zeros(len(pairs))
-    for piece in pieces:
-        positions = frames.positions[piece.start : piece.stop]
-        lengths = bond_lengths(positions, pairs, cell=frames.cell, pbc=frames.pbc)
-        longest = np.maximum(longest, lengths.max(axis=0))
-    return {kind: float(longest[rows].max()) for kind, rows in kinds.items()}
-
-
-def _spectra(pieces: list[range], frames: Frames) -> dict[str, Curve]:
-    """Return the vibrational density of states, in total and by element."""
-    spectra = [
-        vdos(
-            frames.velocities[piece.start : piece.stop],
-            frames.stride_fs,
-            frames.masses,
-            frames.atomic_numbers,
-            window_fs=WINDOW_FS,
-        )
-        for piece in pieces
-    ]
-    frequency, axis = spectra[0].frequency_cm, "wavenumber (cm⁻¹)"
-    total = np.stack([one.total for one in spectra])
-    curves = {"spectrum": Curve(axis, frequency, total)}
-    if len(spectra[0].by_element) == 1:  # the same as of all
-        return curves
-    for name in spectra[0].by_element:
-        share = np.stack([one.by_element[name] for one in spectra])
-        curves[f"spectrum of {name}"] = Curve(axis, frequency, share)
-    return curves
-
-
-def _radial(pieces: list[range], frames: Frames) -> dict[str, Curve]:
-    """Return the radial distribution functions of a periodic system."""
-    if not frames.pbc.all():
-        return {}
-    results = [
-        rdf(
-            _thinned(frames.positions, piece),
-            frames.atomic_numbers,
-            cell=frames.cell,
-            pbc=frames.pbc,
-            r_max=R_MAX,
-            n_bins=RDF_BINS,
-            n_blocks=2,
-        )
-        for piece in pieces
-    ]
-    return {
-        f"g(r) of {pair}": Curve(
-            "distance (Å)",
-            results[0].distance,
-            np.stack([one.g[pair] for one in results]),
-        )
-        for pair in results[0].g
-    }

@@ -6,9 +6,10 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from trajcast_ase.analysis.plots import save_figure
-from trajcast_ase.validation.permutation import Verdict
+from trajcast_ase.validation.difference import Verdict
 from trajcast_ase.validation.report import Report, Row
 from trajcast_ase.validation.sheet import report_sheet
 
@@ -22,16 +23,18 @@ def write_report(report: Report, folder: str | Path) -> None:
         "verdict": report.verdict,
         "trajectory": report.run.source,
         "reference": report.reference.source,
+        "n_runs": report.run.n_runs,
         "length_ps": report.run.length_ps,
+        "reference_n_runs": report.reference.n_runs,
         "reference_length_ps": report.reference.length_ps,
         "piece_ps": report.run.piece_fs * 1e-3,
         "stride_fs": report.run.conditions.stride_fs,
         "temperature_K": report.run.conditions.temperature_K,
         "odds": report.odds,
         "memory": report.memory,
-        "rows": [{**asdict(row), "passes": row.passes} for row in report.rows],
+        "rows": [_finite({**asdict(row), "passes": row.passes}) for row in report.rows],
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
     figure = report_sheet(report)
@@ -39,27 +42,32 @@ def write_report(report: Report, folder: str | Path) -> None:
         save_figure(figure, folder / f"report.{suffix}")
 
 
+def _finite(value: Any) -> Any:
+    """Return nested values with null for what is infinite, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def markdown(report: Report) -> str:
     """Return verdict, table, odds and memory as Markdown."""
-    lengths = (
-        f"{report.run.length_ps:.4g} ps of {report.run.conditions.formula} beside "
-        f"{report.reference.length_ps:.4g} ps of the reference."
-    )
+    formula = report.run.conditions.formula
     lines = [
-        f"**{report.verdict.capitalize()}.** {lengths}",
+        f"**{report.verdict.capitalize()}.** {formula}, {report.size}.",
         "",
-        "| observable | run | reference | limit | verdict |",
-        "| --- | ---: | ---: | --- | --- |",
+        "| observable | run | reference | limit | verdict | fails at 80 % |",
+        "| --- | ---: | ---: | --- | --- | --- |",
     ]
     for row in report.rows:
-        *texts, verdict = cells(row)
-        texts.append(verdict.replace(Verdict.FAIL, f"**{Verdict.FAIL}**"))
-        lines.append(f"| {' | '.join(texts)} |")
+        *texts, verdict, seen = cells(row)
+        if row.verdict is Verdict.FAIL:
+            verdict = f"**{verdict}**"
+        lines.append(f"| {' | '.join((*texts, verdict, seen))} |")
     return "\n".join([*lines, "", report.odds, "", report.memory, ""])
 
 
-def cells(row: Row) -> tuple[str, str, str, str, str]:
-    """Return a row as text: observable, value, reference, limit, verdict."""
+def cells(row: Row) -> tuple[str, str, str, str, str, str]:
+    """Return a row as text: observable, value, reference, limit, verdict, power."""
     name = f"{row.observable} ({row.unit})" if row.unit else row.observable
     return (
         name,
@@ -67,7 +75,19 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
         _number(row.reference, row.reference_error),
         row.limit,
         row.verdict,
+        _seen(row),
     )
+
+
+def _seen(row: Row) -> str:
+    """Return the deviation that fails with odds of 80 %."""
+    if row.seen is None:
+        return "any above"
+    if not math.isfinite(row.seen):
+        return "none"
+    if row.error is None:  # an overlap
+        return f"below {row.seen:.3f}" if row.seen > 0 else "none"
+    return f"± {row.seen:.2g}"
 
 
 def _number(value: float, error: float | None) -> str:

@@ -1,22 +1,26 @@
-"""A run beside a reference: each observable with error bars and a verdict."""
+"""Runs beside a reference: each observable with error bars, a verdict and its power."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
+from math import isfinite
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from trajcast_ase.analysis.blocks import replica_average
 from trajcast_ase.analysis.compare import BREAKING
-from trajcast_ase.analysis.overlap import curve_overlap
-from trajcast_ase.validation.memory import Memory, describe
-from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
-from trajcast_ase.validation.permutation import Verdict, deal, exchange_test
+from trajcast_ase.validation.bands import band_temperatures
+from trajcast_ase.validation.correlation import POWER, Memory
+from trajcast_ase.validation.difference import (
+    Difference,
+    Verdict,
+    curve_difference,
+    number_difference,
+)
+from trajcast_ase.validation.observables import Conditions, Observables
+from trajcast_ase.validation.quantities import Scalar
 
 FALSE_ALARM = 0.05
-"""Chance that two runs of the same ensemble differ in any row."""
+"""Chance that runs of the same ensemble fail in any row."""
 TOLERANCE = 1e-6
 """Relative, of strides."""
 BIN_TOLERANCE = 1e-3
@@ -24,8 +28,10 @@ BIN_TOLERANCE = 1e-3
 VOLUME_TOLERANCE = 1e-3
 """Relative, of cells that may be compared."""
 TEMPERATURE_TOLERANCE_K = 0.01
-DEALS_PER_LEVEL = 4
-"""Deals needed for a test at a level, in units of one over the level."""
+STRONG = 1 / 3
+"""Share of a piece that the next keeps, above which a row is named."""
+RESOLUTION = 2e-5
+"""Relative, of numbers in files."""
 
 
 class NotComparableError(ValueError):
@@ -42,12 +48,16 @@ class Row:
     value, reference : float
         Of curves: the overlap of the means, and 1.
     error, reference_error : float or None
-        Standard errors, from pieces.
+        Standard errors, with the memory of the pieces and the scatter of the runs.
     limit : str
         What the value must keep.
+    seen : float or None
+        True deviation that fails with odds of 80 %, in the unit of the row; of curves
+        the true overlap. None where a row does not rest on pieces; infinite where
+        memory leaves no deviation that must fail.
     verdict : Verdict
     memory : Memory or None
-        Of neighboring pieces; None for rows that are not tested with pieces.
+        Of neighboring pieces; None for rows that do not rest on pieces.
     """
 
     observable: str
@@ -57,6 +67,7 @@ class Row:
     reference: float
     reference_error: float | None
     limit: str
+    seen: float | None
     verdict: Verdict
     memory: Memory | None
 
@@ -86,42 +97,99 @@ class Report:
         return all(row.passes for row in self.rows)
 
     @property
+    def n_failed(self) -> int:
+        """Number of rows that fail for sure."""
+        return sum(row.verdict is Verdict.FAIL for row in self.rows)
+
+    @property
+    def n_doubtful(self) -> int:
+        """Number of rows that neither pass nor fail."""
+        return sum(row.verdict is Verdict.DOUBTFUL for row in self.rows)
+
+    @property
     def verdict(self) -> str:
-        """How many rows fail, and how many of them for doubtful reasons, in words."""
+        """How many rows fail, and how many are not trustworthy, in words."""
         if self.passes:
             return f"all {len(self.rows)} rows pass"
-        failed = [row.verdict for row in self.rows if not row.passes]
-        text = f"{len(failed)} of {len(self.rows)} rows fail"
-        n_doubtful = failed.count(Verdict.DOUBTFUL)
-        return f"{text}, {n_doubtful} of them not trustworthy" if n_doubtful else text
+        text = f"{self.n_failed} of {len(self.rows)} rows fail"
+        if self.n_doubtful:
+            return f"{text}, {self.n_doubtful} more are not trustworthy"
+        return text
+
+    @property
+    def size(self) -> str:
+        """How long runs and reference are, in words."""
+        return f"{_size(self.run)} beside {_size(self.reference)} of the reference"
 
     @property
     def odds(self) -> str:
-        """How often a run of the same ensemble passes, in words."""
+        """What the verdicts promise, in words."""
         return (
-            "Two MD runs of the same ensemble pass all rows in at least "
-            f"{100 * (1 - FALSE_ALARM):.0f} % of the cases, if a piece is longer than "
-            "the runs remember: each row is a permutation test of "
-            f"{self.run.n_pieces} and {self.reference.n_pieces} pieces of "
-            f"{self.run.piece_fs * 1e-3:.3g} ps at the level {FALSE_ALARM:g} over the "
-            "number of tests."
+            f"{self.size[0].upper()}{self.size[1:]}. If both sample one ensemble, any "
+            f"row fails in at most {100 * FALSE_ALARM:.0f} % of the cases, memory of "
+            "the pieces included; a row that is not trustworthy is beyond what its "
+            "likeliest memory allows, but not beyond the strongest that is possible. "
+            f"The last column tells which true deviation fails with odds of "
+            f"{100 * POWER:.0f} %: a pass excludes no smaller one."
         )
 
     @property
     def memory(self) -> str:
-        """Which rows remember neighboring pieces, and what follows, in words."""
-        return describe(
-            {row.observable: row.memory for row in self.rows if row.memory is not None}
+        """Which rows remember, and which runs differ, in words."""
+        tested = {row.observable: row.memory for row in self.rows if row.memory}
+        return f"{_remembering(tested)} {_run_scatter(self, tested)}".strip()
+
+
+def _size(side: Observables) -> str:
+    pieces = f"{side.n_pieces} pieces of {side.piece_fs * 1e-3:.3g} ps"
+    runs = "one run" if side.n_runs == 1 else f"{side.n_runs} runs"
+    return f"{side.length_ps:.4g} ps in {runs} ({pieces})"
+
+
+def _remembering(tested: dict[str, Memory]) -> str:
+    shown = {name: one for name, one in tested.items() if one.share > STRONG}
+    if not shown:
+        return "In no row does a piece keep more than a third of the one before it."
+    names = ", ".join(
+        f"{name} {one.share:.2f}"
+        + (f" ({one.highest:.2f})" if isfinite(one.highest) else " (no limit)")
+        for name, one in shown.items()
+    )
+    return (
+        f"In {len(shown)} of {len(tested)} rows a piece keeps more than a third of the "
+        f"one before it (in brackets: at most): {names}. Longer runs see more there."
+    )
+
+
+def _run_scatter(report: Report, tested: dict[str, Memory]) -> str:
+    if report.run.n_runs == report.reference.n_runs == 1:
+        return (
+            "With one run a side, what a run remembers for all of its length is not "
+            "seen."
         )
+    shown = [name for name, one in tested.items() if one.runs_differ]
+    text = (
+        f"Runs scatter more than their pieces explain in {len(shown)} of "
+        f"{len(tested)} rows, where chance gives one in twenty"
+    )
+    if not shown:
+        return f"{text}."
+    return f"{text}; error bars are those of the runs there: {', '.join(shown)}."
 
 
 def compare(run: Observables, reference: Observables) -> Report:
-    """Return the verdict on each observable that both runs have.
+    """Return the verdict on each observable that both sides have.
+
+    Parameters
+    ----------
+    run, reference : Observables
+        Of one run or several, of the run with the bonds of the reference.
 
     Raises
     ------
     NotComparableError
-        Another composition, cell, stride, thermostat temperature or length of pieces.
+        Another composition, cell, stride, thermostat temperature, other bonds or
+        another length of pieces.
     """
     check_comparable(run.conditions, reference.conditions)
     if abs(run.piece_fs / reference.piece_fs - 1) > TOLERANCE:
@@ -129,20 +197,46 @@ def compare(run: Observables, reference: Observables) -> Report:
             f"the run was cut into pieces of {run.piece_fs:g} fs, the reference into "
             f"{reference.piece_fs:g} fs; cut both alike"
         )
-    names = [name for name in run.scalars if name in reference.scalars]
+    _check_bonds(run, reference)
+    numbers = _numbers(run, reference)
     curves = [name for name in run.curves if name in reference.curves]
-    level = FALSE_ALARM / (len(names) + len(curves))
-    _check_pieces(run.n_pieces, reference.n_pieces, level)
-    deals = deal(run.n_pieces, reference.n_pieces)
+    level = FALSE_ALARM / (len(numbers) + len(curves))
     rows = [
-        _scalar_row(name, run.scalars[name], reference.scalars[name], level, deals)
-        for name in names
+        _scalar_row(
+            name,
+            (one, other),
+            number_difference(
+                run.by_run(one.pieces), reference.by_run(other.pieces), level
+            ),
+        )
+        for name, (one, other) in numbers.items()
     ]
-    rows += [
-        _curve_row(name, run.curves[name], reference.curves[name], level, deals)
-        for name in curves
-    ]
+    rows += [_curve_row(name, run, reference, level) for name in curves]
     return Report(run, reference, (*rows, *_bond_rows(run, reference)))
+
+
+def _numbers(
+    run: Observables, reference: Observables
+) -> dict[str, tuple[Scalar, Scalar]]:
+    """Return the numbers of both sides, temperatures first."""
+    common = {
+        name: (one, reference.scalars[name])
+        for name, one in run.scalars.items()
+        if name in reference.scalars
+    }
+    thermal = {name: pair for name, pair in common.items() if "temperature" in name}
+    return thermal | band_temperatures(run, reference) | common
+
+
+def _check_bonds(run: Observables, reference: Observables) -> None:
+    same = np.array_equal(
+        run.topology.atomic_numbers, reference.topology.atomic_numbers
+    ) and np.array_equal(run.topology.pairs, reference.topology.pairs)
+    if not same:
+        raise NotComparableError(
+            "the run was observed with other bonds than those of the reference; "
+            "observe it with topology=reference.topology"
+        )
 
 
 def check_comparable(run: Conditions, reference: Conditions) -> None:
@@ -173,17 +267,6 @@ def check_comparable(run: Conditions, reference: Conditions) -> None:
         )
 
 
-def _check_pieces(n_run: int, n_reference: int, level: float) -> None:
-    """Raise where there are too few ways to deal the pieces for any row to fail."""
-    n_deals, needed = comb(n_run + n_reference, n_run), DEALS_PER_LEVEL / level
-    if n_deals < needed:
-        raise NotComparableError(
-            f"{n_run} and {n_reference} pieces can be dealt in {n_deals} ways, but a "
-            f"test at the level {level:.2g} needs {needed:.0f}; give longer runs or "
-            "shorter pieces"
-        )
-
-
 def _check_cells(volume: float | None, wanted: float | None) -> None:
     if (volume is None) != (wanted is None):
         raise NotComparableError(
@@ -198,88 +281,82 @@ def _check_cells(volume: float | None, wanted: float | None) -> None:
         )
 
 
-def _scalar_row(
-    name: str,
-    run: Scalar,
-    reference: Scalar,
-    level: float,
-    deals: Bool[np.ndarray, "deals pieces"],
-) -> Row:
-    pieces = run.pieces[:, None], reference.pieces[:, None]
-    outcome = exchange_test(*pieces, _difference, level, deals)
-    value, wanted = replica_average(run.pieces), replica_average(reference.pieces)
+def _scalar_row(name: str, sides: tuple[Scalar, Scalar], found: Difference) -> Row:
+    value, wanted = (float(side.pieces.mean()) for side in sides)
+    # What is constant in both, such as a rigid bond, differs by its digits.
+    digits = RESOLUTION * abs(wanted)
+    verdict = Verdict.PASS if found.value <= digits else found.verdict
     return Row(
         observable=name,
-        unit=run.unit,
-        value=value.mean,
-        error=value.error,
-        reference=wanted.mean,
-        reference_error=wanted.error,
-        limit=f"differs by at most {outcome.allowed:.3g}",
-        verdict=outcome.verdict,
-        memory=outcome.memory,
+        unit=sides[0].unit,
+        value=value,
+        error=found.errors[0],
+        reference=wanted,
+        reference_error=found.errors[1],
+        limit=f"differs by at most {max(found.limit, digits):.3g}",
+        seen=max(found.seen, digits),
+        verdict=verdict,
+        memory=found.memory,
     )
 
 
 def _curve_row(
-    name: str,
-    run: Curve,
-    reference: Curve,
-    level: float,
-    deals: Bool[np.ndarray, "deals pieces"],
+    name: str, run: Observables, reference: Observables, level: float
 ) -> Row:
-    if run.x.shape != reference.x.shape or not np.allclose(
-        run.x, reference.x, rtol=BIN_TOLERANCE
+    one, other = run.curves[name], reference.curves[name]
+    if one.x.shape != other.x.shape or not np.allclose(
+        one.x, other.x, rtol=BIN_TOLERANCE
     ):
         raise NotComparableError(
             f"{name} of the run and of the reference are on different bins; compute "
             "both with this version of the package"
         )
-    outcome = exchange_test(run.pieces, reference.pieces, _gap, level, deals)
+    found = curve_difference(
+        run.by_run(one.pieces), reference.by_run(other.pieces), level
+    )
     return Row(
         observable=f"overlap of {name}",
         unit="",
-        value=1.0 - outcome.distance,
+        value=1.0 - found.value,
         error=None,
         reference=1.0,
         reference_error=None,
-        limit=f"at least {1.0 - outcome.allowed:.4f}",
-        verdict=outcome.verdict,
-        memory=outcome.memory,
+        limit=f"at least {1.0 - found.limit:.4f}",
+        seen=1.0 - found.seen,
+        verdict=found.verdict,
+        memory=found.memory,
     )
 
 
-def _difference(
-    first: Float[np.ndarray, "deals 1"], second: Float[np.ndarray, "deals 1"]
-) -> Float[np.ndarray, " deals"]:
-    return np.asarray(np.abs(first - second)[:, 0])
-
-
-def _gap(
-    first: Float[np.ndarray, "deals bins"], second: Float[np.ndarray, "deals bins"]
-) -> Float[np.ndarray, " deals"]:
-    """Return what two curves lack to full overlap."""
-    return np.asarray(1.0 - curve_overlap(first, second))
-
-
 def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
-    """Return whether every type of bond of the reference held."""
+    """Return whether the bonds of the reference held, in every frame."""
     rows = []
     for kind, wanted in reference.longest_bonds_A.items():
-        # A type of bond that is gone at the end of the run has broken.
-        value = run.longest_bonds_A.get(kind, float("inf"))
-        limit = BREAKING * wanted
+        value, limit = run.longest_bonds_A[kind], BREAKING * wanted
         rows.append(
-            Row(
-                observable=f"longest bond {kind}",
-                unit="Å",
-                value=value,
-                error=None,
-                reference=wanted,
-                reference_error=None,
-                limit=f"at most {limit:.3g}",
-                verdict=Verdict.PASS if value <= limit else Verdict.FAIL,
-                memory=None,
+            _bond_row(
+                (f"longest bond {kind}", "Å"), value, wanted, limit, f"{limit:.3g}"
             )
         )
+    if rows:
+        allowed = reference.n_exchanged
+        name = "bonds with a nearer partner", ""
+        rows.append(_bond_row(name, run.n_exchanged, allowed, allowed, f"{allowed}"))
     return rows
+
+
+def _bond_row(
+    name: tuple[str, str], value: float, wanted: float, limit: float, text: str
+) -> Row:
+    return Row(
+        observable=name[0],
+        unit=name[1],
+        value=value,
+        error=None,
+        reference=wanted,
+        reference_error=None,
+        limit=f"at most {text}",
+        seen=None,
+        verdict=Verdict.PASS if value <= limit else Verdict.FAIL,
+        memory=None,
+    )

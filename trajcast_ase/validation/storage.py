@@ -9,17 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from trajcast_ase.validation.observables import Conditions, Curve, Observables, Scalar
+from trajcast_ase.validation.observables import Conditions, Observables
+from trajcast_ase.validation.quantities import Curve, Scalar
+from trajcast_ase.validation.topology import Topology
 
 FORMAT = "trajcast-observables"
-VERSION = 1
+VERSION = 2
 DIGITS = 5
+CURVE_DIGITS = 3
+"""Of curves, which are many numbers with much scatter."""
 
 
 def save_observables(observables: Observables, path: str | Path) -> None:
-    """Write observables as JSON, arrays with five significant digits."""
+    """Write observables as JSON, numbers with five significant digits, curves three."""
     content = {"format": FORMAT, "version": VERSION, **asdict(observables)}
-    text = json.dumps(_plain(content), ensure_ascii=False, indent=None)
+    for curve in content["curves"].values():
+        curve["pieces"] = _rounded(curve["pieces"].tolist(), CURVE_DIGITS)
+    text = json.dumps(_plain(content), ensure_ascii=False, separators=(",", ":"))
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
@@ -82,7 +88,20 @@ def _observables(content: dict[str, Any]) -> Observables:
         )
         for name, one in fields.pop("curves").items()
     }
-    return Observables(**fields, conditions=conditions, scalars=scalars, curves=curves)
+    bonds = fields.pop("topology")
+    topology = Topology(
+        np.array(bonds["atomic_numbers"], dtype=np.int64),
+        np.array(bonds["pairs"], dtype=np.int64).reshape(-1, 2),
+    )
+    for name in ("run_pieces", "bands_cm"):
+        fields[name] = tuple(fields[name])
+    return Observables(
+        **fields,
+        conditions=conditions,
+        topology=topology,
+        scalars=scalars,
+        curves=curves,
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -90,11 +109,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
-        return _rounded(value.tolist())
+        if value.dtype.kind == "i":
+            return value.tolist()
+        return _rounded(value.tolist(), DIGITS)
     return value
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    return float(f"{value:.{DIGITS}g}")
+        return [_rounded(one, digits) for one in value]
+    return float(f"{value:.{digits}g}")
