@@ -9,7 +9,7 @@ import pytest
 import typer
 from scipy import stats
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "studies"
 if not FOLDER.exists():
     pytest.skip("needs the source tree", allow_module_level=True)
 sys.path.insert(0, str(FOLDER))

@@ -39,7 +39,7 @@ TITLE = """# Long runs
 The shipped models under many thermostats, all seeds of a setting in one report, beside
 reference MD of independent seeds. Plain CSVR is what the paper used. Bands: the coldest
 and the hottest of all atoms, as the difference from MD. Written by
-`benchmarks/long_runs.py`."""
+`benchmarks/studies/long_runs.py`."""
 SCAN_TITLE = """### Mean and width of the temperature under CSVR
 
 The paper's scan of the time constant, in strides. The canonical width is

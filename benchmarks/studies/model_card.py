@@ -2,8 +2,8 @@
 
     trajcast evaluate quartz-30fs runs/quartz/nve-6.h5 \
         --twin runs/quartz/nve-6-twin.h5 --out runs/errors
-    python benchmarks/long_runs.py quartz --settings recommended,csvr
-    python benchmarks/model_card.py quartz-30fs --errors runs/errors \
+    python benchmarks/studies/long_runs.py quartz --settings recommended,csvr
+    python benchmarks/studies/model_card.py quartz-30fs --errors runs/errors \
         --run runs/long/quartz/recommended --plain runs/long/quartz/csvr
 
 Writes ``docs/models/NAME.md`` and its figures beside it. Every number of the card comes
@@ -175,7 +175,7 @@ def main(
     shutil.copy(run / SHEET, out / f"{name}-run.png")
     shutil.copy(plain / SHEET, out / f"{name}-csvr.png")
     sections = (
-        f"# {name}\n\nWritten by `benchmarks/model_card.py`.\n",
+        f"# {name}\n\nWritten by `benchmarks/studies/model_card.py`.\n",
         about(network.header, network.n_parameters),
         errors_section(evaluation, name),
         run_section(run, name, "run", "Long runs with the recommended thermostat"),

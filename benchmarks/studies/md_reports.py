@@ -1,11 +1,11 @@
 """Hold reference runs against the bundled observables of independent ones.
 
     python benchmarks/reference_md/run.py paracetamol nvt --seeds 21-23 --length 1000
-    python benchmarks/md_reports.py paracetamol runs/paracetamol/nvt-2[1-3].h5
+    python benchmarks/studies/md_reports.py paracetamol runs/paracetamol/nvt-2[1-3].h5
 
     python benchmarks/reference_md/run.py paracetamol nvt --seeds 31-33 --length 1000 \
         --temperature 310 --out runs/hot
-    python benchmarks/md_reports.py paracetamol runs/hot/nvt-3[1-3].h5 --hot
+    python benchmarks/studies/md_reports.py paracetamol runs/hot/nvt-3[1-3].h5 --hot
 
 The first writes ``docs/reports/paracetamol.md`` and its figure, and exits with 1 where
 a row does not pass; the second prints the report of runs at another temperature, and

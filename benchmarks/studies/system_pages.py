@@ -1,8 +1,8 @@
 """Write the page of a system with the paper's figures for its model.
 
     trajcast evaluate water-5fs data/water/nve-5.h5 --out runs/errors/water
-    python benchmarks/long_runs.py water --settings recommended
-    python benchmarks/system_pages.py water --errors runs/errors/water
+    python benchmarks/studies/long_runs.py water --settings recommended
+    python benchmarks/studies/system_pages.py water --errors runs/errors/water
 
 Errors and their growth, and for the long runs beside reference MD: the distribution of
 the temperature, the vibrational spectrum, g(r) or the free energy, mean square
@@ -65,7 +65,7 @@ INDEX = """# Systems
 
 What the bundled model of each system does, with the figures of the paper: errors and
 their growth, temperature, spectrum, structure, mobility or free energy, and the whole
-report of long runs. Written by `benchmarks/system_pages.py`."""
+report of long runs. Written by `benchmarks/studies/system_pages.py`."""
 RDF_FRAMES = 400
 """Of each side."""
 Sides = tuple[tuple[Sequence[Frames], str, str], ...]
@@ -229,7 +229,7 @@ def page(
         f"""What the model `{run["model"]}` does on {name}, with the paper's figures.
 **{passed(run)} rows of the report pass** with {run["words"]}{by_model}:
 {run["n_runs"]} run(s), {run["length_ps"]:.4g} ps in all beside
-{run["reference_ps"]:.4g} ps of MD.{extra} Written by `benchmarks/system_pages.py`;
+{run["reference_ps"]:.4g} ps of MD.{extra} Written by `benchmarks/studies/system_pages.py`;
 {describe_machine(run["machine"])}, {run["ns_per_day"]:.3g} ns/day.""",
         f"""See also the [card of the model](../models/{run["model"]}.md), [other
 thermostats](../studies/long_runs.md) and [MD against MD](../reports/{name}.md).""",

@@ -1,6 +1,6 @@
 """Error of small networks against the number of training pairs and against the horizon.
 
-    python benchmarks/learning_curves.py paracetamol quartz water
+    python benchmarks/studies/learning_curves.py paracetamol quartz water
 
 The paper's Figure 5: networks of one size, trained with equal steps on 1, 3, 10, 30 and
 100 % of the pairs of one set of NVE runs, and on all pairs at several horizons; power

@@ -1,6 +1,6 @@
 """What the verdicts of ``trajcast validate`` promise, by simulation.
 
-    python benchmarks/verdict_odds.py
+    python benchmarks/studies/verdict_odds.py
 
 Pieces are AR(1) series: each keeps a share of the one before it. Comparisons of two
 sides of one ensemble tell how often any row of a report fails, or is not trustworthy;

@@ -202,7 +202,7 @@ def page(
 {settings["rate"]:g} K/ps and constant volume: strides of `{settings["model"]}`, which
 was trained at 300 K only, beside MD from the same configurations. Thermostat
 {settings["thermostat"]}, {settings["replicas"]} replicas of {settings["ps"]:g} ps each.
-Written by `benchmarks/glassy_water.py` on {describe_machine(settings["machine"])},
+Written by `benchmarks/studies/glassy_water.py` on {describe_machine(settings["machine"])},
 {settings["speed"]:.2g} ns/day in all.""",
         f"""Windows of {settings["width"]:g} K; error bars are standard errors over the
 replicas. An observable departs at the first window in which Welch's test tells the

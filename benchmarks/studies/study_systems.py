@@ -14,7 +14,7 @@ from ase import Atoms
 from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.training.trajectory import Frames
 
-REFERENCE_MD = Path(__file__).parent / "reference_md"
+REFERENCE_MD = Path(__file__).parents[1] / "reference_md"
 if str(REFERENCE_MD) not in sys.path:
     sys.path.insert(0, str(REFERENCE_MD))
 

@@ -1,7 +1,7 @@
 """Forecasts without a thermostat against MD from the same state, at constant energy.
 
     python benchmarks/reference_md/run.py water nve --seeds 5,6 --out data/water
-    python benchmarks/constant_energy.py paracetamol quartz water --data data
+    python benchmarks/studies/constant_energy.py paracetamol quartz water --data data
 
 The paper's Figure S3, and beyond: from states of NVE runs that no training saw, the
 error of many strides in a row beside that of MD from a start 1e-6 Å away, the total

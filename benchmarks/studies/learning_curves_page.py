@@ -19,7 +19,7 @@ TITLE = """# Learning curves
 
 Networks of 16 channels and 3 layers with equal steps, judged by pairs
 of an independent run: the paper's Figure 5. Written by
-`benchmarks/learning_curves.py`."""
+`benchmarks/studies/learning_curves.py`."""
 PAIRS = """## Number of training pairs
 
 At the horizon of the shipped models. Pairs are spread evenly over the runs. Where they

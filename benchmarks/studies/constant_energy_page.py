@@ -25,7 +25,7 @@ TITLE = """# At constant energy
 
 Strides in a row without a thermostat, from states of NVE runs that no model was trained
 on, beside what MD did from the same states (the paper's Figure S3). Written by
-`benchmarks/constant_energy.py`."""
+`benchmarks/studies/constant_energy.py`."""
 GROWTH = """Mean absolute error per Cartesian component. The twin is MD from the same
 start moved by 1e-6 Å (rms): what chaos alone does."""
 DRIFT = """Slopes of the total energy, which the reference force field gives, and of the

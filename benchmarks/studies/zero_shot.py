@@ -1,8 +1,8 @@
 """Models of small cells on cells that they never saw, beside MD of that size.
 
-    python benchmarks/zero_shot.py quartz-1296 --picoseconds 60 --reference 120
-    python benchmarks/zero_shot.py quartz-4374 --picoseconds 30 --reference 60
-    python benchmarks/zero_shot.py water-1536 --picoseconds 30 --reference 60
+    python benchmarks/studies/zero_shot.py quartz-1296 --picoseconds 60 --reference 120
+    python benchmarks/studies/zero_shot.py quartz-4374 --picoseconds 30 --reference 60
+    python benchmarks/studies/zero_shot.py water-1536 --picoseconds 30 --reference 60
 
 Makes the reference runs (``benchmarks/reference_md``), equilibrated starts of another
 seed, and runs of the model, and holds them together as ``trajcast validate`` does.
@@ -70,7 +70,7 @@ TITLE = """# Larger cells
 The models of the small cells, on cells that they have never seen, beside MD of that
 size with the same force field: the report of `trajcast validate`. Forecasts start from
 configurations of an equilibration of their own, with momenta of 300 K. Written by
-`benchmarks/zero_shot.py`."""
+`benchmarks/studies/zero_shot.py`."""
 
 
 def equilibrated(
