@@ -1,6 +1,6 @@
 """Water cooled from 300 to 100 K by forecasts of the 300 K model, beside MD.
 
-    python benchmarks/studies/glassy_water.py --rate 4 --replicas 4 --out runs/glassy_water
+    python benchmarks/studies/glassy_water.py --rate 4 --replicas 4
 
 Both start from the same 300 K configurations and cool at constant volume and rate, MD
 by ``benchmarks/reference_md`` (``cool``), the model under thermostats that follow a

@@ -202,8 +202,8 @@ def page(
 {settings["rate"]:g} K/ps and constant volume: strides of `{settings["model"]}`, which
 was trained at 300 K only, beside MD from the same configurations. Thermostat
 {settings["thermostat"]}, {settings["replicas"]} replicas of {settings["ps"]:g} ps each.
-Written by `benchmarks/studies/glassy_water.py` on {describe_machine(settings["machine"])},
-{settings["speed"]:.2g} ns/day in all.""",
+Written by `benchmarks/studies/glassy_water.py` on
+{describe_machine(settings["machine"])}, {settings["speed"]:.2g} ns/day in all.""",
         f"""Windows of {settings["width"]:g} K; error bars are standard errors over the
 replicas. An observable departs at the first window in which Welch's test tells the
 replicas of both apart, at a level that lets equal liquids depart anywhere in 5 % of the

@@ -1,8 +1,8 @@
 """Long runs under many thermostats, several seeds each, beside reference MD.
 
     python benchmarks/studies/long_runs.py water
-    python benchmarks/studies/long_runs.py quartz --settings recommended --picoseconds 1050
-    python benchmarks/studies/long_runs.py paracetamol --model runs/new/paracetamol-7fs.trajcast
+    python benchmarks/studies/long_runs.py quartz --settings recommended
+    python benchmarks/studies/long_runs.py paracetamol --model runs/new/mine.trajcast
 
 For each setting (see ``study_thermostats.py``) all seeds advance as one batch, in
 chunks that continue where they were interrupted. They are held together against

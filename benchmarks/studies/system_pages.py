@@ -229,7 +229,8 @@ def page(
         f"""What the model `{run["model"]}` does on {name}, with the paper's figures.
 **{passed(run)} rows of the report pass** with {run["words"]}{by_model}:
 {run["n_runs"]} run(s), {run["length_ps"]:.4g} ps in all beside
-{run["reference_ps"]:.4g} ps of MD.{extra} Written by `benchmarks/studies/system_pages.py`;
+{run["reference_ps"]:.4g} ps of MD.{extra} Written by
+`benchmarks/studies/system_pages.py`;
 {describe_machine(run["machine"])}, {run["ns_per_day"]:.3g} ns/day.""",
         f"""See also the [card of the model](../models/{run["model"]}.md), [other
 thermostats](../studies/long_runs.md) and [MD against MD](../reports/{name}.md).""",
