@@ -5,7 +5,7 @@ r"""Write what the package bundles of reference NVT runs: observables and a star
 
     python benchmarks/reference_md/run.py paracetamol nvt --seeds 11-18
     python benchmarks/reference_md/observables.py runs/paracetamol/nvt-1[1-8].h5 \
-        --piece 100
+        --piece 99.99
 
 The second command writes ``water-observables.json``, which ``trajcast validate
 --reference water`` reads, and with ``--start`` also ``water.xyz`` to
