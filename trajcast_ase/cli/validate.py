@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trajcast_ase.cli.run import run as run_model
+from trajcast_ase.cli.thermostat import ThermostatName
 
 if TYPE_CHECKING:
     from trajcast_ase.validation.inputs import Run
@@ -22,13 +23,15 @@ FAILED = 3
 
 @dataclass(frozen=True, slots=True)
 class _Rollout:
-    """A rollout that the command has yet to make: ps, K, fs."""
+    """A rollout that the command has yet to make: ps, K, fs, 1/fs."""
 
     model: str
     start: Path
     length: float
     temperature: float | None
+    thermostat: ThermostatName
     taut: float | None
+    friction: float | None
     seed: int | None
     noise: bool
     device: str
@@ -59,8 +62,14 @@ def validate(
     temperature: Annotated[
         float | None, typer.Option(help="Of the run's thermostat, K.")
     ] = None,
+    thermostat: Annotated[
+        ThermostatName, typer.Option(help="Of --model's rollout.")
+    ] = ThermostatName.RECOMMENDED,
     taut: Annotated[
         float | None, typer.Option(help="Time constant of CSVR, fs, for --model.")
+    ] = None,
+    friction: Annotated[
+        float | None, typer.Option(help="Of Langevin, 1/fs, for --model.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="For --model.")] = None,
     seeds: Annotated[
@@ -106,7 +115,18 @@ def validate(
     if model is not None:
         if start is None or length is None:
             raise ValueError("--model needs --start and --length (ps)")
-        wanted = _Rollout(model, start, length, temperature, taut, seed, noise, device)
+        wanted = _Rollout(
+            model=model,
+            start=start,
+            length=length,
+            temperature=temperature,
+            thermostat=thermostat,
+            taut=taut,
+            friction=friction,
+            seed=seed,
+            noise=noise,
+            device=device,
+        )
         rollouts = _make_rollouts(wanted, seeds, out)
     runs = [
         read_run(path, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
@@ -142,7 +162,9 @@ def _make_rollouts(wanted: _Rollout, seeds: int, out: Path) -> list[Path]:
             model=wanted.model,
             steps=max(1, round(1e3 * wanted.length / horizon_fs)),
             temperature=wanted.temperature,
+            thermostat=wanted.thermostat,
             taut=wanted.taut,
+            friction=wanted.friction,
             seed=None if wanted.seed is None else wanted.seed + number,
             noise=wanted.noise,
             interval=1,
