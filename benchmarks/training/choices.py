@@ -24,6 +24,7 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "SOAP, rate 0.4": {"optimizer": {"learning_rate": 0.4}},
     "SOAP, bases every 5 steps": {"optimizer": {"refresh_every": 5}},
     "SOAP, bases every 20 steps": {"optimizer": {"refresh_every": 20}},
+    "SOAP, no basis for sides above 64": {"optimizer": {"longest_side": 64}},
     "SOAP, momentum 0.9": {"optimizer": {"momentum": 0.9}},
     "Muon, rate 0.1": {"optimizer": {"optimizer": "muon", "learning_rate": 0.1}},
     "Muon, rate 0.2": {"optimizer": {"optimizer": "muon", "learning_rate": 0.2}},
@@ -70,7 +71,11 @@ def configuration(
             "edge_mlp": [32, 32],
             "velocity_mlp": [32, 32],
         },
-        "optimizer": {"steps": steps, "learning_rate": 0.2},
+        "optimizer": {
+            "steps": steps,
+            "learning_rate": 0.2,
+            "warmup_steps": steps // 5,
+        },
         "run": {"directory": str(folder), "threads": 1, "validate_every": steps},
     }
     for section, changes in choice.items():

@@ -66,6 +66,8 @@ class OptimizerConfig(_Section):
     """Of Muon and SOAP."""
     refresh_every: int = Field(default=10, ge=1)
     """Steps between updates of the eigenbases of SOAP."""
+    longest_side: int = Field(default=256, ge=0)
+    """Of the weight matrices that SOAP turns into an eigenbasis; 0 is Adam."""
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(default=1e-3, ge=0.0)
     """Decoupled; times the learning rate."""

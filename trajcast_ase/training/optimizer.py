@@ -165,6 +165,7 @@ def _matrix_optimizer(
         blocks,
         betas=(options.momentum, SOAP_SQUARE_DECAY),
         refresh_every=options.refresh_every,
+        longest_side=options.longest_side,
         **shared,
     )
 

@@ -109,7 +109,7 @@ class Soap(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.95, 0.95),
         covariance_decay: float = 0.95,
         refresh_every: int = 10,
-        longest_side: int = 64,
+        longest_side: int = 256,
         weight_decay: float = 0.0,
     ) -> None:
         blocks = list(params)
