@@ -68,7 +68,7 @@ def percent(error: dict[str, float]) -> str:
 def about(header: ModelHeader, n_parameters: int) -> str:
     """Return what the model is and how it was made."""
     config, training = header.config, header.training
-    optimizer = training["optimizer"]
+    optimizer, stretches = training["optimizer"], history(training)
     kelvin = training["run_temperatures_K"]
     return f"""## What it is
 
@@ -79,14 +79,37 @@ def about(header: ModelHeader, n_parameters: int) -> str:
   "{config["velocity_encoding"]}".
 - **Data** {training["data"]}. {training["pairs"]} pairs from {training["runs"]} runs,
   of {min(kelvin):.0f} to {max(kelvin):.0f} K mean temperature.
-- **Training** {training["steps"]} steps, {training["batch_size"]} pair(s) each,
-  {optimizer["optimizer"]}, learning rate {optimizer["learning_rate"]:g},
-  {optimizer["schedule"]} schedule, pairs reversed in time with probability
-  {optimizer["reversal_probability"]:g}, {training["dtype"]}:
-  **{training["hours"]:.2f} hours on one core** of a shared two-core AMD EPYC (Zen 4)
-  virtual machine.
+- **Training** {", then ".join(stretch(one) for one in stretches)}; pairs reversed in time
+  with probability {optimizer["reversal_probability"]:g}, {training["dtype"]}:
+  **{sum(one["hours"] for one in stretches):.2f} hours on one core** of a shared two-core
+  AMD EPYC (Zen 4) virtual machine.
+- **Thermostat** that it recommends: {described_thermostat(header)}.
 - **Licence** {header.licence}. SHA-256 of the weights `{header.sha256}`.
 """
+
+
+def history(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the trainings that led to a model, the first one first."""
+    earlier = training.get("started_from")
+    return [*(history(earlier) if earlier else []), training]
+
+
+def stretch(training: dict[str, Any]) -> str:
+    """Return one training in words."""
+    optimizer = training["optimizer"]
+    return (
+        f"{training['steps']} steps of {training['batch_size']} pair(s) with "
+        f"{optimizer['optimizer']}, learning rate {optimizer['learning_rate']:g}, "
+        f"{optimizer['schedule']} schedule"
+    )
+
+
+def described_thermostat(header: ModelHeader) -> str:
+    """Return the setting of the model file, and what chose it."""
+    setting = header.thermostat
+    if setting is None:
+        return "none"
+    return f"{setting} ({setting.chosen_by})" if setting.chosen_by else f"{setting}"
 
 
 def errors_section(evaluation: dict[str, Any], name: str) -> str:
