@@ -70,6 +70,7 @@ def about(header: ModelHeader, n_parameters: int) -> str:
     config, training = header.config, header.training
     optimizer, stretches = training["optimizer"], history(training)
     kelvin = training["run_temperatures_K"]
+    hours = sum(one["hours"] for one in stretches)
     return f"""## What it is
 
 - **Forecast horizon** {header.horizon_fs:g} fs, **cutoff** {header.cutoff_A:g} Å.
@@ -79,10 +80,10 @@ def about(header: ModelHeader, n_parameters: int) -> str:
   "{config["velocity_encoding"]}".
 - **Data** {training["data"]}. {training["pairs"]} pairs from {training["runs"]} runs,
   of {min(kelvin):.0f} to {max(kelvin):.0f} K mean temperature.
-- **Training** {", then ".join(stretch(one) for one in stretches)}; pairs reversed in time
-  with probability {optimizer["reversal_probability"]:g}, {training["dtype"]}:
-  **{sum(one["hours"] for one in stretches):.2f} hours on one core** of a shared two-core
-  AMD EPYC (Zen 4) virtual machine.
+- **Training** {", then ".join(stretch(one) for one in stretches)};
+  pairs reversed in time with probability {optimizer["reversal_probability"]:g},
+  {training["dtype"]}: **{hours:.2f} hours on one core** of a shared two-core AMD EPYC
+  (Zen 4) virtual machine.
 - **Thermostat** that it recommends: {described_thermostat(header)}.
 - **Licence** {header.licence}. SHA-256 of the weights `{header.sha256}`.
 """
