@@ -102,7 +102,7 @@ def test_without_a_setting_it_is_the_papers(plain):
 def test_bundled_models_recommend_a_weak_bath_beside_csvr(name, taut):
     setting = setting_of(load_model(name))
     assert str(setting) == f"Langevin 2000 fs, CSVR {taut} fs"
-    assert "rows fail" in setting.chosen_by
+    assert "trajcast validate" in setting.chosen_by
 
 
 BAD = [
