@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from trajcast_ase.training.soap import Soap, stacks
+from trajcast_ase.training.blocks import stacks
+from trajcast_ase.training.soap import Soap
 
 
 def minimized(optimizer_of, hessian, *, steps):

@@ -109,7 +109,8 @@ class PairDataset:
         part = self.parts[number]
         first = int(self.ends[number]) - len(part)
         last = len(part) - 1 - (count - 1) * part.lag
-        if last < 0 or part.starts[-1] - part.starts[0] != len(part) - 1:
+        thinned = part.starts[-1] - part.starts[0] != len(part) - 1
+        if last < 0 or (count > 1 and thinned):
             raise ValueError(
                 f"{part.frames.source}: its {len(part)} pairs do not hold {count} in a "
                 "row; use longer runs, leave max_pairs out, or lower consecutive_pairs"

@@ -192,12 +192,11 @@ class Trainer:
         """Return a share of the pairs of the next step."""
         indices, reverse = self.order(self.step)
         count = self.config.optimizer.consecutive_pairs
-        if count > 1:
-            indices = self.data.train.in_a_row(indices[mine], count).ravel()
-        else:
-            indices = indices[mine]
+        rows = self.data.train.in_a_row(indices[mine], count)
         return self.data.train.batch(
-            indices, reverse=np.repeat(reverse[mine], count), device=self.model.device
+            rows.ravel(),
+            reverse=np.repeat(reverse[mine], count),
+            device=self.model.device,
         )
 
     @property

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from trajcast_ase.network import Forecaster
 from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
 from trajcast_ase.network.radial import MLP
+from trajcast_ase.training.blocks import Shapes, StackState, stacks
 from trajcast_ase.training.config import OptimizerConfig
-from trajcast_ase.training.soap import Shapes, Soap
+from trajcast_ase.training.soap import Soap
 
 # Odd quintic whose iterates push all singular values to about 1 (K. Jordan, 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -59,46 +60,30 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         blocks = list(params)
-        for parameter, shapes in blocks:
-            if sum(rows * columns for rows, columns in shapes) != parameter.numel():
-                raise ValueError(
-                    f"blocks {shapes} do not fill a parameter of "
-                    f"{parameter.numel()} numbers"
-                )
+        self.stacks = stacks(blocks)
         super().__init__(
             [parameter for parameter, _ in blocks],
             {"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
         )
-        self.blocks = blocks
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads of the base
         """Apply one update."""
         loss = None if closure is None else closure()
         group = self.param_groups[0]
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-        for parameter, shapes in self.blocks:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-            buffer = state["momentum"].lerp_(parameter.grad, 1.0 - group["momentum"])
-            look_ahead = torch.lerp(parameter.grad, buffer, group["momentum"])
-            sizes = [rows * columns for rows, columns in shapes]
-            for shape, weight, update in zip(
-                shapes,
-                torch.split(parameter.view(-1), sizes),
-                torch.split(look_ahead.view(-1), sizes),
-                strict=True,
+        for stack in self.stacks:
+            state = StackState(self.state[stack.owner], stack.shape)
+            gradients = stack.gradients()
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(gradients)
+            buffer = state["momentum"].lerp_(gradients, 1.0 - group["momentum"])
+            look_ahead = torch.lerp(gradients, buffer, group["momentum"])
+            scale = -group["lr"] * UPDATE_RMS * max(stack.shape) ** 0.5
+            for weight, update in zip(
+                stack.weights(), orthogonalize(look_ahead), strict=True
             ):
-                by_shape.setdefault(shape, []).append((weight, update))
-        for shape, pairs in by_shape.items():
-            updates = orthogonalize(torch.stack([u.view(shape) for _, u in pairs]))
-            scale = -group["lr"] * UPDATE_RMS * max(shape) ** 0.5
-            for (weight, _), update in zip(pairs, updates, strict=True):
-                weight.add_(update.reshape(-1), alpha=scale)
+                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+                weight.add_(update, alpha=scale)
         return loss
 
 
