@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ from trajcast_ase.driver import TrajCast
 from trajcast_ase.kinetics import degrees_of_freedom, kinetic_energy, temperature
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.kernels.build import find_compiler
-from trajcast_ase.progress import RolloutProgress
+from trajcast_ase.progress import RolloutProgress, TrainingProgress
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.units import KB
 from trajcast_ase.validation.inputs import stated_temperature
@@ -654,6 +655,22 @@ def test_finished_training_resumes_and_restarts(training):
     assert "step 3:" not in resumed
     assert resumed.splitlines()[-2:] == first.splitlines()[-2:]
     assert call("train", training, "--restart")[0].count("step 3:") == 1
+
+
+def test_an_interrupted_training_says_how_to_go_on(training, monkeypatch):
+    show = TrainingProgress.__call__
+
+    def terminated(progress, step):
+        show(progress, step)
+        if step.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "__call__", terminated)
+        stdout, _ = call("train", training, status=128 + signal.SIGTERM)
+    assert "interrupted at step 2 of 6; out/checkpoint.safetensors holds" in stdout
+    assert "3/6" not in stdout
+    assert call("train", training)[0].splitlines()[-1] == "wrote out/short.trajcast"
 
 
 def test_bad_training_input_ends_in_one_line(training, model_file):

@@ -1,5 +1,6 @@
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.evaluate import evaluate
+from trajcast_ase.training.interruption import Interrupted, noted_signals
 from trajcast_ase.training.loop import CHECKPOINT_NAME, train
 
 from .data import spring_run, write_hdf5
@@ -98,6 +100,42 @@ def test_a_resumed_run_continues_exactly(data_folder, tmp_path, schedule):
     assert log_without_seconds(tmp_path / "whole") == log_without_seconds(
         tmp_path / "parts"
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_loses_nothing(data_folder, tmp_path, number):
+    def kill_at_two(progress):
+        if progress.step == 2:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    whole = train(configured(data_folder, tmp_path / "whole"))
+    parts = content(tmp_path / "parts")
+    # Nothing but the signal makes it write a checkpoint.
+    parts["run"] |= {"checkpoint_minutes": 60.0, "validate_every": STEPS}
+    config = TrainingConfig.from_dict(parts, folder=data_folder)
+    with pytest.raises(Interrupted, match=f"interrupted at step 2 of {STEPS}") as error:
+        train(config, reporter=kill_at_two)
+    assert error.value.exit_status == 128 + number
+    assert signal.getsignal(number) is before
+    assert load_checkpoint(tmp_path / "parts" / CHECKPOINT_NAME).step == 2
+    resumed = train(config)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_a_second_signal_ends_at_once_and_ignored_ones_stay_ignored():
+    with pytest.raises(KeyboardInterrupt), noted_signals() as noted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert noted == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted_signals() as noted:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert noted == []
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_training_learns_and_the_file_says_how(data_folder, tmp_path):

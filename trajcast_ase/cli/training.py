@@ -30,13 +30,18 @@ def train(
     """Train a model on the trajectories that a configuration names."""
     from trajcast_ase.progress import TrainingProgress  # noqa: PLC0415
     from trajcast_ase.training.config import TrainingConfig  # noqa: PLC0415
+    from trajcast_ase.training.interruption import Interrupted  # noqa: PLC0415
     from trajcast_ase.training.loop import train as train_model  # noqa: PLC0415
 
     settings = TrainingConfig.from_toml(config)
     # torchrun starts one process for each device; the first one speaks.
     console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
     with TrainingProgress(settings.optimizer.steps, console=console) as progress:
-        result = train_model(settings, reporter=progress, restart=restart)
+        try:
+            result = train_model(settings, reporter=progress, restart=restart)
+        except Interrupted as interrupted:
+            console.print(str(interrupted), soft_wrap=True)
+            raise typer.Exit(interrupted.exit_status) from interrupted
     console.print(_error_table(result.errors))
     console.print(f"wrote {result.path}", soft_wrap=True)
 

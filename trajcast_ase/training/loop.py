@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
+from trajcast_ase.training.interruption import Interrupted, noted_signals
 from trajcast_ase.training.log import CsvLog
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.optimizer import make_optimizers, set_learning_rate
@@ -93,6 +95,9 @@ def train(
         The checkpoint is damaged or belongs to another configuration.
     FloatingPointError
         The loss is not finite; the last checkpoint stays.
+    Interrupted
+        SIGINT or SIGTERM came; the checkpoint holds all steps. A kind of
+        KeyboardInterrupt.
     """
     with process_ranks(config.run.device) as ranks:
         data = load_data(config.data, config.network.cutoff)
@@ -150,10 +155,23 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
 
     def run(self, reporter: Reporter | None) -> None:
-        """Take the remaining steps."""
+        """Take the remaining steps; a signal ends them with a checkpoint."""
+        # Several processes would have to agree on the step after which they stop.
+        alone = self.ranks.size == 1
+        with noted_signals() if alone else nullcontext([]) as noted:
+            self._run(reporter, noted)
+
+    def _run(self, reporter: Reporter | None, noted: list[int]) -> None:
         options, settings = self.config.optimizer, self.config.run
         saved = time.monotonic()
         while self.step < options.steps:
+            if noted:
+                self.save()
+                raise Interrupted(
+                    f"interrupted at step {self.step} of {options.steps}; "
+                    f"{self.path} holds all that was done, the same command goes on",
+                    noted[0],
+                )
             started = time.perf_counter()
             self.unreported.append(self.optimize())
             self.seconds += time.perf_counter() - started
