@@ -17,7 +17,13 @@ from helpers import (
 
 from trajcast_ase.neighbors import Edges, find_edges
 from trajcast_ase.network.backends import backend_of, set_backend
-from trajcast_ase.network.irreps import all_irreps, dimension, harmonics_irreps
+from trajcast_ase.network.irreps import (
+    Irrep,
+    ProductRule,
+    all_irreps,
+    dimension,
+    harmonics_irreps,
+)
 from trajcast_ase.network.kernels.build import (
     CompilerError,
     cache_folder,
@@ -42,12 +48,12 @@ def random_edges(n_atoms, n_pairs, *, isolated=()):
     return Edges(receivers[order], senders[order], vectors[order])
 
 
-def problem(irreps, lmax, n_channels, edges, *, n_atoms, dtype):
+def problem(irreps, lmax, n_channels, edges, *, n_atoms, dtype, parity="both"):
     """Return a product, its routes, and random inputs that carry gradients."""
-    product = DepthwiseProduct(irreps, lmax).to(dtype)
+    product = DepthwiseProduct(ProductRule(irreps, lmax, parity)).to(dtype)
     routes = Routes.of_edges(edges, n_atoms)
     x = normal(n_atoms, dimension(irreps), n_channels, seed=1)
-    weights = normal(len(routes.representatives), product.n_paths, n_channels, seed=2)
+    weights = normal(len(routes.representatives), product.rule.n_paths, n_channels, seed=2)
     harmonics = normal(len(edges.receivers), (lmax + 1) ** 2, seed=3)
     x, weights = (t.to(dtype).requires_grad_() for t in (x, weights))
     return product, routes, x, weights, harmonics.to(dtype)
@@ -75,26 +81,39 @@ def assert_backends_agree(product, compute, inputs):
 
 
 CASES = pytest.mark.parametrize(
-    ("irreps", "lmax", "n_channels"),
+    ("irreps", "lmax", "n_channels", "parity"),
     [
-        (harmonics_irreps(2), 2, 16),
-        (all_irreps(2), 2, 32),
-        (all_irreps(2), 2, 24),
-        (all_irreps(2), 2, 5),
-        (all_irreps(1), 1, 4),
-        (all_irreps(3), 3, 8),
+        (harmonics_irreps(2), 2, 16, "both"),
+        (harmonics_irreps(2), 2, 48, "natural"),
+        (harmonics_irreps(3), 3, 5, "natural"),
+        ((Irrep(0, 1),), 2, 24, "natural"),
+        (all_irreps(2), 2, 32, "both"),
+        (all_irreps(2), 2, 24, "both"),
+        (all_irreps(2), 2, 5, "both"),
+        (all_irreps(1), 1, 4, "both"),
+        (all_irreps(3), 3, 8, "both"),
     ],
-    ids=["first-16", "full-32", "full-24", "full-5", "lmax-1", "lmax-3"],
+    ids=[
+        "first-16",
+        "natural-48",
+        "natural-3",
+        "scalars",
+        "full-32",
+        "full-24",
+        "full-5",
+        "lmax-1",
+        "lmax-3",
+    ],
 )
 
 
 @needs_compiler
 @FLOATS
 @CASES
-def test_convolution_and_its_gradients(irreps, lmax, n_channels, dtype):
+def test_convolution_and_its_gradients(irreps, lmax, n_channels, parity, dtype):
     edges = random_edges(7, 20, isolated=(0, 3, 6))
     product, routes, x, weights, harmonics = problem(
-        irreps, lmax, n_channels, edges, n_atoms=7, dtype=dtype
+        irreps, lmax, n_channels, edges, n_atoms=7, dtype=dtype, parity=parity
     )
     assert_backends_agree(
         product,
@@ -108,10 +127,10 @@ def test_convolution_and_its_gradients(irreps, lmax, n_channels, dtype):
 @needs_compiler
 @FLOATS
 @CASES
-def test_rowwise_product_and_its_gradients(irreps, lmax, n_channels, dtype):
-    product = DepthwiseProduct(irreps, lmax).to(dtype)
+def test_rowwise_product_and_its_gradients(irreps, lmax, n_channels, parity, dtype):
+    product = DepthwiseProduct(ProductRule(irreps, lmax, parity)).to(dtype)
     x = normal(6, dimension(irreps), n_channels, seed=4).to(dtype).requires_grad_()
-    weights = normal(6, product.n_paths, n_channels, seed=5).to(dtype).requires_grad_()
+    weights = normal(6, product.rule.n_paths, n_channels, seed=5).to(dtype).requires_grad_()
     harmonics = normal(6, (lmax + 1) ** 2, seed=6).to(dtype)
     assert_backends_agree(
         product, lambda: product.rowwise(x, harmonics, weights), (x, weights)
@@ -233,7 +252,7 @@ def no_compiler(monkeypatch, tmp_path):
 
 
 def small_product():
-    return DepthwiseProduct(harmonics_irreps(1), 1)
+    return DepthwiseProduct(ProductRule(harmonics_irreps(1), 1))
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -14,7 +14,12 @@ from helpers import (
 )
 
 from trajcast_ase.network.interaction import Interaction, IrrepLinear, SpeciesLinear
-from trajcast_ase.network.irreps import Irrep, all_irreps, harmonics_irreps
+from trajcast_ase.network.irreps import (
+    Irrep,
+    ProductRule,
+    all_irreps,
+    harmonics_irreps,
+)
 from trajcast_ase.network.product import DepthwiseProduct
 
 TWIN = TOLERANCES[torch.float64]["twin"]
@@ -72,14 +77,16 @@ def in_path_order(blocks):
     ids=["first-1", "first-2", "full-2", "full-3", "vectors"],
 )
 def test_depthwise_product_equals_e3nn(irreps, lmax):
-    ours, twin = DepthwiseProduct(irreps, lmax), e3nn_product(irreps, lmax)
-    assert [str(ir) for ir in ours.irreps_out] == [str(ir) for _, ir in twin.irreps_out]
-    assert twin.weight_numel == ours.n_paths * CHANNELS
+    rule = ProductRule(irreps, lmax)
+    ours, twin = DepthwiseProduct(rule), e3nn_product(irreps, lmax)
+    outs = tuple(path.out for path in rule.paths)
+    assert [str(ir) for ir in outs] == [str(ir) for _, ir in twin.irreps_out]
+    assert twin.weight_numel == rule.n_paths * CHANNELS
     x = normal(7, sum(dims(irreps)), CHANNELS, seed=1)
     harmonics = normal(7, (lmax + 1) ** 2, seed=2)
-    weights = normal(7, ours.n_paths, CHANNELS, seed=3)
+    weights = normal(7, rule.n_paths, CHANNELS, seed=3)
     expected = twin(to_e3nn(x, dims(irreps)), harmonics, weights.flatten(1))
-    expected = from_e3nn(expected, dims(ours.irreps_out), CHANNELS)
+    expected = from_e3nn(expected, dims(outs), CHANNELS)
     actual = torch.cat(
         [
             block.unflatten(2, (-1, CHANNELS)).transpose(1, 2).flatten(1, 2)
@@ -127,10 +134,11 @@ def test_species_linear_equals_e3nn():
     assert relative_error(torch.cat(ours(x, one_hot), dim=1), expected) < TWIN
 
 
-def layer_of(irreps_in, lmax=2):
+def layer_of(irreps_in, lmax=2, parity="both"):
     return Interaction(
         irreps_in,
         lmax=lmax,
+        parity=parity,
         n_channels=CHANNELS,
         n_species=2,
         avg_num_neighbors=5.0,
@@ -167,3 +175,13 @@ def test_layers_offer_every_irrep_from_the_first_output_on(lmax):
     assert Irrep(0, -1) not in first.contraction.irreps_out
     assert first.irreps_out == all_irreps(lmax)
     assert layer_of(first.irreps_out, lmax).irreps_out == all_irreps(lmax)
+
+
+@pytest.mark.parametrize("lmax", [1, 2, 3])
+def test_layers_of_natural_parity_stay_natural(lmax):
+    natural = harmonics_irreps(lmax)
+    layer = layer_of(natural, lmax, "natural")
+    assert layer.contraction.irreps_out == layer.irreps_out == natural
+    kept = {(p.block, p.harmonic, p.out) for p in layer.edge_product.rule.paths}
+    every = ProductRule(natural, lmax).paths
+    assert kept == {(p.block, p.harmonic, p.out) for p in every if p.out in natural}

@@ -21,6 +21,7 @@ from trajcast_ase.network.interaction import Graph, Interaction, LayerWeights
 from trajcast_ase.network.irreps import (
     Irrep,
     Irreps,
+    Parity,
     all_irreps,
     harmonics_irreps,
     slices,
@@ -42,6 +43,7 @@ class Size:
     n_channels: int
     n_atoms: int
     n_edges: int
+    parity: Parity = "both"
 
 
 def layer_and_inputs(size, dtype):
@@ -53,6 +55,7 @@ def layer_and_inputs(size, dtype):
         layer = Interaction(
             irreps,
             lmax=lmax,
+            parity=size.parity,
             n_channels=n_channels,
             n_species=N_SPECIES,
             avg_num_neighbors=7.0,
@@ -78,7 +81,10 @@ def layer_and_inputs(size, dtype):
         species_one_hot=torch.nn.functional.one_hot(species, N_SPECIES).to(dtype),
     )
     x = normal(n_atoms, sum(ir.dim for ir in irreps), n_channels, seed=5, dtype=dtype)
-    n_paths = layer.edge_product.n_paths, layer.velocity_product.n_paths
+    n_paths = (
+        layer.edge_product.rule.n_paths,
+        layer.velocity_product.rule.n_paths,
+    )
     weights = LayerWeights(
         normal(n_edges, n_paths[0], n_channels, seed=6, dtype=dtype),
         normal(n_atoms, n_paths[1], n_channels, seed=7, dtype=dtype),
@@ -95,8 +101,9 @@ def layer_and_inputs(size, dtype):
     return layer, x, (inputs, edge, velocity), (graph, weights)
 
 
-def compiled(layer, lmax, outputs):
-    shape = LayerShape(layer.residual.irreps, outputs, lmax, layer.n_channels)
+def compiled(layer, outputs):
+    rule = layer.edge_product.rule
+    shape = LayerShape(rule.irreps, outputs, rule.lmax, layer.n_channels, rule.parity)
     return CompiledLayer(shape, folded(layer, shape))
 
 
@@ -111,8 +118,20 @@ def compiled(layer, lmax, outputs):
         Size(all_irreps(1), 1, 4, 1, 3),
         Size(all_irreps(3), 3, 8, 5, 9),
         Size(all_irreps(2), 2, 16, 3, 0),
+        Size(harmonics_irreps(2), 2, 48, 30, 90, "natural"),
+        Size(harmonics_irreps(3), 3, 8, 5, 9, "natural"),
     ],
-    ids=["first", "full-64", "full-24", "full-5", "lmax-1", "lmax-3", "no-edges"],
+    ids=[
+        "first",
+        "full-64",
+        "full-24",
+        "full-5",
+        "lmax-1",
+        "lmax-3",
+        "no-edges",
+        "natural-48",
+        "natural-3",
+    ],
 )
 @torch.no_grad()
 def test_layer_agrees_with_torch(size, dtype):
@@ -120,12 +139,12 @@ def test_layer_agrees_with_torch(size, dtype):
     expected = exact(x64, *theirs)
     layer, x, ours, _ = layer_and_inputs(size, dtype)
     tolerance = 1e-12 if dtype == torch.float64 else 2e-6
-    found = compiled(layer, size.lmax, layer.irreps_out)(x, *ours)
+    found = compiled(layer, layer.irreps_out)(x, *ours)
     assert found.dtype == dtype
     assert relative_error(found, expected) < tolerance
     vector = Irrep(1, -1)
     rows = dict(zip(layer.irreps_out, slices(layer.irreps_out), strict=True))[vector]
-    alone = compiled(layer, size.lmax, (vector,))(x, *ours)
+    alone = compiled(layer, (vector,))(x, *ours)
     assert relative_error(alone, expected[:, rows]) < tolerance
 
 
@@ -134,7 +153,7 @@ def test_places_in_a_table_are_interpolated():
     layer, x, (inputs, edge, velocity), _ = layer_and_inputs(
         Size(all_irreps(1), 1, 8, 6, 15), torch.float64
     )
-    run = compiled(layer, 1, layer.irreps_out)
+    run = compiled(layer, layer.irreps_out)
     table = normal(9, edge.values.shape[1], seed=8)
     rows, t = torch.arange(15) % 6, torch.rand(15, dtype=torch.float64)
     nodes = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
@@ -157,7 +176,7 @@ def test_neither_threads_nor_company_change_a_bit(dtype):
     layer, x, (inputs, edge, velocity), _ = layer_and_inputs(
         Size(all_irreps(2), 2, 24, n_atoms, n_edges), dtype
     )
-    run = compiled(layer, 2, layer.irreps_out)
+    run = compiled(layer, layer.irreps_out)
     results, n_threads = [], torch.get_num_threads()
     try:
         for n in (1, 2, 3):
@@ -220,4 +239,4 @@ def test_arrays_that_do_not_fit_are_refused(wrong, match):
     else:
         velocity = replace(velocity, rows=velocity.rows[1:])
     with pytest.raises(ValueError, match=match):
-        compiled(layer, 1, layer.irreps_out)(x, inputs, edge, velocity)
+        compiled(layer, layer.irreps_out)(x, inputs, edge, velocity)

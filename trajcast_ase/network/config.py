@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from ase.data import chemical_symbols
+
+from trajcast_ase.network.irreps import Parity
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class ForecasterConfig:
     avg_num_neighbors : float
         Divisor of the summed messages.
     n_channels, lmax, n_layers : int
+    parity : "both" or "natural"
+        Features of both parities for each l (published), or only those with the parity
+        of the spherical harmonics: no pseudoscalars, axial vectors and the like, and
+        a third of the paths, so that as much time affords more channels.
     n_edge_rbf, edge_poly_cutoff : int
         Bessel functions of the edge length and exponent of their envelope.
     edge_mlp, velocity_mlp : tuple of int
@@ -60,6 +66,7 @@ class ForecasterConfig:
     n_channels: int = 64
     lmax: int = 2
     n_layers: int = 4
+    parity: Parity = "both"
     n_edge_rbf: int = 8
     edge_poly_cutoff: int = 6
     edge_mlp: tuple[int, ...] = (64, 64, 64)
@@ -136,6 +143,10 @@ def _check_config(config: ForecasterConfig) -> None:
         )
     if config.n_channels < 4:  # noqa: PLR2004  the readout uses a quarter of them
         raise ValueError(f"n_channels = {config.n_channels}; the least is 4")
+    if config.parity not in get_args(Parity):
+        raise ValueError(
+            f"parity = {config.parity!r}; choose 'both' or 'natural'"
+        )
     if config.velocity_encoding not in ("direction", "thermal"):
         raise ValueError(
             f"velocity_encoding = {config.velocity_encoding!r}; choose 'direction' or "

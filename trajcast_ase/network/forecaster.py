@@ -101,6 +101,7 @@ class Forecaster(nn.Module):
             layer = Interaction(
                 irreps,
                 lmax=config.lmax,
+                parity=config.parity,
                 n_channels=config.n_channels,
                 n_species=n_species,
                 avg_num_neighbors=config.avg_num_neighbors,

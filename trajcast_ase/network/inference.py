@@ -174,8 +174,9 @@ def inference(network: Network, outputs: Irreps) -> Inference:
         shape = LayerShape(
             layer.residual.irreps,
             outputs if is_last else layer.irreps_out,
-            layer.edge_product.lmax,
+            layer.edge_product.rule.lmax,
             layer.n_channels,
+            layer.edge_product.rule.parity,
         )
         tables = (
             layer_tables(layer, network.edge_basis, network.speed, network.dtype)

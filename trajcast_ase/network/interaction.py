@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trajcast_ase.network.irreps import Irrep, Irreps, path_irreps
+from trajcast_ase.network.irreps import Irrep, Irreps, Parity, ProductRule
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.radial import MLP, SILU_NORM, TANH_NORM
 from trajcast_ase.network.routes import Routes
@@ -162,6 +162,7 @@ class Interaction(nn.Module):
         irreps_in: Irreps,
         *,
         lmax: int,
+        parity: Parity,
         n_channels: int,
         n_species: int,
         avg_num_neighbors: float,
@@ -170,24 +171,24 @@ class Interaction(nn.Module):
     ) -> None:
         super().__init__()
         self.n_channels = n_channels
-        self.edge_product = DepthwiseProduct(irreps_in, lmax)
-        self.edge_mlp = MLP((*edge_widths, self.edge_product.n_paths * n_channels))
-        summed = path_irreps(self.edge_product.paths)
+        edge_rule = ProductRule(irreps_in, lmax, parity)
+        summed = edge_rule.irreps_out
+        velocity_rule = ProductRule(summed, lmax, parity)
+        self.edge_product = DepthwiseProduct(edge_rule)
+        self.edge_mlp = MLP((*edge_widths, edge_rule.n_paths * n_channels))
         self.contraction = IrrepLinear(
             summed,
-            tuple(b.n_paths * n_channels for b in self.edge_product.blocks),
+            tuple(b.n_paths * n_channels for b in edge_rule.blocks),
             summed,
             (n_channels,) * len(summed),
             divisor=avg_num_neighbors,
         )
-        self.velocity_product = DepthwiseProduct(summed, lmax)
-        self.velocity_mlp = MLP(
-            (*velocity_widths, self.velocity_product.n_paths * n_channels)
-        )
-        self.irreps_out = path_irreps(self.velocity_product.paths)
+        self.velocity_product = DepthwiseProduct(velocity_rule)
+        self.velocity_mlp = MLP((*velocity_widths, velocity_rule.n_paths * n_channels))
+        self.irreps_out = velocity_rule.irreps_out
         self.update = IrrepLinear(
             self.irreps_out,
-            tuple(b.n_paths * n_channels for b in self.velocity_product.blocks),
+            tuple(b.n_paths * n_channels for b in velocity_rule.blocks),
             self.irreps_out,
             tuple(self._update_multiplicity(ir) for ir in self.irreps_out),
         )
@@ -228,14 +229,14 @@ class Interaction(nn.Module):
     ) -> Float[Tensor, "pairs paths channels"]:
         """Return the weights of the edge product that the perceptron gives."""
         weights: Tensor = self.edge_mlp(radial)
-        return weights.view(-1, self.edge_product.n_paths, self.n_channels)
+        return weights.view(-1, self.edge_product.rule.n_paths, self.n_channels)
 
     def velocity_weights(
         self, radial: Float[Tensor, "atoms velocity_rbf"]
     ) -> Float[Tensor, "atoms paths channels"]:
         """Return the weights of the velocity product that the perceptron gives."""
         weights: Tensor = self.velocity_mlp(radial)
-        return weights.view(-1, self.velocity_product.n_paths, self.n_channels)
+        return weights.view(-1, self.velocity_product.rule.n_paths, self.n_channels)
 
     def _gate(self, blocks: list[Tensor]) -> dict[Irrep, Tensor]:
         """Return activated scalars and gated higher irreps."""

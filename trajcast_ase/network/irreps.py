@@ -7,8 +7,9 @@ over the irreps in sorted order 0o 0e 1o 1e 2o 2e ..., each with its 2l + 1 comp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class Irrep:
 
 
 Irreps = tuple[Irrep, ...]
+Parity = Literal["both", "natural"]
+"""Which features a product may give: all, or those with the parity of the harmonics."""
 
 
 def dimension(irreps: Irreps) -> int:
@@ -63,18 +66,23 @@ class Path:
     out: Irrep
 
 
-def product_paths(irreps: Irreps, lmax: int) -> tuple[Path, ...]:
+def product_paths(
+    irreps: Irreps, lmax: int, parity: Parity = "both"
+) -> tuple[Path, ...]:
     """Return the paths of `irreps` times harmonics, sorted by output irrep.
 
     The order within an output irrep is that of input block, then harmonic; radial
     weights are consumed in this order (arXiv:2503.23794; e3nn's convention).
     """
+    natural = harmonics_irreps(lmax)
     paths = [
         Path(block, j, Irrep(l_out, irrep.p * (-1) ** j))
         for block, irrep in enumerate(irreps)
         for j in range(lmax + 1)
         for l_out in range(abs(irrep.l - j), min(irrep.l + j, lmax) + 1)
     ]
+    if parity == "natural":
+        paths = [path for path in paths if path.out in natural]
     return tuple(sorted(paths, key=lambda path: path.out))
 
 
@@ -102,6 +110,54 @@ def output_blocks(paths: tuple[Path, ...]) -> tuple[OutputBlock, ...]:
         OutputBlock(irrep, outs.index(irrep), outs.count(irrep))
         for irrep in path_irreps(paths)
     )
+
+
+@dataclass(frozen=True)
+class ProductRule:
+    """What a depthwise product of features with harmonics couples.
+
+    Attributes
+    ----------
+    irreps : Irreps
+        Of the features.
+    lmax : int
+        Of the harmonics and of what comes out.
+    parity : "both" or "natural"
+    """
+
+    irreps: Irreps
+    lmax: int
+    parity: Parity = "both"
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """Each has one weight per channel; see :func:`product_paths`."""
+        return product_paths(self.irreps, self.lmax, self.parity)
+
+    @cached_property
+    def blocks(self) -> tuple[OutputBlock, ...]:
+        """Layout of the output."""
+        return output_blocks(self.paths)
+
+    @cached_property
+    def irreps_out(self) -> Irreps:
+        """Distinct irreps of the output."""
+        return path_irreps(self.paths)
+
+    @cached_property
+    def dim_in(self) -> int:
+        """Components of the features."""
+        return dimension(self.irreps)
+
+    @property
+    def n_paths(self) -> int:
+        """Number of paths."""
+        return len(self.paths)
+
+    @property
+    def n_harmonics(self) -> int:
+        """Number of harmonics."""
+        return (self.lmax + 1) ** 2
 
 
 @cache

@@ -10,11 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trajcast_ase.network.irreps import (
-    Irreps,
-    dimension,
+    ProductRule,
     harmonics_irreps,
-    output_blocks,
-    product_paths,
     slices,
     wigner_3j,
 )
@@ -33,10 +30,8 @@ class DepthwiseProduct(nn.Module):
 
     Attributes
     ----------
-    n_paths : int
-        Each has one weight per channel.
-    blocks : tuple of OutputBlock
-        Layout of the output.
+    rule : ProductRule
+        Its paths have one weight per channel each, its blocks are those of the output.
     backend : "reference" or "cpp"
         Of every new product: "reference". See :mod:`trajcast_ase.network.backends`; the
         numbers agree to rounding.
@@ -47,32 +42,27 @@ class DepthwiseProduct(nn.Module):
     path_of_row: Tensor
     output_rows: Tensor
 
-    def __init__(self, irreps: Irreps, lmax: int) -> None:
+    def __init__(self, rule: ProductRule) -> None:
         super().__init__()
-        self.irreps = irreps
-        self.lmax = lmax
-        self.paths = product_paths(irreps, lmax)
-        self.n_paths = len(self.paths)
-        self.dim_in = dimension(irreps)
-        self.irreps_out: Irreps = tuple(path.out for path in self.paths)
-        self.blocks = output_blocks(self.paths)
+        self.rule = rule
         self._build()
 
     def _build(self) -> None:
         """Register the couplings by input irrep, and where each row belongs."""
-        harmonic_rows = slices(harmonics_irreps(self.lmax))
+        rule = self.rule
+        harmonic_rows = slices(harmonics_irreps(rule.lmax))
         coupling: list[Tensor] = []
         path_of_row: list[int] = []
         component_of_row: list[int] = []
         self.block_rows: list[int] = []
-        for block, irrep in enumerate(self.irreps):
+        for block, irrep in enumerate(rule.irreps):
             parts = []
-            for number, path in enumerate(self.paths):
+            for number, path in enumerate(rule.paths):
                 if path.block != block:
                     continue
                 symbol = wigner_3j(irrep.l, path.harmonic, path.out.l)
                 part = torch.zeros(
-                    (self.lmax + 1) ** 2, path.out.dim, irrep.dim, dtype=torch.float64
+                    rule.n_harmonics, path.out.dim, irrep.dim, dtype=torch.float64
                 )
                 part[harmonic_rows[path.harmonic]] = symbol.permute(
                     1, 2, 0
@@ -85,7 +75,7 @@ class DepthwiseProduct(nn.Module):
             coupling.append(stacked.flatten(1))
         # The output runs over irreps, then components, then the paths to the irrep.
         rows = [
-            (self.paths[path].out, component, path)
+            (rule.paths[path].out, component, path)
             for path, component in zip(path_of_row, component_of_row, strict=True)
         ]
         order = sorted(range(len(rows)), key=rows.__getitem__)
@@ -105,7 +95,7 @@ class DepthwiseProduct(nn.Module):
     ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
         """Return the product of the senders' features, summed at the receivers.
 
-        One tensor per block of :func:`output_blocks`; edge e has the weights of row
+        One tensor per block of ``rule.blocks``; edge e has the weights of row
         ``routes.weight_rows[e]``.
         """
         if self._is_compiled(harmonics):
@@ -124,7 +114,7 @@ class DepthwiseProduct(nn.Module):
     ) -> tuple[Float[Tensor, "rows _ _"], ...]:
         """Return the product of each row with its own harmonics and weights.
 
-        One tensor per block of :func:`output_blocks`.
+        One tensor per block of ``rule.blocks``.
         """
         if self._is_compiled(harmonics):
             return kernel.rowwise(self, x, harmonics, weights)
@@ -142,8 +132,9 @@ class DepthwiseProduct(nn.Module):
         weights: Float[Tensor, "rows paths channels"],
     ) -> Float[Tensor, "rows dim_out channels"]:
         """Return the product, its rows in the order of the input irreps."""
+        irreps = self.rule.irreps
         matrices = (harmonics @ self.coupling).split_with_sizes(
-            [r * ir.dim for r, ir in zip(self.block_rows, self.irreps, strict=True)],
+            [r * ir.dim for r, ir in zip(self.block_rows, irreps, strict=True)],
             dim=1,
         )
         parts = [
@@ -151,8 +142,8 @@ class DepthwiseProduct(nn.Module):
             for matrix, n_rows, irrep, block in zip(
                 matrices,
                 self.block_rows,
-                self.irreps,
-                x.split_with_sizes([irrep.dim for irrep in self.irreps], dim=1),
+                irreps,
+                x.split_with_sizes([irrep.dim for irrep in irreps], dim=1),
                 strict=True,
             )
         ]
@@ -162,9 +153,9 @@ class DepthwiseProduct(nn.Module):
         self, product: Float[Tensor, "rows dim_out channels"]
     ) -> tuple[Float[Tensor, "rows _ _"], ...]:
         """Return the output blocks of a product, or of a sum of them."""
-        sizes = [block.irrep.dim * block.n_paths for block in self.blocks]
+        sizes = [block.irrep.dim * block.n_paths for block in self.rule.blocks]
         parts = product[:, self.output_rows].split_with_sizes(sizes, dim=1)
         return tuple(
             part.reshape(part.shape[0], block.irrep.dim, -1)
-            for part, block in zip(parts, self.blocks, strict=True)
+            for part, block in zip(parts, self.rule.blocks, strict=True)
         )

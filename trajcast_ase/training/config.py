@@ -39,6 +39,7 @@ class NetworkConfig(_Section):
     n_channels: int = Field(default=64, ge=4)
     lmax: int = Field(default=2, ge=1)
     n_layers: int = Field(default=4, ge=1)
+    parity: Literal["both", "natural"] = "both"
     n_edge_rbf: int = Field(default=8, ge=1)
     edge_poly_cutoff: int = Field(default=6, ge=2)
     edge_mlp: tuple[int, ...] = (64, 64, 64)

@@ -14,10 +14,9 @@ from trajcast_ase.network.irreps import (
     Irrep,
     Irreps,
     OutputBlock,
+    Parity,
+    ProductRule,
     dimension,
-    output_blocks,
-    path_irreps,
-    product_paths,
     slices,
 )
 from trajcast_ase.network.kernels.generate_product import (
@@ -43,17 +42,24 @@ class LayerShape:
     outputs : Irreps
         Of the features that go out, sorted: all, or those that anyone reads.
     lmax, n_channels : int
+    parity : "both" or "natural"
     """
 
     irreps_in: Irreps
     outputs: Irreps
     lmax: int
     n_channels: int
+    parity: Parity
 
     @cached_property
-    def middle(self) -> Irreps:
-        """Irreps between the linear maps."""
-        return path_irreps(product_paths(self.irreps_in, self.lmax))
+    def edge(self) -> ProductRule:
+        """The product with the harmonics of the edges."""
+        return ProductRule(self.irreps_in, self.lmax, self.parity)
+
+    @cached_property
+    def velocity(self) -> ProductRule:
+        """The product with the harmonics of the velocities."""
+        return ProductRule(self.edge.irreps_out, self.lmax, self.parity)
 
     @cached_property
     def gated(self) -> Irreps:
@@ -71,24 +77,9 @@ class LayerShape:
         return tuple(irrep for irrep in self.irreps_in if irrep in self.outputs)
 
     @cached_property
-    def dim_in(self) -> int:
-        """Components of the features that come in."""
-        return dimension(self.irreps_in)
-
-    @cached_property
     def dim_out(self) -> int:
         """Components of the features that go out."""
         return dimension(self.outputs)
-
-    @cached_property
-    def n_edge_paths(self) -> int:
-        """Paths of the first product."""
-        return len(product_paths(self.irreps_in, self.lmax))
-
-    @cached_property
-    def n_velocity_paths(self) -> int:
-        """Paths of the second product, those that are not needed included."""
-        return len(product_paths(self.middle, self.lmax))
 
     @cached_property
     def even_columns(self) -> int:
@@ -98,12 +89,11 @@ class LayerShape:
 
 def layer_source(shape: LayerShape, real: str) -> str:
     """Return the C++ program of a layer for `real` = "float" or "double"."""
-    lmax, middle = shape.lmax, shape.middle
     return "\n".join(
         (
             vectors_code(shape.n_channels, real),
-            product_code("edge", shape.irreps_in, lmax),
-            product_code("velocity", middle, lmax, shape.updated),
+            product_code("edge", shape.edge),
+            product_code("velocity", shape.velocity, shape.updated),
             template(
                 "layer.cpp",
                 atoms=ATOMS_AT_A_TIME,
@@ -122,20 +112,20 @@ def layer_source(shape: LayerShape, real: str) -> str:
 
 
 def _contract(shape: LayerShape) -> str:
-    blocks = output_blocks(product_paths(shape.irreps_in, shape.lmax))
+    blocks = shape.edge.blocks
     sizes = [block.n_paths * shape.n_channels**2 for block in blocks]
     return "\n".join(
         f"  linear<{block.irrep.dim}>({_products(blocks, b)}, "
         f"{block.n_paths} * CHANNELS, layer.contraction + {start}, CHANNELS, n, "
         f"middle + {rows.start} * CHANNELS, DIM_MIDDLE * CHANNELS);"
         for b, (block, start, rows) in enumerate(
-            zip(blocks, _starts(sizes), slices(shape.middle), strict=True)
+            zip(blocks, _starts(sizes), slices(shape.velocity.irreps), strict=True)
         )
     )
 
 
 def _update(shape: LayerShape) -> str:
-    blocks = output_blocks(product_paths(shape.middle, shape.lmax))
+    blocks = shape.velocity.blocks
     lines, start, gated_rows = [], 0, 0
     for b, block in enumerate(blocks):
         if block.irrep not in shape.updated:

@@ -18,10 +18,8 @@ from pathlib import Path
 from trajcast_ase.network.irreps import (
     Irrep,
     Irreps,
-    dimension,
+    ProductRule,
     harmonics_irreps,
-    output_blocks,
-    product_paths,
     slices,
     wigner_3j,
 )
@@ -57,16 +55,16 @@ class Program:
     paths: tuple[tuple[Term, ...], ...]
 
 
-def analyze(irreps: Irreps, lmax: int) -> Program:
+def analyze(rule: ProductRule) -> Program:
     """Return the distinct couplings and the sparse terms of all paths."""
     index_of: dict[Sum, int] = {}
     couplings: list[Sum] = []
     paths = []
-    harmonics = slices(harmonics_irreps(lmax))
-    all_paths = product_paths(irreps, lmax)
-    blocks = output_blocks(all_paths)
-    for number, path in enumerate(all_paths):
-        b, block = next((b, o) for b, o in enumerate(blocks) if o.irrep == path.out)
+    irreps, harmonics = rule.irreps, slices(harmonics_irreps(rule.lmax))
+    for number, path in enumerate(rule.paths):
+        b, block = next(
+            (b, o) for b, o in enumerate(rule.blocks) if o.irrep == path.out
+        )
         irrep, start = irreps[path.block], slices(irreps)[path.block].start
         symbol = wigner_3j(irrep.l, path.harmonic, path.out.l) * math.sqrt(path.out.dim)
         terms = []
@@ -95,12 +93,12 @@ def _sum(first: int, values: list[float]) -> tuple[Sum, Sum, str]:
     return key, tuple(exact), "-" if sign < 0 else "+"
 
 
-def product_source(irreps: Irreps, lmax: int, n_channels: int, real: str) -> str:
+def product_source(rule: ProductRule, n_channels: int, real: str) -> str:
     """Return the C++ program of a product for `real` = "float" or "double"."""
     return "\n".join(
         (
             vectors_code(n_channels, real),
-            product_code("edge", irreps, lmax),
+            product_code("edge", rule),
             template("product.cpp"),
         )
     )
@@ -112,11 +110,10 @@ def vectors_code(n_channels: int, real: str) -> str:
 
 
 def product_code(
-    namespace: str, irreps: Irreps, lmax: int, outputs: Irreps | None = None
+    namespace: str, rule: ProductRule, outputs: Irreps | None = None
 ) -> str:
     """Return a product in C++; of `outputs` only, where they are given."""
-    program = analyze(irreps, lmax)
-    blocks = output_blocks(product_paths(irreps, lmax))
+    program, blocks = analyze(rule), rule.blocks
     wanted = [b for b, block in enumerate(blocks) if _is_in(block.irrep, outputs)]
     rows = [block.irrep.dim * block.n_paths for block in blocks]
     names = tuple(f"out{b}, " for b in wanted)
@@ -128,9 +125,9 @@ def product_code(
     return template(
         "product.hpp",
         namespace=namespace,
-        harmonics=(lmax + 1) ** 2,
-        dim_in=dimension(irreps),
-        paths=len(program.paths),
+        harmonics=rule.n_harmonics,
+        dim_in=rule.dim_in,
+        paths=rule.n_paths,
         blocks=len(blocks),
         all_rows=sum(rows),
         rows=", ".join(map(str, rows)),
@@ -138,8 +135,8 @@ def product_code(
         couple="\n".join(_coupling(k, s) for k, s in enumerate(program.couplings)),
         name=_names(wanted, "real *__restrict"),
         name_const=_names(wanted, "const real *__restrict"),
-        forward=_by_input(irreps, paths, _forward),
-        backward=_by_input(irreps, paths, _backward),
+        forward=_by_input(rule.irreps, paths, _forward),
+        backward=_by_input(rule.irreps, paths, _backward),
     )
 
 

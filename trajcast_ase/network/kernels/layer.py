@@ -154,12 +154,12 @@ class CompiledLayer:
     ) -> None:
         shape, real, whole = self.shape, self.matrices.update.dtype, torch.int64
         n_atoms, n_edges = x.shape[0], len(inputs.senders)
-        n_channels, n_harmonics = shape.n_channels, (shape.lmax + 1) ** 2
+        n_channels, n_harmonics = shape.n_channels, shape.edge.n_harmonics
         of_edges, of_atoms = inputs.edge_harmonics, inputs.velocity_harmonics
-        n_edge_weights = shape.n_edge_paths * n_channels
-        n_velocity_weights = shape.n_velocity_paths * n_channels
+        n_edge_weights = shape.edge.n_paths * n_channels
+        n_velocity_weights = shape.velocity.n_paths * n_channels
         for name, tensor, dtype, *expected in (
-            ("features", x, real, n_atoms, shape.dim_in, n_channels),
+            ("features", x, real, n_atoms, shape.edge.dim_in, n_channels),
             ("edge harmonics", of_edges, real, n_edges, n_harmonics),
             ("velocity harmonics", of_atoms, real, n_atoms, n_harmonics),
             ("edge weights", edge.values, real, None, n_edge_weights),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trajcast_ase.network.irreps import Irreps, OutputBlock
+from trajcast_ase.network.irreps import ProductRule
 from trajcast_ase.network.kernels.build import load
 from trajcast_ase.network.kernels.generate_product import product_source
 from trajcast_ase.network.routes import Routes
@@ -31,11 +31,7 @@ def n_threads(n_edges: int) -> int:
 class Product(Protocol):
     """What the kernel needs to know of a product."""
 
-    irreps: Irreps
-    lmax: int
-    dim_in: int
-    n_paths: int
-    blocks: tuple[OutputBlock, ...]
+    rule: ProductRule
 
 
 class _EdgesStruct(ctypes.Structure):
@@ -84,9 +80,9 @@ class _Kernel:
 
 
 @cache
-def _kernel(irreps: Irreps, lmax: int, n_channels: int, dtype: torch.dtype) -> _Kernel:
+def _kernel(rule: ProductRule, n_channels: int, dtype: torch.dtype) -> _Kernel:
     """Return the kernel, compiled on first use."""
-    library = load(product_source(irreps, lmax, n_channels, REAL[dtype]))
+    library = load(product_source(rule, n_channels, REAL[dtype]))
     edges, pointer = ctypes.POINTER(_EdgesStruct), ctypes.c_void_p
     for name, n_pointers in (("product_forward", 3), ("product_backward", 5)):
         function = getattr(library, name)
@@ -105,9 +101,9 @@ def _forward(
     n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
     out = tuple(
         x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
-        for block in product.blocks
+        for block in product.rule.blocks
     )
-    _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).forward(
+    _kernel(product.rule, x.shape[2], x.dtype).forward(
         edges.struct(),
         x.data_ptr(),
         weights.data_ptr(),
@@ -135,7 +131,7 @@ class _Function(torch.autograd.Function):
         product = ctx.product
         grad_out = tuple(grad.contiguous() for grad in grad_out)
         grad_x, grad_weights = torch.zeros_like(x), torch.empty_like(weights)
-        _kernel(product.irreps, product.lmax, x.shape[2], x.dtype).backward(
+        _kernel(product.rule, x.shape[2], x.dtype).backward(
             ctx.edges.struct(),
             x.data_ptr(),
             weights.data_ptr(),
@@ -198,11 +194,11 @@ def _check(
                 "the backend 'cpp' computes in float32 or float64 on the CPU, but got "
                 f"{tensor.dtype} on {tensor.device}; use the backend 'reference'"
             )
-    n_edges, n_channels = len(edges.senders), x.shape[2]
+    rule, n_edges, n_channels = product.rule, len(edges.senders), x.shape[2]
     expected = {
-        "features": (x, (x.shape[0], product.dim_in, n_channels)),
-        "weights": (weights, (n_weight_rows, product.n_paths, n_channels)),
-        "harmonics": (edges.harmonics, (n_edges, (product.lmax + 1) ** 2)),
+        "features": (x, (x.shape[0], rule.dim_in, n_channels)),
+        "weights": (weights, (n_weight_rows, rule.n_paths, n_channels)),
+        "harmonics": (edges.harmonics, (n_edges, rule.n_harmonics)),
     }
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
