@@ -47,6 +47,11 @@ class Edges:
     senders: Int[Tensor, " edges"]
     vectors: Float[Tensor, "edges 3"]
 
+    def within(self, cutoff: float) -> Edges:
+        """Return the pairs closer than `cutoff`, Å."""
+        near = self.vectors.norm(dim=1) < cutoff
+        return Edges(self.receivers[near], self.senders[near], self.vectors[near])
+
 
 @dataclass(frozen=True, slots=True)
 class _Box:

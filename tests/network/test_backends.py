@@ -53,7 +53,9 @@ def problem(irreps, lmax, n_channels, edges, *, n_atoms, dtype, parity="both"):
     product = DepthwiseProduct(ProductRule(irreps, lmax, parity)).to(dtype)
     routes = Routes.of_edges(edges, n_atoms)
     x = normal(n_atoms, dimension(irreps), n_channels, seed=1)
-    weights = normal(len(routes.representatives), product.rule.n_paths, n_channels, seed=2)
+    weights = normal(
+        len(routes.representatives), product.rule.n_paths, n_channels, seed=2
+    )
     harmonics = normal(len(edges.receivers), (lmax + 1) ** 2, seed=3)
     x, weights = (t.to(dtype).requires_grad_() for t in (x, weights))
     return product, routes, x, weights, harmonics.to(dtype)
@@ -130,7 +132,9 @@ def test_convolution_and_its_gradients(irreps, lmax, n_channels, parity, dtype):
 def test_rowwise_product_and_its_gradients(irreps, lmax, n_channels, parity, dtype):
     product = DepthwiseProduct(ProductRule(irreps, lmax, parity)).to(dtype)
     x = normal(6, dimension(irreps), n_channels, seed=4).to(dtype).requires_grad_()
-    weights = normal(6, product.rule.n_paths, n_channels, seed=5).to(dtype).requires_grad_()
+    weights = (
+        normal(6, product.rule.n_paths, n_channels, seed=5).to(dtype).requires_grad_()
+    )
     harmonics = normal(6, (lmax + 1) ** 2, seed=6).to(dtype)
     assert_backends_agree(
         product, lambda: product.rowwise(x, harmonics, weights), (x, weights)

@@ -35,6 +35,11 @@ class ForecasterConfig:
         a third of the paths, so that as much time affords more channels.
     n_edge_rbf, edge_poly_cutoff : int
         Bessel functions of the edge length and exponent of their envelope.
+    surroundings_cutoff : float or None, Å
+        Out to where elements and places of all atoms enter the features of an atom,
+        before the first layer (:mod:`.surroundings`); None (published): not at all.
+    n_surroundings_rbf : int
+        Bessel functions of the length for it.
     edge_mlp, velocity_mlp : tuple of int
         Hidden widths of the perceptrons that give the weights of the products.
     n_velocity_rbf : int
@@ -69,6 +74,8 @@ class ForecasterConfig:
     parity: Parity = "both"
     n_edge_rbf: int = 8
     edge_poly_cutoff: int = 6
+    surroundings_cutoff: float | None = None
+    n_surroundings_rbf: int = 16
     edge_mlp: tuple[int, ...] = (64, 64, 64)
     n_velocity_rbf: int = 8
     velocity_mlp: tuple[int, ...] = (64, 64, 64)
@@ -81,6 +88,11 @@ class ForecasterConfig:
 
     def __post_init__(self) -> None:
         _check_config(self)
+
+    @property
+    def reach(self) -> float:
+        """Length of the longest pairs that the network looks at, Å."""
+        return max(self.cutoff, self.surroundings_cutoff or 0.0)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -143,10 +155,14 @@ def _check_config(config: ForecasterConfig) -> None:
         )
     if config.n_channels < 4:  # noqa: PLR2004  the readout uses a quarter of them
         raise ValueError(f"n_channels = {config.n_channels}; the least is 4")
-    if config.parity not in get_args(Parity):
+    farthest = config.surroundings_cutoff
+    if farthest is not None and not farthest > config.cutoff:
         raise ValueError(
-            f"parity = {config.parity!r}; choose 'both' or 'natural'"
+            f"surroundings_cutoff = {farthest:g} Å must be larger than cutoff = "
+            f"{config.cutoff:g} Å, or left out"
         )
+    if config.parity not in get_args(Parity):
+        raise ValueError(f"parity = {config.parity!r}; choose 'both' or 'natural'")
     if config.velocity_encoding not in ("direction", "thermal"):
         raise ValueError(
             f"velocity_encoding = {config.velocity_encoding!r}; choose 'direction' or "

@@ -44,11 +44,17 @@ from trajcast_ase.network.interaction import (
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.surroundings import Surroundings, joined
+from trajcast_ase.network.weights import SampledLengths, WeightRows
 from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.schedules import Temperature
 from trajcast_ase.state import State
 from trajcast_ase.streams import RandomSource, Streams
 from trajcast_ase.thermostats import Thermostat
+
+
+# Both directions of as many pairs as a grid has points.
+FEW_EDGES = 1024
 
 
 class Forecaster(nn.Module):
@@ -96,6 +102,7 @@ class Forecaster(nn.Module):
         embedding = ThermalEmbedding if thermal else DirectionEmbedding
         self.embedding = embedding(config.lmax, config.n_channels, n_species, n_basis)
         self.layers = nn.ModuleList()
+        self.surroundings = _surroundings(config)
         irreps: Irreps = self.embedding.irreps
         for _ in range(config.n_layers):
             layer = Interaction(
@@ -126,7 +133,7 @@ class Forecaster(nn.Module):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw all weights anew; the Bessel roots keep their initial values."""
         for name, parameter in self.named_parameters():
-            if name != "edge_basis.roots":
+            if not name.endswith("basis.roots"):
                 fresh = torch.randn(
                     parameter.shape, generator=generator, dtype=torch.float64
                 )
@@ -214,7 +221,7 @@ class Forecaster(nn.Module):
         state : State
             Velocities relative to the centre of mass of each system.
         """
-        edges = find_edges(state, self.config.cutoff, self.neighbor_backend)
+        edges = find_edges(state, self.config.reach, self.neighbor_backend)
         targets = self(state.atomic_numbers, state.velocities, edges).double()
         return (
             targets[:, 0] * self.config.displacement_rms,
@@ -259,36 +266,77 @@ class Forecaster(nn.Module):
         velocities : (n_atoms, 3), Å/fs
             Relative to the centre of mass of each system.
         edges : Edges
-            All pairs within ``config.cutoff``.
+            All pairs within ``config.reach``.
         """
         species = self.species_index(atomic_numbers)
         layers = self._current_inference()
-        share_weights = layers is None or layers.needs_edge_weights
-        graph = self.graph(species, velocities, edges, share_weights=share_weights)
+        near = edges
+        if self.surroundings is not None:
+            near = edges.within(self.config.cutoff)
+        graph = self.graph(species, velocities, near)
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
+        if self.surroundings is not None:
+            x = joined(x, self._features_around(graph, edges, layers))
         if layers is None:
-            weights = self.perceptron_weights(graph, edges)
+            weights = self.perceptron_weights(graph, near)
             for layer, layer_weights in zip(self.layers, weights, strict=True):
                 x = layer(x, graph, layer_weights)
             x = x[:, self.vector_rows]
         else:
-            x = layers(self, x, edges.vectors.norm(dim=1), graph)
+            x = layers(self, x, near.vectors.norm(dim=1), graph)
         (compressed,) = self.compression((x,))
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
+    def _features_around(
+        self, graph: Graph, edges: Edges, inference: Inference | None
+    ) -> Float[Tensor, "atoms dim channels"]:
+        """Return what the surroundings of the atoms give, `edges` being all pairs."""
+        module = self.surroundings
+        assert module is not None  # noqa: S101  for the type checker
+        table = None if inference is None else inference.surroundings
+        if table is None:
+            weights = self.sampled_lengths(module.basis, edges).weights(module.mlp)
+        else:
+            places = table.grid.places(edges.vectors.norm(dim=1))
+            weights = WeightRows.at(table.values, places)
+        vectors = edges.vectors.to(self.dtype)
+        features: Tensor = module(
+            graph.species,
+            graph.species_one_hot,
+            spherical_harmonics(vectors, self.config.lmax, normalize=True),
+            weights,
+            Routes.of_edges(edges, graph.routes.n_atoms),
+        )
+        return features
+
     def perceptron_weights(self, graph: Graph, edges: Edges) -> Iterator[LayerWeights]:
         """Yield the weights of each layer."""
-        vectors = edges.vectors.to(self.dtype)[graph.routes.representatives]
-        edge_radial = self.edge_basis(vectors.norm(dim=1))
+        lengths = self.sampled_lengths(self.edge_basis, edges)
         for layer in self.layers:
             assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
             yield LayerWeights(
-                layer.edge_weights(edge_radial),
+                lengths.weights(layer.edge_mlp),
                 layer.velocity_weights(graph.velocity_radial),
             )
+
+    def sampled_lengths(self, basis: BesselBasis, edges: Edges) -> SampledLengths:
+        """Return where the perceptrons that give edges their weights are evaluated.
+
+        In float32 with the compiled kernels on a grid, where that is less work: so
+        trainings take a third less time. Else at each distinct length.
+        """
+        lengths = edges.vectors.norm(dim=1)
+        on_grid = (
+            backend_of(self) == "cpp"
+            and self.dtype == torch.float32
+            and not lengths.requires_grad
+            and len(lengths) > FEW_EDGES
+        )
+        sampled = SampledLengths.on_grid if on_grid else SampledLengths.distinct
+        return sampled(basis, lengths)
 
     def _current_inference(self) -> Inference | None:
         """Return the compiled layers where they apply, else None."""
@@ -303,13 +351,11 @@ class Forecaster(nn.Module):
         species_index: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
         edges: Edges,
-        *,
-        share_weights: bool = True,
     ) -> Graph:
         """Return the embedded edges and velocities."""
         lmax, dtype = self.config.lmax, self.dtype
         n_atoms = species_index.shape[0]
-        routes = Routes.of_edges(edges, n_atoms, share_weights=share_weights)
+        routes = Routes.of_edges(edges, n_atoms)
         one_hot = nn.functional.one_hot(species_index, len(self.config.elements))
         one_hot = one_hot.to(dtype)
         thermal = self.config.velocity_encoding == "thermal"
@@ -339,6 +385,22 @@ def saturated(
         return vectors
     squares = vectors.square().sum(dim=1, keepdim=True)
     return vectors / torch.sqrt(1.0 + squares / limit**2)
+
+
+def _surroundings(config: ForecasterConfig) -> Surroundings | None:
+    """Return the module that sees all atoms, where `config` asks for one."""
+    if config.surroundings_cutoff is None:
+        return None
+    return Surroundings(
+        cutoff=config.surroundings_cutoff,
+        n_basis=config.n_surroundings_rbf,
+        edge_poly_cutoff=config.edge_poly_cutoff,
+        hidden=config.edge_mlp,
+        lmax=config.lmax,
+        n_channels=config.n_channels,
+        n_species=len(config.elements),
+        divisor=config.avg_num_neighbors,
+    )
 
 
 def _rows_of(irreps: Irreps, wanted: Irrep) -> slice:

@@ -25,11 +25,16 @@ from trajcast_ase.network.kernels.layer import (
     CompiledLayer,
     LayerInputs,
     LayerMatrices,
-    WeightRows,
 )
 from trajcast_ase.network.radial import BesselBasis
-from trajcast_ase.network.tables import Places, Table
-from trajcast_ase.network.tabulated import LayerTables, layer_tables
+from trajcast_ase.network.surroundings import Surroundings
+from trajcast_ase.network.tables import Grid, Places, Table
+from trajcast_ase.network.tabulated import (
+    LayerTables,
+    layer_tables,
+    surroundings_table,
+)
+from trajcast_ase.network.weights import SampledLengths, WeightRows
 
 Parameters = dict[str, nn.Parameter | None]
 Version = tuple[tuple[int, int], ...]
@@ -40,6 +45,7 @@ class Network(Protocol):
 
     edge_basis: BesselBasis
     speed: SpeedEmbedding
+    surroundings: Surroundings | None
     layers: nn.ModuleList
 
     @property
@@ -71,6 +77,8 @@ class Inference:
     Attributes
     ----------
     layers : tuple of InferenceLayer
+    surroundings : Table or None
+        Weights by length for pairs out to the surroundings' cutoff, where there is one.
     owners : tuple of dict
         The parameters of each module, by name, as they are now.
     version : tuple
@@ -78,6 +86,7 @@ class Inference:
     """
 
     layers: tuple[InferenceLayer, ...]
+    surroundings: Table | None
     owners: tuple[Parameters, ...]
     version: Version
 
@@ -123,18 +132,21 @@ class Inference:
         self, network: Network, lengths: Float[Tensor, " edges"], graph: Graph
     ) -> Iterator[tuple[WeightRows, WeightRows]]:
         """Yield the weights of both products of each layer."""
-        routes, species = graph.routes, graph.species
-        of_edges: dict[int, Places] = {}
-        of_atoms: dict[int, Places] = {}
+        species = graph.species
+        of_edges: dict[Grid, Places] = {}
+        of_atoms: dict[Grid, Places] = {}
+        exact = (
+            SampledLengths.distinct(network.edge_basis, lengths)
+            if self.needs_edge_weights
+            else None
+        )
         for module, layer in zip(network.layers, self.layers, strict=True):
             assert isinstance(module, Interaction)  # noqa: S101  for the type checker
             tables = layer.tables
-            if tables.edge is None:
-                distinct = lengths[routes.representatives].to(network.dtype)
-                values = module.edge_mlp(network.edge_basis(distinct))
-                edge = WeightRows(values, routes.weight_rows)
-            else:
+            if tables.edge is not None:
                 edge = _looked_up(tables.edge, of_edges, lengths)
+            elif exact is not None:
+                edge = exact.weights(module.edge_mlp)
             if tables.velocity is None:
                 values = module.velocity_mlp(graph.velocity_radial)
                 velocity = WeightRows(values, torch.arange(len(values)))
@@ -145,15 +157,14 @@ class Inference:
 
 def _looked_up(
     table: Table,
-    known: dict[int, Places],
+    known: dict[Grid, Places],
     points: Float[Tensor, " values"],
     groups: Tensor | None = None,
 ) -> WeightRows:
     """Return weights at `points`; layers with equal grids share the `known` places."""
-    if table.n_intervals not in known:
-        known[table.n_intervals] = table.places(points, groups)
-    places = known[table.n_intervals]
-    return WeightRows(table.values, places.rows, places.fractions)
+    if table.grid not in known:
+        known[table.grid] = table.grid.places(points, groups)
+    return WeightRows.at(table.values, known[table.grid])
 
 
 @torch.no_grad()
@@ -187,7 +198,10 @@ def inference(network: Network, outputs: Irreps) -> Inference:
         ready.append(InferenceLayer(compiled, tables))
     # Every step asks for the version: walking through the modules would take longer.
     owners = tuple(module._parameters for module in network.modules())  # noqa: SLF001
-    return Inference(tuple(ready), owners, _version(owners))
+    around = None
+    if tabulated and network.surroundings is not None:
+        around = surroundings_table(network.surroundings, network.dtype)
+    return Inference(tuple(ready), around, owners, _version(owners))
 
 
 def folded(layer: Interaction, shape: LayerShape) -> LayerMatrices:

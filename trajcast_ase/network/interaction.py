@@ -14,6 +14,7 @@ from trajcast_ase.network.irreps import Irrep, Irreps, Parity, ProductRule
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.radial import MLP, SILU_NORM, TANH_NORM
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.weights import WeightRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,11 @@ class LayerWeights:
 
     Attributes
     ----------
-    edge : (n_weight_rows, n_paths, n_channels)
+    edge : WeightRows
     velocity : (n_atoms, n_velocity_paths, n_channels)
     """
 
-    edge: Float[Tensor, "pairs paths channels"]
+    edge: WeightRows
     velocity: Float[Tensor, "atoms velocity_paths channels"]
 
 
@@ -223,13 +224,6 @@ class Interaction(nn.Module):
         ):
             new[irrep] = new[irrep] + old
         return torch.cat([new[ir] for ir in self.irreps_out], dim=1) / math.sqrt(2.0)
-
-    def edge_weights(
-        self, radial: Float[Tensor, "pairs edge_rbf"]
-    ) -> Float[Tensor, "pairs paths channels"]:
-        """Return the weights of the edge product that the perceptron gives."""
-        weights: Tensor = self.edge_mlp(radial)
-        return weights.view(-1, self.edge_product.rule.n_paths, self.n_channels)
 
     def velocity_weights(
         self, radial: Float[Tensor, "atoms velocity_rbf"]

@@ -17,6 +17,7 @@ from trajcast_ase.network.irreps import (
 )
 from trajcast_ase.network.kernels import product as kernel
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.weights import WeightRows
 
 Backend = Literal["reference", "cpp"]
 
@@ -90,18 +91,19 @@ class DepthwiseProduct(nn.Module):
         self,
         x: Float[Tensor, "atoms dim channels"],
         harmonics: Float[Tensor, "edges harmonics"],
-        weights: Float[Tensor, "weight_rows paths channels"],
+        weights: WeightRows,
         routes: Routes,
     ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
         """Return the product of the senders' features, summed at the receivers.
 
-        One tensor per block of ``rule.blocks``; edge e has the weights of row
-        ``routes.weight_rows[e]``.
+        One tensor per block of ``rule.blocks``.
         """
         if self._is_compiled(harmonics):
             return kernel.convolve(self, x, harmonics, weights, routes)
         messages = self._product(
-            x[routes.senders], harmonics, weights[routes.weight_rows]
+            x[routes.senders],
+            harmonics,
+            weights.each().view(-1, self.rule.n_paths, x.shape[2]),
         )
         total = messages.new_zeros(routes.n_atoms, *messages.shape[1:])
         return self._split(total.index_add(0, routes.receivers, messages))

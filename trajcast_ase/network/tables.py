@@ -1,13 +1,14 @@
-r"""Weights of products as tables, for runs: cubic interpolation instead of perceptrons.
+r"""Weights of products as tables: cubic interpolation instead of perceptrons.
 
 The weights of a product depend on one number, an edge's length or (by element) an
-atom's speed. With frozen parameters they are functions of it, known once and for all.
-On a grid of points :math:`x_k` the four nearest give
+atom's speed. With frozen parameters they are functions of it, known once and for all;
+in training they are those of a step. On a grid of points :math:`x_k` the four nearest
+give
 
 .. math:: w(x) \approx \sum_{m=-1}^{2} a_m(t)\, w(x_{k+m}), \qquad t = (x - x_k) / h,
 
 with the cubic Lagrange polynomials :math:`a_m`; the error falls with :math:`h^4`.
-Tables are built in float64 and refined until forecasts are as good as float32.
+Tables for runs are built in float64 and refined until forecasts are as good as float32.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ FEWEST_INTERVALS, MOST_INTERVALS = 128, 2048
 TOLERANCE = 1e-5
 """Of interpolated weights, relative to the largest at their point; forecasts then are
 nearer to float64 than those of float32 perceptrons."""
+LEAST_LENGTH = 0.05
+"""Å. Shorter edges are extrapolated; no two atoms come as close."""
 
 Function = Callable[[Float[Tensor, " points"]], Float[Tensor, "points weights"]]
 
@@ -44,49 +47,78 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Weights on even grids, one after the other for several groups of values.
+class Grid:
+    """Points at equal distances, one before the start and one after the end."""
 
-    Attributes
-    ----------
-    values : (n_groups * (n_intervals + 3), n_weights)
-        Each grid has one point before its start and one after its end.
-    start, step : float
-    n_intervals : int
-    """
-
-    values: Float[Tensor, "rows weights"]
     start: float
     step: float
     n_intervals: int
 
+    @classmethod
+    def between(cls, start: float, end: float, n_intervals: int) -> Grid:
+        """Return the grid that divides a range into intervals."""
+        return cls(start, (end - start) / n_intervals, n_intervals)
+
+    @property
+    def n_points(self) -> int:
+        """Number of points."""
+        return self.n_intervals + 3
+
+    def points(self) -> Float[Tensor, " points"]:
+        """Return the points, float64."""
+        numbers = torch.arange(-1, self.n_intervals + 2, dtype=torch.float64)
+        return self.start + self.step * numbers
+
     def places(
         self,
-        points: Float[Tensor, " values"],
+        values: Float[Tensor, " values"],
         groups: Int[Tensor, " values"] | None = None,
     ) -> Places:
-        """Return where `points` lie; those beyond the end count as the end."""
-        scaled = (points.double() - self.start) / self.step
+        """Return where `values` lie; those beyond the end count as the end.
+
+        With `groups`, in tables one after the other, one for each group.
+        """
+        scaled = (values.double() - self.start) / self.step
         scaled = scaled.clamp(max=float(self.n_intervals))
         rows = scaled.floor().long().clamp(0, self.n_intervals - 1)
         fractions = scaled - rows
         if groups is not None:
-            rows = rows + groups * (self.n_intervals + 3)
+            rows = rows + groups * self.n_points
         return Places(rows, fractions)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Weights at the points of a grid, one after the other for several groups.
+
+    Attributes
+    ----------
+    values : (n_groups * grid.n_points, n_weights)
+    grid : Grid
+    """
+
+    values: Float[Tensor, "rows weights"]
+    grid: Grid
 
     def at(self, places: Places) -> Float[Tensor, "values weights"]:
         """Return the interpolated weights."""
-        t = places.fractions.to(self.values.dtype)
-        factors = (
-            -t * (t - 1) * (t - 2) / 6,
-            (t + 1) * (t - 1) * (t - 2) / 2,
-            -(t + 1) * t * (t - 2) / 2,
-            (t + 1) * t * (t - 1) / 6,
-        )
-        return sum(  # type: ignore[return-value]  # of four tensors
-            factor[:, None] * self.values[places.rows + k]
-            for k, factor in enumerate(factors)
-        )
+        return interpolated(self.values, places)
+
+
+def interpolated(
+    values: Float[Tensor, "rows weights"], places: Places
+) -> Float[Tensor, "values weights"]:
+    """Return the weights at `places` between the rows of a table."""
+    t = places.fractions.to(values.dtype)
+    factors = (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+    return sum(  # type: ignore[return-value]  # of four tensors
+        factor[:, None] * values[places.rows + k] for k, factor in enumerate(factors)
+    )
 
 
 def tabulate(
@@ -98,24 +130,24 @@ def tabulate(
     """
     n_intervals = FEWEST_INTERVALS
     while n_intervals <= MOST_INTERVALS:
-        step = (end - start) / n_intervals
-        grid = start + step * torch.arange(-1, n_intervals + 2, dtype=torch.float64)
-        table = Table(torch.cat([f(grid) for f in functions]), start, step, n_intervals)
+        grid = Grid.between(start, end, n_intervals)
+        points = grid.points()
+        table = Table(torch.cat([f(points) for f in functions]), grid)
         if _error(table, functions) <= TOLERANCE:
-            values = table.values.to(dtype).contiguous()
-            return Table(values, start, step, n_intervals)
+            return Table(table.values.to(dtype).contiguous(), grid)
         n_intervals *= 2
     return None
 
 
 def _error(table: Table, functions: Sequence[Function]) -> float:
     """Return the largest relative error midway between points."""
-    middles = torch.arange(table.n_intervals, dtype=torch.float64) + 0.5
-    points = table.start + table.step * middles
+    grid = table.grid
+    middles = torch.arange(grid.n_intervals, dtype=torch.float64) + 0.5
+    points = grid.start + grid.step * middles
     largest = 0.0
     for group, function in enumerate(functions):
         exact = function(points)
-        found = table.at(table.places(points, torch.full(points.shape, group)))
+        found = table.at(grid.places(points, torch.full(points.shape, group)))
         size = exact.abs().amax(dim=1)
         error = (found - exact).abs().amax(dim=1)
         relative = error / torch.maximum(size, size.median())

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from trajcast_ase.network.embedding import SpeedEmbedding
 from trajcast_ase.network.interaction import Interaction
 from trajcast_ase.network.radial import MLP, BesselBasis
-from trajcast_ase.network.tables import Function, Table, tabulate
+from trajcast_ase.network.surroundings import Surroundings
+from trajcast_ase.network.tables import LEAST_LENGTH, Function, Table, tabulate
 
-LEAST_LENGTH = 0.05
-"""Å. Shorter edges are extrapolated; no two atoms come as close."""
 TAIL = 5.0
 """Widths of the last Gaussian beyond which a speed has no influence."""
 Module = TypeVar("Module", bound=nn.Module)
@@ -48,6 +47,13 @@ def layer_tables(
         tabulate([by_length], LEAST_LENGTH, basis.cutoff, dtype),
         tabulate(by_speed, 0.0, _end(speed), dtype),
     )
+
+
+def surroundings_table(module: Surroundings, dtype: torch.dtype) -> Table | None:
+    """Return the table of the weights of the surroundings, by length."""
+    basis = _double(module.basis)
+    by_length = _composed(_double(module.mlp), basis)
+    return tabulate([by_length], LEAST_LENGTH, basis.cutoff, dtype)
 
 
 def _composed(mlp: MLP, basis: BesselBasis) -> Function:

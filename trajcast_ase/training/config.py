@@ -42,6 +42,8 @@ class NetworkConfig(_Section):
     parity: Literal["both", "natural"] = "both"
     n_edge_rbf: int = Field(default=8, ge=1)
     edge_poly_cutoff: int = Field(default=6, ge=2)
+    surroundings_cutoff: float | None = Field(default=None, gt=0.0)
+    n_surroundings_rbf: int = Field(default=16, ge=1)
     edge_mlp: tuple[int, ...] = (64, 64, 64)
     n_velocity_rbf: int = Field(default=8, ge=1)
     velocity_mlp: tuple[int, ...] = (64, 64, 64)

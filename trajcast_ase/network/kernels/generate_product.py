@@ -199,11 +199,14 @@ def _backward(rows: range, paths: list[NumberedPath]) -> str:
     lines += [f"    const vec x{k} = at(x, {k});" for k in rows]
     lines += [f"    vec gx{k} = at(gx, {k});" for k in rows]
     for path, terms in paths:
-        lines.append(f"    {{ const vec f = at(w, {path}); vec d = at(gw, {path}), u;")
+        lines.append(
+            f"    {{ const vec f = load(w + {path} * STRIDE); "
+            f"vec d = load(gw + {path} * STRIDE), u;"
+        )
         by_input = sorted(terms, key=attrgetter("k"))
         for k, group in groupby(by_input, key=attrgetter("k")):
             total = " ".join(f"{t.sign} m[{t.index}] * at({t.row})" for t in group)
             lines.append(f"      u = {total}; d += u * x{k}; gx{k} += f * u;")
-        lines.append(f"      at(gw, {path}) = d; }}")
+        lines.append(f"      load(gw + {path} * STRIDE) = d; }}")
     lines += [f"    at(gx, {k}) = gx{k};" for k in rows]
     return "\n".join([*lines, "  }"])

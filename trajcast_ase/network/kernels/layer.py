@@ -14,24 +14,7 @@ from torch import Tensor
 from trajcast_ase.network.kernels.build import load
 from trajcast_ase.network.kernels.generate_layer import LayerShape, layer_source
 from trajcast_ase.network.kernels.product import REAL, n_threads
-
-
-@dataclass(frozen=True, slots=True)
-class WeightRows:
-    """Weights of a product: rows of their own, or places in a table.
-
-    Attributes
-    ----------
-    values : (n_rows, n_paths * n_channels)
-    rows : (n,) int64
-        Of each edge or atom; in a table, the first of four.
-    fractions : (n,) float64 or None
-        Places in the table, as in :class:`.tables.Places`.
-    """
-
-    values: Float[Tensor, "rows weights"]
-    rows: Int[Tensor, " n"]
-    fractions: Float[Tensor, " n"] | None = None
+from trajcast_ase.network.weights import WeightRows
 
 
 @dataclass(frozen=True, slots=True)

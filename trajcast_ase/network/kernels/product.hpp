@@ -19,6 +19,8 @@ static inline void forward_lanes(const real *__restrict m, const real *__restric
 @forward@
 }
 
+// Rows of the weights are STRIDE apart.
+template <int64_t STRIDE>
 static inline void backward_lanes(const real *__restrict m, const real *__restrict x,
                                   const real *__restrict w, const real *const *out,
                                   real *__restrict gx, real *__restrict gw) {

@@ -17,6 +17,7 @@ from trajcast_ase.network.irreps import ProductRule
 from trajcast_ase.network.kernels.build import load
 from trajcast_ase.network.kernels.generate_product import product_source
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.weights import WeightRows
 
 # Below this a thread costs more than it saves.
 MIN_EDGES_PER_THREAD = 256
@@ -42,6 +43,7 @@ class _EdgesStruct(ctypes.Structure):
         ("offsets", ctypes.c_void_p),
         ("senders", ctypes.c_void_p),
         ("weight_rows", ctypes.c_void_p),
+        ("fractions", ctypes.c_void_p),
         ("harmonics", ctypes.c_void_p),
     )
 
@@ -53,6 +55,7 @@ class _Edges:
     offsets: Tensor
     senders: Tensor
     weight_rows: Tensor
+    fractions: Tensor | None
     harmonics: Tensor
 
     @property
@@ -67,6 +70,7 @@ class _Edges:
             self.offsets.data_ptr(),
             self.senders.data_ptr(),
             self.weight_rows.data_ptr(),
+            None if self.fractions is None else self.fractions.data_ptr(),
             self.harmonics.data_ptr(),
         )
 
@@ -130,7 +134,10 @@ class _Function(torch.autograd.Function):
         x, weights = ctx.saved_tensors
         product = ctx.product
         grad_out = tuple(grad.contiguous() for grad in grad_out)
-        grad_x, grad_weights = torch.zeros_like(x), torch.empty_like(weights)
+        # Most rows of a table may be nobody's; other rows are set by their first edge.
+        in_table = ctx.edges.fractions is not None
+        grad_weights = (torch.zeros_like if in_table else torch.empty_like)(weights)
+        grad_x = torch.zeros_like(x)
         _kernel(product.rule, x.shape[2], x.dtype).backward(
             ctx.edges.struct(),
             x.data_ptr(),
@@ -147,15 +154,19 @@ def convolve(
     product: Product,
     x: Float[Tensor, "atoms dim channels"],
     harmonics: Float[Tensor, "edges harmonics"],
-    weights: Float[Tensor, "weight_rows paths channels"],
+    weights: WeightRows,
     routes: Routes,
 ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
     """Return the product of the senders' features, summed at the receivers."""
     edges = _Edges(
-        routes.offsets, routes.senders, routes.weight_rows, harmonics.contiguous()
+        routes.offsets,
+        routes.senders,
+        weights.rows,
+        weights.fractions,
+        harmonics.contiguous(),
     )
-    _check(product, x, weights, edges, len(routes.representatives))
-    return _apply(product, x, weights, edges)
+    _check(product, x, weights.values, edges)
+    return _apply(product, x, weights.values, edges)
 
 
 def rowwise(
@@ -167,8 +178,9 @@ def rowwise(
     """Return the product of each row with its own harmonics and weights."""
     # Row i is an edge from i to itself: offsets, senders and weight rows all count up.
     count = torch.arange(x.shape[0] + 1)
-    edges = _Edges(count, count[:-1], count[:-1], harmonics.contiguous())
-    _check(product, x, weights, edges, x.shape[0])
+    edges = _Edges(count, count[:-1], count[:-1], None, harmonics.contiguous())
+    weights = weights.flatten(1)
+    _check(product, x, weights, edges)
     return _apply(product, x, weights, edges)
 
 
@@ -184,9 +196,7 @@ def _apply(
     return _forward(product, x, weights, edges)
 
 
-def _check(
-    product: Product, x: Tensor, weights: Tensor, edges: _Edges, n_weight_rows: int
-) -> None:
+def _check(product: Product, x: Tensor, weights: Tensor, edges: _Edges) -> None:
     """Raise ValueError for arrays that the kernel would misread as raw memory."""
     for tensor in (x, weights, edges.harmonics):
         if x.dtype not in REAL or tensor.dtype != x.dtype or not tensor.is_cpu:
@@ -197,7 +207,7 @@ def _check(
     rule, n_edges, n_channels = product.rule, len(edges.senders), x.shape[2]
     expected = {
         "features": (x, (x.shape[0], rule.dim_in, n_channels)),
-        "weights": (weights, (n_weight_rows, rule.n_paths, n_channels)),
+        "weights": (weights, (len(weights), rule.n_paths * n_channels)),
         "harmonics": (edges.harmonics, (n_edges, rule.n_harmonics)),
     }
     for name, (tensor, shape) in expected.items():

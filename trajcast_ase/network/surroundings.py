@@ -1,0 +1,100 @@
+r"""What surrounds an atom, out to farther than the layers see.
+
+Forces reach farther than messages between neighbors can afford to: most of them are
+electrostatic. Of the many distant atoms only element and place matter, one function of
+the length for each channel and l:
+
+.. math:: A_{icm}^{(l)} = \frac{1}{\bar n} \sum_j e_{c z_j} R_c^{(l)}(r_{ij})
+          Y_m^{(l)}(\hat r_{ij}),
+
+mapped by the receiver's element. That is nine numbers per pair and channel, where a
+layer has dozens, so that ten times as many pairs cost less than one layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trajcast_ase.network.interaction import SpeciesLinear
+from trajcast_ase.network.irreps import Irrep, ProductRule, harmonics_irreps
+from trajcast_ase.network.product import DepthwiseProduct
+from trajcast_ase.network.radial import MLP, BesselBasis
+from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.weights import WeightRows
+
+
+class Surroundings(nn.Module):
+    """Features of every atom from elements and places of those within a cutoff.
+
+    Parameters
+    ----------
+    cutoff : float, Å
+    n_basis : int
+        Bessel functions of the length.
+    edge_poly_cutoff : int
+        Exponent of their envelope.
+    hidden : tuple of int
+        Hidden widths of the perceptron that gives the weights.
+    divisor : float
+        Of the sums.
+    """
+
+    def __init__(
+        self,
+        *,
+        cutoff: float,
+        n_basis: int,
+        edge_poly_cutoff: int,
+        hidden: tuple[int, ...],
+        lmax: int,
+        n_channels: int,
+        n_species: int,
+        divisor: float,
+    ) -> None:
+        super().__init__()
+        self.divisor = divisor
+        self.basis = BesselBasis(n_basis, cutoff, edge_poly_cutoff)
+        rule = ProductRule((Irrep(0, 1),), lmax)
+        self.product = DepthwiseProduct(rule)
+        self.mlp = MLP((n_basis, *hidden, rule.n_paths * n_channels))
+        self.senders = nn.Parameter(
+            torch.randn(n_species, n_channels, dtype=torch.float64)
+        )
+        self.receivers = SpeciesLinear(harmonics_irreps(lmax), n_channels, n_species)
+
+    def forward(
+        self,
+        species: Int[Tensor, " atoms"],
+        species_one_hot: Float[Tensor, "atoms species"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        weights: WeightRows,
+        routes: Routes,
+    ) -> Float[Tensor, "atoms harmonics channels"]:
+        """Return the features, irreps as those of the harmonics.
+
+        Parameters
+        ----------
+        species : (n_atoms,)
+        species_one_hot : (n_atoms, n_species)
+        harmonics : (n_edges, (lmax + 1)²)
+        weights : WeightRows
+            What `mlp` gives at the lengths of the edges.
+        routes : Routes
+            All pairs within the cutoff.
+        """
+        sent = self.senders[species][:, None]
+        sums = self.product.convolve(sent, harmonics, weights, routes)
+        together = torch.cat(sums, dim=1) / self.divisor
+        return torch.cat(self.receivers(together, species_one_hot), dim=1)
+
+
+def joined(
+    own: Float[Tensor, "atoms dim channels"],
+    around: Float[Tensor, "atoms dim channels"],
+) -> Float[Tensor, "atoms dim channels"]:
+    """Return an atom's own features with those of its surroundings."""
+    return (own + around) / math.sqrt(2.0)
