@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ from trajcast_ase.network.kernels.build import (
 from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.tables import Grid
+from trajcast_ase.network.weights import Sharing, WeightRows
 
 FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 
@@ -48,16 +51,36 @@ def random_edges(n_atoms, n_pairs, *, isolated=()):
     return Edges(receivers[order], senders[order], vectors[order])
 
 
-def problem(irreps, lmax, n_channels, edges, *, n_atoms, dtype, parity="both"):
-    """Return a product, its routes, and random inputs that carry gradients."""
+def problem(
+    irreps,
+    lmax,
+    n_channels,
+    edges,
+    *,
+    n_atoms,
+    dtype,
+    parity="both",
+    in_table=False,
+):
+    """Return a product, its routes, and random inputs that carry gradients.
+
+    With `in_table` some rows of the weights are between those of a table.
+    """
     product = DepthwiseProduct(ProductRule(irreps, lmax, parity)).to(dtype)
     routes = Routes.of_edges(edges, n_atoms)
     x = normal(n_atoms, dimension(irreps), n_channels, seed=1)
-    weights = normal(
-        len(routes.representatives), product.rule.n_paths, n_channels, seed=2
-    )
+    lengths = edges.vectors.norm(dim=1)
+    if in_table:
+        grid = Grid.between(0.05, 2.5, 12)
+        places = grid.places(lengths)
+        rows, fractions, n_rows = places.rows, places.fractions, grid.n_points
+    else:
+        sharing = Sharing.of_lengths(lengths)
+        rows, fractions, n_rows = sharing.rows, None, len(sharing.representatives)
+    values = normal(n_rows, product.rule.n_paths * n_channels, seed=2)
     harmonics = normal(len(edges.receivers), (lmax + 1) ** 2, seed=3)
-    x, weights = (t.to(dtype).requires_grad_() for t in (x, weights))
+    x, values = (t.to(dtype).requires_grad_() for t in (x, values))
+    weights = WeightRows(values, rows, fractions)
     return product, routes, x, weights, harmonics.to(dtype)
 
 
@@ -113,14 +136,34 @@ CASES = pytest.mark.parametrize(
 @FLOATS
 @CASES
 def test_convolution_and_its_gradients(irreps, lmax, n_channels, parity, dtype):
+    assert_convolutions_agree(irreps, lmax, n_channels, parity, dtype)
+
+
+@needs_compiler
+@FLOATS
+@CASES
+def test_convolution_with_weights_from_a_table(irreps, lmax, n_channels, parity, dtype):
+    assert_convolutions_agree(irreps, lmax, n_channels, parity, dtype, in_table=True)
+
+
+def assert_convolutions_agree(
+    irreps, lmax, n_channels, parity, dtype, *, in_table=False
+):
     edges = random_edges(7, 20, isolated=(0, 3, 6))
     product, routes, x, weights, harmonics = problem(
-        irreps, lmax, n_channels, edges, n_atoms=7, dtype=dtype, parity=parity
+        irreps,
+        lmax,
+        n_channels,
+        edges,
+        n_atoms=7,
+        dtype=dtype,
+        parity=parity,
+        in_table=in_table,
     )
     assert_backends_agree(
         product,
         lambda: product.convolve(x, harmonics, weights, routes),
-        (x, weights),
+        (x, weights.values),
     )
     for block in product.convolve(x, harmonics, weights, routes):
         assert not block[[0, 3, 6]].any()
@@ -153,17 +196,18 @@ def test_no_edges_at_all(dtype):
     blocks = product.convolve(x, harmonics, weights, routes)
     assert [block.shape[0] for block in blocks] == [3] * 6
     assert not any(block.any() for block in blocks)
-    grad_x, grad_weights = gradients(blocks, (x, weights))
+    grad_x, grad_weights = gradients(blocks, (x, weights.values))
     assert not grad_x.any()
-    assert grad_weights.shape == weights.shape
+    assert grad_weights.shape == weights.values.shape
 
 
 @needs_compiler
 @FLOATS
-def test_threads_do_not_change_a_bit(dtype):
+@pytest.mark.parametrize("in_table", [False, True])
+def test_threads_do_not_change_a_bit(dtype, in_table):
     edges = random_edges(20, 3 * MIN_EDGES_PER_THREAD)
     product, routes, x, weights, harmonics = problem(
-        all_irreps(2), 2, 48, edges, n_atoms=20, dtype=dtype
+        all_irreps(2), 2, 48, edges, n_atoms=20, dtype=dtype, in_table=in_table
     )
     product.backend = "cpp"
     results, n_threads = [], torch.get_num_threads()
@@ -171,7 +215,7 @@ def test_threads_do_not_change_a_bit(dtype):
         for n in (1, 2, 5):
             torch.set_num_threads(n)
             blocks = product.convolve(x, harmonics, weights, routes)
-            results.append((*blocks, *gradients(blocks, (x, weights))))
+            results.append((*blocks, *gradients(blocks, (x, weights.values))))
     finally:
         torch.set_num_threads(n_threads)
     for parallel in results[1:]:
@@ -180,25 +224,22 @@ def test_threads_do_not_change_a_bit(dtype):
 
 
 def test_both_directions_of_a_pair_share_their_weights():
-    edges = random_edges(9, 30)
-    routes = Routes.of_edges(edges, 9)
-    assert len(routes.representatives) == 30
-    lengths = edges.vectors.norm(dim=1)
-    shared = lengths[routes.representatives][routes.weight_rows]
-    assert torch.equal(shared, lengths)
+    lengths = random_edges(9, 30).vectors.norm(dim=1)
+    sharing = Sharing.of_lengths(lengths)
+    assert len(sharing.representatives) == 30
+    assert torch.equal(lengths[sharing.representatives][sharing.rows], lengths)
     # The kernel relies on rows that are numbered in the order of first use.
-    assert torch.equal(routes.weight_rows.unique(), torch.arange(30))
-    highest = routes.weight_rows.cummax(0).values
+    assert torch.equal(sharing.rows.unique(), torch.arange(30))
+    highest = sharing.rows.cummax(0).values
     assert int(highest[0]) == 0
     assert int(highest.diff().max()) == 1
 
 
-def test_vectors_with_gradient_share_nothing():
-    edges = random_edges(5, 6)
-    edges.vectors.requires_grad_()
-    routes = Routes.of_edges(edges, 5)
-    assert torch.equal(routes.weight_rows, torch.arange(12))
-    assert torch.equal(routes.representatives, torch.arange(12))
+def test_lengths_with_gradient_share_nothing():
+    lengths = random_edges(5, 6).vectors.norm(dim=1).requires_grad_()
+    sharing = Sharing.of_lengths(lengths)
+    assert torch.equal(sharing.rows, torch.arange(12))
+    assert torch.equal(sharing.representatives, torch.arange(12))
 
 
 @needs_compiler
@@ -211,7 +252,7 @@ def test_harmonics_with_gradient_use_the_reference():
     assert_backends_agree(
         product,
         lambda: product.convolve(x, harmonics, weights, routes),
-        (x, weights, harmonics),
+        (x, weights.values, harmonics),
     )
 
 
@@ -229,7 +270,9 @@ def test_second_derivative_is_refused():
 
 
 @needs_compiler
-@pytest.mark.parametrize("wrong", ["dtype", "half", "paths", "harmonics"])
+@pytest.mark.parametrize(
+    "wrong", ["dtype", "half", "paths", "harmonics", "rows", "table"]
+)
 def test_arrays_that_do_not_fit_are_refused(wrong):
     edges = random_edges(5, 8)
     product, routes, x, weights, harmonics = problem(
@@ -242,7 +285,12 @@ def test_arrays_that_do_not_fit_are_refused(wrong):
     elif wrong == "half":
         x, match = x.half(), "got torch.float16 on cpu"
     elif wrong == "paths":
-        weights = weights[:, 1:]
+        weights = replace(weights, values=weights.values[:, 1:])
+    elif wrong == "rows":
+        weights, match = replace(weights, rows=weights.rows + 1), "rows up to"
+    elif wrong == "table":
+        fractions = torch.zeros(len(weights.rows), dtype=torch.float64)
+        weights, match = replace(weights, fractions=fractions), "rows up to"
     else:
         harmonics = harmonics[1:]
     with pytest.raises(ValueError, match=match):

@@ -9,6 +9,7 @@ from helpers import (
     TOLERANCES,
     join,
     make_state,
+    needs_compiler,
     random_rotation,
     random_state,
     relative_error,
@@ -28,18 +29,31 @@ F64 = TOLERANCES[torch.float64]
 seeds = st.integers(0, 2**32 - 1)
 
 
+# Out to farther than the layers, and than most of the cells.
+FAR = {"surroundings_cutoff": 6.0, "n_surroundings_rbf": 8}
+VARIANTS = {
+    "direction": ("direction", {}),
+    "thermal": ("thermal", {}),
+    "natural": ("thermal", {"parity": "natural"}),
+    "surroundings": ("thermal", FAR),
+}
 KINDS = [
-    (encoding, dtype)
-    for encoding in ("direction", "thermal")
-    for dtype in (torch.float64, torch.float32)
+    (variant, dtype) for variant in VARIANTS for dtype in (torch.float64, torch.float32)
 ]
+
+
+def model_of(variant, dtype=torch.float64):
+    encoding, changes = VARIANTS[variant]
+    return small_model(encoding, dtype, **changes)
+
+
 kinds = st.sampled_from(KINDS)
 encodings = st.sampled_from(["direction", "thermal"])
 
 
 @pytest.fixture(scope="module")
 def models():
-    return {kind: small_model(*kind) for kind in KINDS}
+    return {kind: model_of(*kind) for kind in KINDS}
 
 
 def draw_state(seed):
@@ -222,14 +236,43 @@ def test_weights_come_from_the_generator_alone():
     assert torch.equal(one["edge_basis.roots"], other["edge_basis.roots"])
 
 
-def test_gradients_reach_every_parameter():
-    model = small_model().requires_grad_(requires_grad=True)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_reach_every_parameter(variant):
+    model = model_of(variant).requires_grad_(requires_grad=True)
     state, _ = draw_state(9)
     displacements, velocities = conserved_forecast(model, state)
     (displacements.square().sum() + velocities.square().sum()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_surroundings_reach_as_far_as_they_say():
+    """The third atom matters within the far cutoff of either other, no farther."""
+
+    def at(distance, variant):
+        model = model_of(variant)
+        positions = [[0.0, 0, 0], [0, 0, 1.0], [0, 0, distance]]
+        velocities = [[1e-2, 0, 0], [0, 1e-2, 0], [0, 0, 0]]
+        state = make_state(positions, velocities, (8, 1, 8))
+        return torch.cat(model.raw_forecast(state), dim=1)[0]
+
+    alone = at(50.0, "surroundings")
+    assert relative_error(at(5.5, "surroundings"), alone) > 1e-6
+    assert torch.equal(at(7.01, "surroundings"), alone)
+    assert torch.equal(at(5.5, "thermal"), at(50.0, "thermal"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@torch.no_grad()
+def test_surroundings_from_a_table_agree_with_the_perceptron(dtype):
+    state, _ = draw_state(6)
+    exact = model_of("surroundings").raw_forecast(state)
+    model = model_of("surroundings", dtype).set_backend("cpp")
+    found = model.raw_forecast(state)
+    assert (model._inference.surroundings is not None) == (dtype == torch.float32)
+    assert_forecast(found, exact, TOLERANCES[dtype]["symmetry"])
 
 
 def test_unknown_element_is_named(thermal_model):
@@ -283,6 +326,8 @@ def test_config_refuses_unknown_and_missing_keys():
         ({"elements": (1, 6, 6)}, "must be distinct and not empty"),
         ({"lmax": 0}, "use lmax >= 1"),
         ({"n_channels": 3}, "the least is 4"),
+        ({"surroundings_cutoff": 3.5}, r"3\.5 Å must be larger than cutoff = 3\.5"),
+        ({"parity": "odd"}, "parity = 'odd'; choose 'both' or 'natural'"),
         ({"velocity_encoding": "polar"}, "'polar'; choose 'direction' or"),
         ({"velocity_scales": (1.0,)}, "must hold 3 positive"),
         ({"velocity_scales": (1.0, 1.0, 0.0)}, "must hold 3 positive"),

@@ -27,9 +27,10 @@ from trajcast_ase.network.irreps import (
     slices,
 )
 from trajcast_ase.network.kernels.generate_layer import LayerShape
-from trajcast_ase.network.kernels.layer import CompiledLayer, LayerInputs, WeightRows
+from trajcast_ase.network.kernels.layer import CompiledLayer, LayerInputs
 from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.weights import WeightRows
 
 pytestmark = needs_compiler
 FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -86,7 +87,10 @@ def layer_and_inputs(size, dtype):
         layer.velocity_product.rule.n_paths,
     )
     weights = LayerWeights(
-        normal(n_edges, n_paths[0], n_channels, seed=6, dtype=dtype),
+        WeightRows(
+            normal(n_edges, n_paths[0] * n_channels, seed=6, dtype=dtype),
+            torch.arange(n_edges),
+        ),
         normal(n_atoms, n_paths[1], n_channels, seed=7, dtype=dtype),
     )
     inputs = LayerInputs(
@@ -96,9 +100,8 @@ def layer_and_inputs(size, dtype):
         graph.edge_harmonics,
         graph.velocity_harmonics,
     )
-    edge = WeightRows(weights.edge.flatten(1), routes.weight_rows)
     velocity = WeightRows(weights.velocity.flatten(1), torch.arange(n_atoms))
-    return layer, x, (inputs, edge, velocity), (graph, weights)
+    return layer, x, (inputs, weights.edge, velocity), (graph, weights)
 
 
 def compiled(layer, outputs):

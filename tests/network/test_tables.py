@@ -21,7 +21,7 @@ def waves(points: torch.Tensor) -> torch.Tensor:
 def test_cubics_are_exact():
     table = tabulate([lambda x: (x**3 - 2 * x)[:, None]], 0.5, 4.0, torch.float64)
     points = torch.linspace(0.3, 4.0, 77, dtype=torch.float64)
-    found = table.at(table.places(points))[:, 0]
+    found = table.at(table.grid.places(points))[:, 0]
     torch.testing.assert_close(found, points**3 - 2 * points, rtol=1e-12, atol=1e-12)
 
 
@@ -30,7 +30,7 @@ def test_groups_have_grids_of_their_own():
     table = tabulate(functions, 0.0, 2.0, torch.float64)
     points = torch.rand(50, generator=torch.Generator().manual_seed(0)).double() * 2
     groups = torch.arange(50) % 2
-    found = table.at(table.places(points, groups))
+    found = table.at(table.grid.places(points, groups))
     expected = torch.where((groups == 0)[:, None], waves(points), -waves(2 * points))
     assert (found - expected).abs().max() <= 1e-6 * table.values.abs().max()
 
@@ -38,8 +38,8 @@ def test_groups_have_grids_of_their_own():
 def test_grid_is_refined_where_it_must():
     smooth = tabulate([waves], 0.0, 1.0, torch.float64)
     rough = tabulate([lambda x: torch.sin(40 * x)[:, None]], 0.0, 1.0, torch.float64)
-    assert smooth.n_intervals == 128
-    assert rough.n_intervals > 128
+    assert smooth.grid.n_intervals == 128
+    assert rough.grid.n_intervals > 128
     assert (
         tabulate([lambda x: torch.sin(3000 * x)[:, None]], 0.0, 1.0, torch.float64)
         is None
@@ -49,7 +49,7 @@ def test_grid_is_refined_where_it_must():
 def test_beyond_the_end_is_the_end():
     table = tabulate([waves], 0.0, 1.0, torch.float64)
     end = torch.tensor([1.0, 1.5, 80.0], dtype=torch.float64)
-    found = table.at(table.places(end))
+    found = table.at(table.grid.places(end))
     torch.testing.assert_close(found[1:], found[:1].expand(2, -1))
 
 

@@ -52,7 +52,6 @@ from trajcast_ase.state import State
 from trajcast_ase.streams import RandomSource, Streams
 from trajcast_ase.thermostats import Thermostat
 
-
 # Both directions of as many pairs as a grid has points.
 FEW_EDGES = 1024
 

@@ -143,9 +143,10 @@ class Inference:
         for module, layer in zip(network.layers, self.layers, strict=True):
             assert isinstance(module, Interaction)  # noqa: S101  for the type checker
             tables = layer.tables
-            if tables.edge is not None:
+            if exact is None or tables.edge is not None:
+                assert tables.edge is not None  # noqa: S101  for the type checker
                 edge = _looked_up(tables.edge, of_edges, lengths)
-            elif exact is not None:
+            else:
                 edge = exact.weights(module.edge_mlp)
             if tables.velocity is None:
                 values = module.velocity_mlp(graph.velocity_radial)

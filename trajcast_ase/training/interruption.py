@@ -1,4 +1,4 @@
-"""An interrupt or a scheduler's warning: note it, end the step, write the checkpoint."""
+"""An interrupt, or a scheduler's warning: noted, so that a step can end first."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def _is_heard(number: signal.Signals) -> bool:
-    """Return whether the signal does anything, through a handler that can be restored."""
+    """Return whether the signal does anything, by a handler that can be restored."""
     return signal.getsignal(number) not in (signal.SIG_IGN, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,9 @@ class Trainer:
     def run(self, reporter: Reporter | None) -> None:
         """Take the remaining steps; a signal ends them with a checkpoint."""
         # Several processes would have to agree on the step after which they stop.
-        alone = self.ranks.size == 1
-        with noted_signals() if alone else nullcontext([]) as noted:
+        with ExitStack() as stack:
+            alone = self.ranks.size == 1
+            noted = stack.enter_context(noted_signals()) if alone else []
             self._run(reporter, noted)
 
     def _run(self, reporter: Reporter | None, noted: list[int]) -> None:

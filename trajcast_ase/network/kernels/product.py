@@ -213,3 +213,7 @@ def _check(product: Product, x: Tensor, weights: Tensor, edges: _Edges) -> None:
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(f"{name} have shape {tuple(tensor.shape)}, not {shape}")
+    if n_edges > 0:
+        last = int(edges.weight_rows.max()) + 3 * (edges.fractions is not None)
+        if last >= len(weights):
+            raise ValueError(f"edges use rows up to {last} of {len(weights)} weights")
