@@ -21,7 +21,7 @@ from trajcast_ase.state import State
 
 NeighborBackend = Literal["vesin", "torch-cluster"]
 Search = Callable[
-    [np.ndarray, "_Box", float],
+    [np.ndarray, "Box", float],
     tuple[np.ndarray, np.ndarray, np.ndarray],
 ]
 
@@ -54,7 +54,7 @@ class Edges:
 
 
 @dataclass(frozen=True, slots=True)
-class _Box:
+class Box:
     """The space that is searched.
 
     Attributes
@@ -96,37 +96,57 @@ def find_edges(
             f"unknown neighbor backend {backend!r}; choose 'vesin' or 'torch-cluster'"
         )
     positions = state.positions.detach().cpu().numpy()
-    cells = state.cell.cpu().numpy()
-    pbc = state.pbc.cpu().numpy()
-    bounds = np.searchsorted(
-        state.system_index.cpu().numpy(), np.arange(state.n_systems + 1)
-    )
     search = _search_vesin if backend == "vesin" else _search_torch_cluster
     found = []
-    for index in range(state.n_systems):
-        start, stop = bounds[index], bounds[index + 1]
+    start = 0
+    for size, box in zip(state.sizes(), boxes_of_systems(state, cutoff), strict=True):
         receivers, senders, vectors = _search_one(
-            positions[start:stop], cells[index], pbc[index], cutoff, search
+            positions[start : start + size], box, cutoff, search
         )
         found.append((receivers + start, senders + start, vectors))
+        start += size
     merged = (np.concatenate(part) for part in zip(*found, strict=True))
     return Edges(*(torch.from_numpy(part).to(state.device) for part in merged))
 
 
+def boxes_of_systems(state: State, cutoff: float) -> list[Box]:
+    """Return the space of each system, to be searched for pairs within `cutoff` (Å).
+
+    Raises
+    ------
+    ValueError
+        A periodic system has a cell without volume, or one wider than 10 000 cutoffs.
+    """
+    boxes = [
+        _box(cell, pbc)
+        for cell, pbc in zip(
+            state.cell.cpu().numpy(), state.pbc.cpu().numpy(), strict=True
+        )
+    ]
+    for box in boxes:
+        _check_size(box, cutoff)
+    return boxes
+
+
+def wrapped_positions(positions: np.ndarray, box: Box) -> np.ndarray:
+    """Return a copy of `positions` wrapped into the cell along periodic axes.
+
+    Searches work on it: unwrapped atoms may be many cells away.
+    """
+    scaled = positions @ box.inverse
+    wrapped: np.ndarray = (
+        positions - np.where(box.pbc, np.floor(scaled), 0.0) @ box.cell
+    )
+    return wrapped
+
+
 def _search_one(
-    positions: np.ndarray,
-    cell: np.ndarray,
-    pbc: np.ndarray,
-    cutoff: float,
-    search: Search,
+    positions: np.ndarray, box: Box, cutoff: float, search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return receivers, senders and vectors of one system, sorted by receiver."""
-    box = _box(cell, pbc)
-    _check_size(box, cutoff)
-    # Searches work on a wrapped copy: unwrapped atoms may be many cells away.
     scaled = positions @ box.inverse
-    wrapped = positions - np.where(pbc, np.floor(scaled), 0.0) @ box.cell
-    wide = ~pbc & (np.ptp(scaled, axis=0) * box.heights > MOST_BOXES * cutoff)
+    wrapped = wrapped_positions(positions, box)
+    wide = ~box.pbc & (np.ptp(scaled, axis=0) * box.heights > MOST_BOXES * cutoff)
     if wide.any():
         wrapped = _without_gaps(wrapped, box, wide, cutoff)
     receivers, senders, vectors = search(wrapped, box, cutoff)
@@ -135,7 +155,7 @@ def _search_one(
 
 
 def _without_gaps(
-    positions: np.ndarray, box: _Box, wide: np.ndarray, cutoff: float
+    positions: np.ndarray, box: Box, wide: np.ndarray, cutoff: float
 ) -> np.ndarray:
     """Return `positions` with atoms moved together along the axes that are `wide`.
 
@@ -153,7 +173,7 @@ def _without_gaps(
     return closed
 
 
-def _check_size(box: _Box, cutoff: float) -> None:
+def _check_size(box: Box, cutoff: float) -> None:
     limit = MOST_BOXES * cutoff
     too_wide = box.pbc & (box.heights > limit)
     if too_wide.any():
@@ -165,10 +185,10 @@ def _check_size(box: _Box, cutoff: float) -> None:
         )
 
 
-def _box(cell: np.ndarray, pbc: np.ndarray) -> _Box:
+def _box(cell: np.ndarray, pbc: np.ndarray) -> Box:
     full_cell = _searchable_cell(cell, pbc)
     inverse = np.linalg.inv(full_cell)
-    return _Box(full_cell, pbc, inverse, 1.0 / np.sqrt((inverse**2).sum(axis=0)))
+    return Box(full_cell, pbc, inverse, 1.0 / np.sqrt((inverse**2).sum(axis=0)))
 
 
 def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
@@ -193,7 +213,7 @@ def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def _search_vesin(
-    positions: np.ndarray, box: _Box, cutoff: float
+    positions: np.ndarray, box: Box, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     neighbors = NeighborList(
         cutoff=cutoff, full_list=True, n_threads=torch.get_num_threads()
@@ -205,7 +225,7 @@ def _search_vesin(
 
 
 def _search_torch_cluster(
-    positions: np.ndarray, box: _Box, cutoff: float
+    positions: np.ndarray, box: Box, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Search real atoms against real and ghost atoms; torch-cluster knows no cells."""
     try:
@@ -234,7 +254,7 @@ def _search_torch_cluster(
 
 
 def _with_ghosts(
-    positions: np.ndarray, box: _Box, cutoff: float
+    positions: np.ndarray, box: Box, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return points with images, the atom behind each, and whether it is the atom."""
     reach = np.where(box.pbc, np.ceil(cutoff / box.heights), 0).astype(int)

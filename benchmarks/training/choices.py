@@ -46,6 +46,12 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "four layers": {"network": {"n_layers": 4}},
     "32 channels": {"network": {"n_channels": 32}},
     "cutoff 6 Å": {"network": {"cutoff": 6.0}},
+    "surroundings 12 Å": {"network": {"surroundings_cutoff": 12.0}},
+    "surroundings 12 Å, 8 radial functions": {
+        "network": {"surroundings_cutoff": 12.0, "n_surroundings_rbf": 8}
+    },
+    "natural parity": {"network": {"parity": "natural"}},
+    "natural parity, 32 channels": {"network": {"parity": "natural", "n_channels": 32}},
     "edge perceptron 64, 64": {"network": {"edge_mlp": [64, 64]}},
     "16 radial functions": {"network": {"n_edge_rbf": 16}},
     "published velocity encoding": {"network": {"velocity_encoding": "direction"}},

@@ -45,7 +45,7 @@ from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.surroundings import Surroundings, joined
-from trajcast_ase.network.weights import SampledLengths, WeightRows
+from trajcast_ase.network.weights import SampledLengths
 from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.schedules import Temperature
 from trajcast_ase.state import State
@@ -220,8 +220,14 @@ class Forecaster(nn.Module):
         state : State
             Velocities relative to the centre of mass of each system.
         """
-        edges = find_edges(state, self.config.reach, self.neighbor_backend)
-        targets = self(state.atomic_numbers, state.velocities, edges).double()
+        layers = self._current_inference()
+        far = None if layers is None else layers.far
+        reach = self.config.reach if far is None else self.config.cutoff
+        edges = find_edges(state, reach, self.neighbor_backend)
+        sums = None
+        if far is not None:
+            sums = far(state, self.species_index(state.atomic_numbers))
+        targets = self(state.atomic_numbers, state.velocities, edges, sums).double()
         return (
             targets[:, 0] * self.config.displacement_rms,
             targets[:, 1] * self.config.velocity_rms,
@@ -256,6 +262,7 @@ class Forecaster(nn.Module):
         atomic_numbers: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
         edges: Edges,
+        far_sums: Float[Tensor, "atoms harmonics channels"] | None = None,
     ) -> Float[Tensor, "atoms 2 3"]:
         """Return displacement and velocity in units of their training rms.
 
@@ -265,19 +272,23 @@ class Forecaster(nn.Module):
         velocities : (n_atoms, 3), Å/fs
             Relative to the centre of mass of each system.
         edges : Edges
-            All pairs within ``config.reach``.
+            All pairs within ``config.reach``, or, with `far_sums`, ``config.cutoff``.
+        far_sums : (n_atoms, (lmax + 1)², n_channels), optional
+            What :meth:`.Surroundings.sums` gives, where it is known.
         """
         species = self.species_index(atomic_numbers)
         layers = self._current_inference()
         near = edges
-        if self.surroundings is not None:
+        if self.surroundings is not None and far_sums is None:
             near = edges.within(self.config.cutoff)
         graph = self.graph(species, velocities, near)
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
         if self.surroundings is not None:
-            x = joined(x, self._features_around(graph, edges, layers))
+            if far_sums is None:
+                far_sums = self._far_sums(self.surroundings, graph, edges)
+            x = joined(x, self.surroundings(far_sums, graph.species_one_hot))
         if layers is None:
             weights = self.perceptron_weights(graph, near)
             for layer, layer_weights in zip(self.layers, weights, strict=True):
@@ -289,27 +300,17 @@ class Forecaster(nn.Module):
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
-    def _features_around(
-        self, graph: Graph, edges: Edges, inference: Inference | None
-    ) -> Float[Tensor, "atoms dim channels"]:
-        """Return what the surroundings of the atoms give, `edges` being all pairs."""
-        module = self.surroundings
-        assert module is not None  # noqa: S101  for the type checker
-        table = None if inference is None else inference.surroundings
-        if table is None:
-            weights = self.sampled_lengths(module.basis, edges).weights(module.mlp)
-        else:
-            places = table.grid.places(edges.vectors.norm(dim=1))
-            weights = WeightRows.at(table.values, places)
+    def _far_sums(
+        self, module: Surroundings, graph: Graph, edges: Edges
+    ) -> Float[Tensor, "atoms harmonics channels"]:
+        """Return the sums over the surroundings, `edges` being all pairs."""
         vectors = edges.vectors.to(self.dtype)
-        features: Tensor = module(
+        return module.sums(
             graph.species,
-            graph.species_one_hot,
             spherical_harmonics(vectors, self.config.lmax, normalize=True),
-            weights,
+            self.sampled_lengths(module.basis, edges).weights(module.mlp),
             Routes.of_edges(edges, graph.routes.n_atoms),
         )
-        return features
 
     def perceptron_weights(self, graph: Graph, edges: Edges) -> Iterator[LayerWeights]:
         """Yield the weights of each layer."""

@@ -66,20 +66,18 @@ class Surroundings(nn.Module):
         )
         self.receivers = SpeciesLinear(harmonics_irreps(lmax), n_channels, n_species)
 
-    def forward(
+    def sums(
         self,
         species: Int[Tensor, " atoms"],
-        species_one_hot: Float[Tensor, "atoms species"],
         harmonics: Float[Tensor, "edges harmonics"],
         weights: WeightRows,
         routes: Routes,
     ) -> Float[Tensor, "atoms harmonics channels"]:
-        """Return the features, irreps as those of the harmonics.
+        """Return the sums over all pairs.
 
         Parameters
         ----------
         species : (n_atoms,)
-        species_one_hot : (n_atoms, n_species)
         harmonics : (n_edges, (lmax + 1)²)
         weights : WeightRows
             What `mlp` gives at the lengths of the edges.
@@ -88,8 +86,30 @@ class Surroundings(nn.Module):
         """
         sent = self.senders[species][:, None]
         sums = self.product.convolve(sent, harmonics, weights, routes)
-        together = torch.cat(sums, dim=1) / self.divisor
-        return torch.cat(self.receivers(together, species_one_hot), dim=1)
+        return torch.cat(sums, dim=1) / self.divisor
+
+    def weights_of(
+        self, species: int, lengths: Float[Tensor, " points"]
+    ) -> Float[Tensor, "points weights"]:
+        """Return what multiplies the harmonics of atoms of one species."""
+        weights: Tensor = self.mlp(self.basis(lengths))
+        of_paths = weights.view(len(lengths), -1, self.senders.shape[1])
+        scaled: Tensor = of_paths * (self.senders[species] / self.divisor)
+        return scaled.flatten(1)
+
+    def forward(
+        self,
+        sums: Float[Tensor, "atoms harmonics channels"],
+        species_one_hot: Float[Tensor, "atoms species"],
+    ) -> Float[Tensor, "atoms harmonics channels"]:
+        """Return the features, irreps as those of the harmonics.
+
+        Parameters
+        ----------
+        sums : (n_atoms, (lmax + 1)², n_channels)
+        species_one_hot : (n_atoms, n_species)
+        """
+        return torch.cat(self.receivers(sums, species_one_hot), dim=1)
 
 
 def joined(

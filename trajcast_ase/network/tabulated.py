@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -50,10 +51,10 @@ def layer_tables(
 
 
 def surroundings_table(module: Surroundings, dtype: torch.dtype) -> Table | None:
-    """Return the table of the weights of the surroundings, by length."""
-    basis = _double(module.basis)
-    by_length = _composed(_double(module.mlp), basis)
-    return tabulate([by_length], LEAST_LENGTH, basis.cutoff, dtype)
+    """Return the tables of the weights of the surroundings, one for each species."""
+    exact = _double(module)
+    by_species = [partial(exact.weights_of, k) for k in range(len(module.senders))]
+    return tabulate(by_species, LEAST_LENGTH, exact.basis.cutoff, dtype)
 
 
 def _composed(mlp: MLP, basis: BesselBasis) -> Function:

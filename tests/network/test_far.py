@@ -1,0 +1,111 @@
+"""Sums over all atoms within a cutoff against lists of pairs."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    join,
+    make_state,
+    needs_compiler,
+    random_state,
+    relative_error,
+    small_model,
+    triclinic_cell,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trajcast_ase.neighbors import find_edges
+from trajcast_ase.network.harmonics import spherical_harmonics
+from trajcast_ase.network.kernels.far import FarSums
+from trajcast_ase.network.tables import tabulate
+from trajcast_ase.network.tabulated import surroundings_table
+from trajcast_ase.state import State
+
+CUTOFF = 6.0
+pytestmark = needs_compiler
+
+
+def counting(lmax=2, n_channels=3, n_species=1) -> FarSums:
+    """Return sums in which every weight is 1, times the number of the species + 1."""
+
+    def constant(k):
+        return lambda r: torch.full((len(r), (lmax + 1) * n_channels), 1.0 + k).double()
+
+    functions = [constant(k) for k in range(n_species)]
+    table = tabulate(functions, 0.05, CUTOFF, torch.float64)
+    return FarSums(table, lmax, n_channels)
+
+
+def sums_over_pairs(state: State, species: torch.Tensor, lmax=2) -> torch.Tensor:
+    edges = find_edges(state, CUTOFF)
+    harmonics = spherical_harmonics(edges.vectors, lmax, normalize=True)
+    weighted = harmonics * (1.0 + species[edges.senders, None])
+    total = torch.zeros(state.n_atoms, (lmax + 1) ** 2, dtype=torch.float64)
+    return total.index_add(0, edges.receivers, weighted)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_atoms=st.integers(1, 40),
+    scale=st.sampled_from([1.5, 4.0, 9.0]),
+)
+def test_every_image_counts_once(seed, n_atoms, scale):
+    rng = np.random.default_rng(seed)
+    cell = None
+    while cell is None:
+        cell = triclinic_cell(scale * rng.uniform(1.0, 2.0, 3), rng.uniform(50, 130, 3))
+    pbc = rng.random(3) < 0.7
+    # Far outside of the cell: positions are never wrapped.
+    positions = rng.uniform(-2, 3, (n_atoms, 3)) @ cell
+    state = make_state(positions, cell=cell, pbc=pbc)
+    species = torch.from_numpy(rng.integers(0, 2, n_atoms))
+    found = counting(n_species=2)(state, species)
+    expected = sums_over_pairs(state, species)
+    for channel in range(3):
+        torch.testing.assert_close(found[:, :, channel], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_batches_and_lone_atoms():
+    rng = np.random.default_rng(3)
+    lone = make_state([[0.0, 0.0, 0.0]])
+    # An atom that has left its molecule must not cost memory for the space between.
+    parted = make_state([[0.0, 0, 0], [1.0, 0, 0], [0, 1e9, 0]])
+    cluster = random_state(rng, 9)
+    state = join([lone, parted, cluster])
+    far = counting(lmax=1)
+    found = far(state, torch.zeros(13, dtype=torch.int64))
+    assert not found[0].any()
+    assert not found[3].any()
+    assert found[1, 0, 0] == found[2, 0, 0] == 1.0
+    alone = far(cluster, torch.zeros(9, dtype=torch.int64))
+    assert torch.equal(found[4:], alone)
+
+
+@pytest.mark.parametrize("lmax", [1, 2])
+def test_weights_of_a_network(lmax):
+    model = small_model(lmax=lmax, surroundings_cutoff=CUTOFF, n_surroundings_rbf=6)
+    module = model.surroundings
+    table = surroundings_table(module, torch.float64)
+    far = FarSums(table, lmax, model.config.n_channels)
+    state = random_state(np.random.default_rng(1), 12, cell=np.diag([5.0, 6, 7]))
+    species = model.species_index(state.atomic_numbers)
+    edges = find_edges(state, CUTOFF)
+    graph = model.graph(species, state.velocities, edges)
+    expected = model._far_sums(module, graph, edges)
+    assert relative_error(far(state, species), expected) < 1e-5
+
+
+def test_threads_do_not_change_a_bit():
+    rng = np.random.default_rng(5)
+    state = make_state(rng.uniform(0, 14, (300, 3)), cell=np.eye(3) * 14.0, pbc=True)
+    species, n_threads = torch.zeros(300, dtype=torch.int64), torch.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 4):
+            torch.set_num_threads(n)
+            results.append(counting()(state, species))
+    finally:
+        torch.set_num_threads(n_threads)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
