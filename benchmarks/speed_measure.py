@@ -99,7 +99,8 @@ def _parts(model: Forecaster, case: Case, n_threads: int, settings: Settings) ->
     median = {name: 1e3 * found.median for name, found in times.items()}
     median["convolution"] = median["network"] - median["node"]
     few = replace(settings, n_runs=max(1, settings.n_runs // RUNS_PER_WHOLE_RUN))
-    step = (median["neighbors"] + median["network"] + median["conservation"]) / 1e3
+    summed = ("neighbors", "surroundings", "network", "conservation")
+    step = sum(median[name] for name in summed) / 1e3
     whole, _ = race(runs(model, case, step), few, n_warmup=0)
     row = {f"{name}_ms": value for name, value in median.items()}
     for interval, found in whole.items():

@@ -49,6 +49,7 @@ PART_COLUMNS = (
     "threads",
     "step_ms",
     "neighbors_ms",
+    "surroundings_ms",
     "network_ms",
     "convolution_ms",
     "node_ms",

@@ -48,7 +48,9 @@ def parts(
     "node" is the network without any edge; what it takes more with its edges is the
     edge convolution. That holds for every backend, whatever its kernels merge.
     """
-    cutoff = model.config.cutoff
+    with torch.no_grad():
+        far_sums = model.far_sums(state)
+    cutoff = model.config.reach if far_sums is None else model.config.cutoff
     edges = find_edges(state, cutoff)
     none = find_edges(state, NO_BOND)
     thermostat = CSVR(TEMPERATURE_K, case.taut_fs * units.fs, np.random.default_rng(3))
@@ -58,7 +60,11 @@ def parts(
 
     def network(edges: Edges) -> None:
         with torch.no_grad():
-            model(state.atomic_numbers, state.velocities, edges)
+            model(state.atomic_numbers, state.velocities, edges, far_sums)
+
+    def surroundings() -> None:
+        with torch.no_grad():
+            model.far_sums(state)
 
     def conservation() -> None:
         com_velocity(state)
@@ -71,6 +77,7 @@ def parts(
 
     return {
         "neighbors": lambda: find_edges(state, cutoff),
+        "surroundings": surroundings,
         "network": partial(network, edges),
         "node": partial(network, none),
         "conservation": conservation,

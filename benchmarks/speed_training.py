@@ -76,7 +76,7 @@ def training(case: Case, network: Network, settings: Settings) -> list[dict[str,
     settings.begin()
     device, n_pairs = settings.device, PAIRS[case.family]
     ours = our_model(case, network, torch.float32).to(device).set_backend("auto")
-    state, edges = batch(case, ours.config.cutoff, device)
+    state, edges = batch(case, ours.config.reach, device)
     n_edges = len(edges.receivers)
     reasons = {
         name: reason_against(name, network, n_edges, device)
@@ -113,7 +113,7 @@ def training_memory(
     settings.begin()
     ours = our_model(case, network, torch.float32).to(settings.device)
     model = learner(contestant, case, ours.set_backend("auto"))
-    state, edges = batch(case, ours.config.cutoff, settings.device)
+    state, edges = batch(case, ours.config.reach, settings.device)
     step = optimizer_step(model, state, edges)
     reset_peak(settings.device)
     for _ in range(2):

@@ -220,18 +220,28 @@ class Forecaster(nn.Module):
         state : State
             Velocities relative to the centre of mass of each system.
         """
-        layers = self._current_inference()
-        far = None if layers is None else layers.far
-        reach = self.config.reach if far is None else self.config.cutoff
+        far_sums = self.far_sums(state)
+        reach = self.config.reach if far_sums is None else self.config.cutoff
         edges = find_edges(state, reach, self.neighbor_backend)
-        sums = None
-        if far is not None:
-            sums = far(state, self.species_index(state.atomic_numbers))
-        targets = self(state.atomic_numbers, state.velocities, edges, sums).double()
+        numbers, velocities = state.atomic_numbers, state.velocities
+        targets = self(numbers, velocities, edges, far_sums).double()
         return (
             targets[:, 0] * self.config.displacement_rms,
             targets[:, 1] * self.config.velocity_rms,
         )
+
+    def far_sums(
+        self, state: State
+    ) -> Float[Tensor, "atoms harmonics channels"] | None:
+        """Return the sums over the surroundings, without a list of their pairs.
+
+        None where the network has no surroundings, or only a list will do: with
+        gradients, in float64, on a GPU, without a compiler, for lmax > 2.
+        """
+        layers = self._current_inference()
+        if layers is None or layers.far is None:
+            return None
+        return layers.far(state, self.species_index(state.atomic_numbers))
 
     def species_index(
         self, atomic_numbers: Int[Tensor, " atoms"]
