@@ -75,7 +75,8 @@ def about(header: ModelHeader, n_parameters: int) -> str:
     reach = f", surroundings to {farthest:g} Å" if farthest else ""
     return f"""## What it is
 
-- **Forecast horizon** {header.horizon_fs:g} fs, **cutoff** {header.cutoff_A:g} Å{reach}.
+- **Forecast horizon** {header.horizon_fs:g} fs.
+- **Cutoff** {header.cutoff_A:g} Å{reach}.
 - **Elements** {", ".join(header.elements)}; {SYSTEMS[header.name].name}.
 - **Network** {config["n_channels"]} channels, {config["n_layers"]} layers, lmax
   {config["lmax"]}, {n_parameters / 1e6:.2f} million parameters, velocity encoding

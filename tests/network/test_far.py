@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network.harmonics import spherical_harmonics
-from trajcast_ase.network.kernels.far import FarSums
-from trajcast_ase.network.tables import tabulate
+from trajcast_ase.network.kernels.far import far_sums
+from trajcast_ase.network.tables import Grid
 from trajcast_ase.network.tabulated import surroundings_table
 from trajcast_ase.state import State
 
@@ -26,15 +26,14 @@ CUTOFF = 6.0
 pytestmark = needs_compiler
 
 
-def counting(lmax=2, n_channels=3, n_species=1) -> FarSums:
+GRID = Grid.between(0.05, CUTOFF, 8)
+
+
+def counted(state, species, *, lmax=2):
     """Return sums in which every weight is 1, times the number of the species + 1."""
-
-    def constant(k):
-        return lambda r: torch.full((len(r), (lmax + 1) * n_channels), 1.0 + k).double()
-
-    functions = [constant(k) for k in range(n_species)]
-    table = tabulate(functions, 0.05, CUTOFF, torch.float64)
-    return FarSums(table, lmax, n_channels)
+    values = torch.ones(2, GRID.n_points, (lmax + 1) * 3, dtype=torch.float64)
+    values[1] *= 2.0
+    return far_sums(state, species, values.flatten(0, 1), GRID, lmax)
 
 
 def sums_over_pairs(state: State, species: torch.Tensor, lmax=2) -> torch.Tensor:
@@ -60,7 +59,7 @@ def test_every_image_counts_once(seed, n_atoms, scale):
     positions = rng.uniform(-2, 3, (n_atoms, 3)) @ cell
     state = make_state(positions, cell=cell, pbc=pbc)
     species = torch.from_numpy(rng.integers(0, 2, n_atoms))
-    found = counting(n_species=2)(state, species)
+    found = counted(state, species)
     expected = sums_over_pairs(state, species)
     for channel in range(3):
         torch.testing.assert_close(found[:, :, channel], expected, rtol=1e-9, atol=1e-9)
@@ -73,12 +72,11 @@ def test_batches_and_lone_atoms():
     parted = make_state([[0.0, 0, 0], [1.0, 0, 0], [0, 1e9, 0]])
     cluster = random_state(rng, 9)
     state = join([lone, parted, cluster])
-    far = counting(lmax=1)
-    found = far(state, torch.zeros(13, dtype=torch.int64))
+    found = counted(state, torch.zeros(13, dtype=torch.int64), lmax=1)
     assert not found[0].any()
     assert not found[3].any()
     assert found[1, 0, 0] == found[2, 0, 0] == 1.0
-    alone = far(cluster, torch.zeros(9, dtype=torch.int64))
+    alone = counted(cluster, torch.zeros(9, dtype=torch.int64), lmax=1)
     assert torch.equal(found[4:], alone)
 
 
@@ -87,13 +85,32 @@ def test_weights_of_a_network(lmax):
     model = small_model(lmax=lmax, surroundings_cutoff=CUTOFF, n_surroundings_rbf=6)
     module = model.surroundings
     table = surroundings_table(module, torch.float64)
-    far = FarSums(table, lmax, model.config.n_channels)
     state = random_state(np.random.default_rng(1), 12, cell=np.diag([5.0, 6, 7]))
     species = model.species_index(state.atomic_numbers)
     edges = find_edges(state, CUTOFF)
     graph = model.graph(species, state.velocities, edges)
     expected = model._far_sums(module, graph, edges)
-    assert relative_error(far(state, species), expected) < 1e-5
+    found = far_sums(state, species, table.values, table.grid, lmax)
+    assert relative_error(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("lmax", [1, 2])
+def test_gradient_of_the_values(lmax):
+    rng = np.random.default_rng(2)
+    state = make_state(rng.uniform(0, 5, (5, 3)), cell=np.eye(3) * 5.0, pbc=True)
+    species = torch.tensor([0, 1, 0, 1, 1])
+    shape = (2 * GRID.n_points, (lmax + 1) * 4)
+    values = torch.from_numpy(rng.normal(size=shape)).requires_grad_()
+    torch.autograd.gradcheck(
+        lambda v: far_sums(state, species, v, GRID, lmax), values, fast_mode=True
+    )
+
+
+def test_a_table_that_is_too_small_is_refused():
+    state, species = random_state(np.random.default_rng(1), 2), torch.tensor([0, 1])
+    values = torch.ones(GRID.n_points, 6)
+    with pytest.raises(ValueError, match="too small for 2 species at 11 points"):
+        far_sums(state, species, values, GRID, 1)
 
 
 def test_threads_do_not_change_a_bit():
@@ -104,7 +121,10 @@ def test_threads_do_not_change_a_bit():
     try:
         for n in (1, 2, 4):
             torch.set_num_threads(n)
-            results.append(counting()(state, species))
+            values = torch.ones(GRID.n_points, 3 * 48).double().requires_grad_()
+            found = far_sums(state, species, values, GRID, 2)
+            (slope,) = torch.autograd.grad((found**2).sum(), values)
+            results.append(torch.cat([found.flatten(), slope.flatten()]))
     finally:
         torch.set_num_threads(n_threads)
     assert torch.equal(results[0], results[1])

@@ -271,8 +271,24 @@ def test_surroundings_from_a_table_agree_with_the_perceptron(dtype):
     exact = model_of("surroundings").raw_forecast(state)
     model = model_of("surroundings", dtype).set_backend("cpp")
     found = model.raw_forecast(state)
-    assert (model._inference.far is not None) == (dtype == torch.float32)
+    assert (model._inference.surroundings is not None) == (dtype == torch.float32)
     assert_forecast(found, exact, TOLERANCES[dtype]["symmetry"])
+
+
+@needs_compiler
+def test_gradients_through_tables_agree_with_the_reference():
+    # Many atoms: a training on few takes the perceptrons, which are exact.
+    state = random_state(np.random.default_rng(3), 90, cell=np.eye(3) * 9.0)
+    state = replace(state, pbc=torch.ones(1, 3, dtype=torch.bool))
+    gradients = []
+    for dtype, backend in ((torch.float64, "reference"), (torch.float32, "cpp")):
+        model = model_of("surroundings", dtype).requires_grad_(requires_grad=True)
+        displacements, velocities = model.set_backend(backend).raw_forecast(state)
+        (displacements.square().sum() + velocities.square().sum()).backward()
+        gradients.append(dict(model.named_parameters()))
+    for name, exact in gradients[0].items():
+        found = gradients[1][name].grad.double()
+        assert relative_error(found, exact.grad) < 1e-3, name
 
 
 def test_unknown_element_is_named(thermal_model):

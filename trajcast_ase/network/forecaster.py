@@ -42,10 +42,11 @@ from trajcast_ase.network.interaction import (
     LayerWeights,
 )
 from trajcast_ase.network.irreps import Irrep, Irreps
+from trajcast_ase.network.kernels.far import HIGHEST_LMAX, far_sums
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.surroundings import Surroundings, joined
-from trajcast_ase.network.weights import SampledLengths
+from trajcast_ase.network.weights import SampledLengths, training_grid
 from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.schedules import Temperature
 from trajcast_ase.state import State
@@ -220,11 +221,11 @@ class Forecaster(nn.Module):
         state : State
             Velocities relative to the centre of mass of each system.
         """
-        far_sums = self.far_sums(state)
-        reach = self.config.reach if far_sums is None else self.config.cutoff
+        sums = self.far_sums(state)
+        reach = self.config.reach if sums is None else self.config.cutoff
         edges = find_edges(state, reach, self.neighbor_backend)
         numbers, velocities = state.atomic_numbers, state.velocities
-        targets = self(numbers, velocities, edges, far_sums).double()
+        targets = self(numbers, velocities, edges, sums).double()
         return (
             targets[:, 0] * self.config.displacement_rms,
             targets[:, 1] * self.config.velocity_rms,
@@ -235,13 +236,25 @@ class Forecaster(nn.Module):
     ) -> Float[Tensor, "atoms harmonics channels"] | None:
         """Return the sums over the surroundings, without a list of their pairs.
 
-        None where the network has no surroundings, or only a list will do: with
-        gradients, in float64, on a GPU, without a compiler, for lmax > 2.
+        None where the network has no surroundings, or only a list will do: in float64,
+        on a GPU, without a compiler, for lmax > 2, for gradients of positions.
         """
-        layers = self._current_inference()
-        if layers is None or layers.far is None:
+        module, lmax = self.surroundings, self.config.lmax
+        if module is None or lmax > HIGHEST_LMAX or not self._computes_on_grids:
             return None
-        return layers.far(state, self.species_index(state.atomic_numbers))
+        if state.positions.requires_grad:
+            return None
+        layers = self._current_inference()
+        if layers is None:
+            grid = training_grid(module.basis)
+            points = grid.points().to(self.dtype)
+            values = module.weights_by_species(points).flatten(0, 1)
+        elif layers.surroundings is not None:
+            grid, values = layers.surroundings.grid, layers.surroundings.values
+        else:
+            return None
+        species = self.species_index(state.atomic_numbers)
+        return far_sums(state, species, values, grid, lmax)
 
     def species_index(
         self, atomic_numbers: Int[Tensor, " atoms"]
@@ -339,14 +352,14 @@ class Forecaster(nn.Module):
         trainings take a third less time. Else at each distinct length.
         """
         lengths = edges.vectors.norm(dim=1)
-        on_grid = (
-            backend_of(self) == "cpp"
-            and self.dtype == torch.float32
-            and not lengths.requires_grad
-            and len(lengths) > FEW_EDGES
-        )
+        many = len(lengths) > FEW_EDGES and not lengths.requires_grad
+        on_grid = many and self._computes_on_grids
         sampled = SampledLengths.on_grid if on_grid else SampledLengths.distinct
         return sampled(basis, lengths)
+
+    @property
+    def _computes_on_grids(self) -> bool:
+        return self.dtype == torch.float32 and backend_of(self) == "cpp"
 
     def _current_inference(self) -> Inference | None:
         """Return the compiled layers where they apply, else None."""

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from trajcast_ase.network.embedding import SpeedEmbedding
 from trajcast_ase.network.interaction import Graph, Interaction, IrrepLinear
 from trajcast_ase.network.irreps import Irreps
-from trajcast_ase.network.kernels.far import HIGHEST_LMAX, FarSums
 from trajcast_ase.network.kernels.generate_layer import EVEN, ODD, LayerShape
 from trajcast_ase.network.kernels.layer import (
     CompiledLayer,
@@ -78,8 +77,8 @@ class Inference:
     Attributes
     ----------
     layers : tuple of InferenceLayer
-    far : FarSums or None
-        The sums over the surroundings, where the network has any.
+    surroundings : Table or None
+        Weights of the sums over the surroundings, one group for each species.
     owners : tuple of dict
         The parameters of each module, by name, as they are now.
     version : tuple
@@ -87,7 +86,7 @@ class Inference:
     """
 
     layers: tuple[InferenceLayer, ...]
-    far: FarSums | None
+    surroundings: Table | None
     owners: tuple[Parameters, ...]
     version: Version
 
@@ -200,18 +199,10 @@ def inference(network: Network, outputs: Irreps) -> Inference:
         ready.append(InferenceLayer(compiled, tables))
     # Every step asks for the version: walking through the modules would take longer.
     owners = tuple(module._parameters for module in network.modules())  # noqa: SLF001
-    far = _far_sums(network.surroundings, network.dtype) if tabulated else None
-    return Inference(tuple(ready), far, owners, _version(owners))
-
-
-def _far_sums(module: Surroundings | None, dtype: torch.dtype) -> FarSums | None:
-    """Return the compiled sums; None where a list of the pairs has to do."""
-    if module is None or module.product.rule.lmax > HIGHEST_LMAX:
-        return None
-    table = surroundings_table(module, dtype)
-    if table is None:
-        return None
-    return FarSums(table, module.product.rule.lmax, module.senders.shape[1])
+    around = None
+    if tabulated and network.surroundings is not None:
+        around = surroundings_table(network.surroundings, network.dtype)
+    return Inference(tuple(ready), around, owners, _version(owners))
 
 
 def folded(layer: Interaction, shape: LayerShape) -> LayerMatrices:

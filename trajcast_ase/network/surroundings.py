@@ -88,14 +88,15 @@ class Surroundings(nn.Module):
         sums = self.product.convolve(sent, harmonics, weights, routes)
         return torch.cat(sums, dim=1) / self.divisor
 
-    def weights_of(
-        self, species: int, lengths: Float[Tensor, " points"]
-    ) -> Float[Tensor, "points weights"]:
-        """Return what multiplies the harmonics of atoms of one species."""
+    def weights_by_species(
+        self, lengths: Float[Tensor, " points"]
+    ) -> Float[Tensor, "species points weights"]:
+        """Return what multiplies the harmonics of atoms of each species."""
         weights: Tensor = self.mlp(self.basis(lengths))
         of_paths = weights.view(len(lengths), -1, self.senders.shape[1])
-        scaled: Tensor = of_paths * (self.senders[species] / self.divisor)
-        return scaled.flatten(1)
+        senders = self.senders[:, None, None] / self.divisor
+        scaled: Tensor = of_paths * senders
+        return scaled.flatten(2)
 
     def forward(
         self,

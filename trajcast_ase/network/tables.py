@@ -60,6 +60,11 @@ class Grid:
         return cls(start, (end - start) / n_intervals, n_intervals)
 
     @property
+    def end(self) -> float:
+        """Where the last interval ends."""
+        return self.start + self.step * self.n_intervals
+
+    @property
     def n_points(self) -> int:
         """Number of points."""
         return self.n_intervals + 3

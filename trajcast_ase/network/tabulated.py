@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -53,8 +52,12 @@ def layer_tables(
 def surroundings_table(module: Surroundings, dtype: torch.dtype) -> Table | None:
     """Return the tables of the weights of the surroundings, one for each species."""
     exact = _double(module)
-    by_species = [partial(exact.weights_of, k) for k in range(len(module.senders))]
-    return tabulate(by_species, LEAST_LENGTH, exact.basis.cutoff, dtype)
+    functions = [_of_species(exact, k) for k in range(len(module.senders))]
+    return tabulate(functions, LEAST_LENGTH, exact.basis.cutoff, dtype)
+
+
+def _of_species(module: Surroundings, species: int) -> Function:
+    return lambda lengths: module.weights_by_species(lengths)[species]
 
 
 def _composed(mlp: MLP, basis: BesselBasis) -> Function:

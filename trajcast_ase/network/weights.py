@@ -45,6 +45,11 @@ class WeightRows:
         return interpolated(self.values, Places(self.rows, self.fractions))
 
 
+def training_grid(basis: BesselBasis) -> Grid:
+    """Return the lengths (Å) at which a training evaluates perceptrons."""
+    return Grid.between(LEAST_LENGTH, basis.cutoff, TRAINING_INTERVALS)
+
+
 @dataclass(frozen=True, slots=True)
 class SampledLengths:
     """Lengths at which perceptrons give weights, and where each edge finds its own.
@@ -75,7 +80,7 @@ class SampledLengths:
         Their error is some 1e-5 of the largest weight of their length, their cost does
         not grow with the number of edges.
         """
-        grid = Grid.between(LEAST_LENGTH, basis.cutoff, TRAINING_INTERVALS)
+        grid = training_grid(basis)
         places = grid.places(lengths)
         radial = basis(grid.points().to(basis.roots))
         return cls(radial, places.rows, places.fractions)

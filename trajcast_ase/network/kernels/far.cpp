@@ -7,6 +7,7 @@ struct Points {
   int64_t n_points, n_atoms;
   const double *positions;
   const int64_t *atoms, *homes, *starts, *boxes, *shape, *reach;
+  const int64_t *species;
 };
 
 // Rows of weights by length, one table for each species.
@@ -16,8 +17,10 @@ struct Table {
   int64_t n_intervals;
 };
 
-struct Sums {
-  alignas(64) real rows[HARMONICS * CHANNELS];
+// Where in the table the weights of a pair lie, and its harmonics.
+struct Pair {
+  int64_t row;
+  real factors[4], harmonics[HARMONICS];
 };
 
 static inline void harmonics(double x, double y, double z, real *out) {
@@ -35,30 +38,24 @@ static inline void harmonics(double x, double y, double z, real *out) {
   }
 }
 
-static inline void add_point(const Table &table, int64_t species, double x, double y, double z,
-                             double square, Sums &sums) {
+static inline Pair pair(const Table &table, int64_t species, double x, double y, double z,
+                        double square) {
+  Pair found;
   const double length = std::sqrt(square);
   const double scaled = (std::min(length, table.end) - table.start) / table.step;
-  const int64_t row =
+  const int64_t first =
       std::clamp<int64_t>(int64_t(std::floor(scaled)), 0, table.n_intervals - 1);
-  const real *w = table.values + (species * (table.n_intervals + 3) + row) * PATHS * CHANNELS;
-  const auto factors = interpolated<PATHS>(w, scaled - row);
-  real y_m[HARMONICS];
-  harmonics(x / length, y / length, z / length, y_m);
-  for (int64_t c = 0; c < CHANNELS; c += LANES) {
-    int64_t m = 0;
-    for (int64_t l = 0; l < PATHS; ++l) {
-      const vec weight = factors.a[0] * at(w + c, l) + factors.a[1] * at(w + c, l + PATHS) +
-                         factors.a[2] * at(w + c, l + 2 * PATHS) +
-                         factors.a[3] * at(w + c, l + 3 * PATHS);
-      for (int64_t k = 0; k < 2 * l + 1; ++k, ++m) at(sums.rows + c, m) += y_m[m] * weight;
-    }
-  }
+  found.row = (species * (table.n_intervals + 3) + first) * PATHS;
+  const auto factors = interpolated<PATHS>(table.values, scaled - first);
+  std::copy(factors.a, factors.a + 4, found.factors);
+  harmonics(x / length, y / length, z / length, found.harmonics);
+  return found;
 }
 
 // Points first to last - 1: squared distances of many at once, then those that are near.
-static inline void add_points(const Points &points, const Table &table, const int64_t *species,
-                              int64_t home, int64_t first, int64_t last, Sums &sums) {
+template <class Visit>
+static inline void visit_points(const Points &points, const Table &table, int64_t home,
+                                int64_t first, int64_t last, const Visit &visit) {
   const double *x = points.positions, *y = x + points.n_points, *z = y + points.n_points;
   const double square_end = table.end * table.end;
   for (int64_t begin = first; begin < last; begin += AT_ONCE) {
@@ -72,29 +69,73 @@ static inline void add_points(const Points &points, const Table &table, const in
     for (int64_t k = 0; k < n; ++k) {
       const int64_t p = begin + k;
       if (squares[k] < square_end && p != home)
-        add_point(table, species[points.atoms[p]], x[p] - x[home], y[p] - y[home],
-                  z[p] - z[home], squares[k], sums);
+        visit(pair(table, points.species[points.atoms[p]], x[p] - x[home], y[p] - y[home],
+                   z[p] - z[home], squares[k]));
     }
   }
 }
 
-extern "C" void far_sums(const Points *points, const Table *table, const int64_t *species,
-                         real *out, int64_t n_threads) {
-  const int64_t *shape = points->shape, *reach = points->reach;
+// All pairs of atom i, always in the same order.
+template <class Visit>
+static inline void visit_pairs(const Points &points, const Table &table, int64_t i,
+                               const Visit &visit) {
+  const int64_t *shape = points.shape, *reach = points.reach;
+  int64_t low[3], high[3];
+  for (int64_t k = 0; k < 3; ++k) {
+    const int64_t box = points.boxes[3 * i + k];
+    low[k] = std::max<int64_t>(0, box - reach[k]);
+    high[k] = std::min<int64_t>(shape[k] - 1, box + reach[k]);
+  }
+  for (int64_t a = low[0]; a <= high[0]; ++a)
+    for (int64_t b = low[1]; b <= high[1]; ++b) {
+      const int64_t *row = points.starts + (a * shape[1] + b) * shape[2];
+      visit_points(points, table, points.homes[i], row[low[2]], row[high[2] + 1], visit);
+    }
+}
+
+extern "C" void far_sums(const Points *points, const Table *table, real *out,
+                         int64_t n_threads) {
 #pragma omp parallel for schedule(dynamic, 16) num_threads(n_threads) if (n_threads > 1)
   for (int64_t i = 0; i < points->n_atoms; ++i) {
-    Sums sums{};
-    int64_t low[3], high[3];
-    for (int64_t k = 0; k < 3; ++k) {
-      const int64_t box = points->boxes[3 * i + k];
-      low[k] = std::max<int64_t>(0, box - reach[k]);
-      high[k] = std::min<int64_t>(shape[k] - 1, box + reach[k]);
-    }
-    for (int64_t a = low[0]; a <= high[0]; ++a)
-      for (int64_t b = low[1]; b <= high[1]; ++b) {
-        const int64_t *row = points->starts + (a * shape[1] + b) * shape[2];
-        add_points(*points, *table, species, points->homes[i], row[low[2]], row[high[2] + 1], sums);
+    alignas(64) real sums[HARMONICS * CHANNELS] = {};
+    visit_pairs(*points, *table, i, [&](const Pair &pair) {
+      for (int64_t c = 0; c < CHANNELS; c += LANES) {
+        const real *w = table->values + pair.row * CHANNELS + c;
+        for (int64_t l = 0, m = 0; l < PATHS; ++l) {
+          const vec weight =
+              pair.factors[0] * at(w, l) + pair.factors[1] * at(w, l + PATHS) +
+              pair.factors[2] * at(w, l + 2 * PATHS) + pair.factors[3] * at(w, l + 3 * PATHS);
+          for (int64_t k = 0; k < 2 * l + 1; ++k, ++m)
+            at(sums + c, m) += pair.harmonics[m] * weight;
+        }
       }
-    std::copy(sums.rows, sums.rows + HARMONICS * CHANNELS, out + i * HARMONICS * CHANNELS);
+    });
+    std::copy(sums, sums + HARMONICS * CHANNELS, out + i * HARMONICS * CHANNELS);
+  }
+}
+
+// Adds the derivative with respect to the values of the table. Threads share the channels, not
+// the atoms, of which many add to one row: their order must not depend on the number of threads.
+extern "C" void far_gradient(const Points *points, const Table *table, const real *grad_out,
+                             real *grad_values, int64_t n_threads) {
+  const int64_t n_parts = std::min(n_threads, BLOCKS);
+#pragma omp parallel for schedule(static) num_threads(n_parts) if (n_parts > 1)
+  for (int64_t part = 0; part < n_parts; ++part) {
+    const int64_t first = part * BLOCKS / n_parts * LANES;
+    const int64_t last = (part + 1) * BLOCKS / n_parts * LANES;
+    for (int64_t i = 0; i < points->n_atoms; ++i) {
+      const real *grad = grad_out + i * HARMONICS * CHANNELS;
+      visit_pairs(*points, *table, i, [&](const Pair &pair) {
+        for (int64_t c = first; c < last; c += LANES) {
+          real *rows = grad_values + pair.row * CHANNELS + c;
+          for (int64_t l = 0, m = 0; l < PATHS; ++l) {
+            vec slope = vec{};
+            for (int64_t k = 0; k < 2 * l + 1; ++k, ++m)
+              slope += pair.harmonics[m] * at(grad + c, m);
+            for (int64_t k = 0; k < 4; ++k) at(rows, l + k * PATHS) += pair.factors[k] * slope;
+          }
+        }
+      });
+    }
   }
 }
