@@ -1,8 +1,11 @@
 """The compiled kernel against the torch operations that it replaces."""
 
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,9 +30,10 @@ from trajcast_ase.network.irreps import (
 )
 from trajcast_ase.network.kernels.build import (
     CompilerError,
-    cache_folder,
+    find_compiler,
     load,
 )
+from trajcast_ase.network.kernels.cache import cache_folder
 from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.routes import Routes
@@ -299,8 +303,10 @@ def test_arrays_that_do_not_fit_are_refused(wrong):
 
 @pytest.fixture
 def no_compiler(monkeypatch, tmp_path):
+    """Hide the compiler, and what it has compiled before."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", str(tmp_path / "g++"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def small_product():
@@ -314,7 +320,7 @@ def test_automatic_choice_without_compiler_says_so_once(caplog):
         set_backend(product, "auto")
     assert product.backend == "reference"
     (record,) = caplog.records
-    assert "no C++ compiler found" in record.message
+    assert "computing with the backend 'reference'" in record.message
     assert "install g++ or clang++" in record.message
 
 
@@ -350,25 +356,137 @@ def test_network_that_moved_off_the_cpu_has_the_reference():
     assert backend_of(model.to("meta")) == "reference"
 
 
-@needs_compiler
-def test_failing_compiler_is_reported(monkeypatch, tmp_path):
+ANSWER = 'extern "C" int answer() { return 42; }'
+
+
+@pytest.fixture
+def fresh_cache(monkeypatch, tmp_path):
+    """Return the folder of a cache that holds nothing yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return cache_folder()
+
+
+def overwrite(path, content):
+    """Give a file that is loaded another content: the old one stays for the process."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+@needs_compiler
+def test_failing_compiler_is_reported(fresh_cache):
     with pytest.raises(CompilerError, match=r"(?s)failed .*set the environ"):
         load("this is not C++")
-    assert not list(cache_folder().iterdir())
+    assert not list(fresh_cache.iterdir())
 
 
 @needs_compiler
-def test_compiled_once_even_by_many_at_a_time(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    program = 'extern "C" int answer() { return 42; }'
+def test_compiled_once_even_by_many_at_a_time(fresh_cache):
     with ThreadPoolExecutor(4) as pool:
-        libraries = list(pool.map(load, [program] * 4))
+        libraries = list(pool.map(load, [ANSWER] * 4))
     assert [library.answer() for library in libraries] == [42] * 4
-    (path,) = cache_folder().iterdir()
+    (path,) = fresh_cache.iterdir()
     written = path.stat().st_mtime_ns
-    assert load(program).answer() == 42
+    assert load(ANSWER).answer() == 42
     assert path.stat().st_mtime_ns == written
+
+
+@needs_compiler
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_damaged_kernels_are_made_anew(fresh_cache, share):
+    """In a process of its own: loading a truncated library can end it."""
+    load(ANSWER)
+    (path,) = fresh_cache.iterdir()
+    content = path.read_bytes()
+    overwrite(path, content[: int(share * len(content))])
+    program = (
+        "from trajcast_ase.network.kernels.build import load\n"
+        f"print(load({ANSWER!r}).answer())"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert outcome.stdout == "42\n", outcome.stderr
+    assert path.read_bytes() == content
+
+
+@needs_compiler
+def test_flipped_bytes_are_noticed(fresh_cache):
+    load(ANSWER)
+    (path,) = fresh_cache.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    overwrite(path, content)
+    assert load(ANSWER).answer() == 42
+    assert path.read_bytes() != content
+
+
+@needs_compiler
+@pytest.mark.usefixtures("fresh_cache")
+def test_kernels_are_used_where_there_is_no_compiler(monkeypatch):
+    load(ANSWER)
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    assert find_compiler() is None
+    assert load(ANSWER).answer() == 42
+    with pytest.raises(CompilerError, match="finds none"):
+        load(ANSWER.replace("42", "43"))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("fresh_cache")
+def test_models_use_the_kernels_that_are_there(monkeypatch, caplog):
+    """Those compiled on a login node, on a node without a compiler."""
+    state = random_state(np.random.default_rng(3))
+    known = small_model("thermal", torch.float32).set_backend("auto")
+    with torch.no_grad():
+        known.raw_forecast(state)
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    same = small_model("thermal", torch.float32).set_backend("auto")
+    assert backend_of(same) == "cpp"
+    assert not caplog.records
+    other = small_model("thermal", torch.float32, n_channels=12).set_backend("auto")
+    assert backend_of(other) == "reference"
+    (record,) = caplog.records
+    assert "finds none" in record.message
+
+
+@needs_compiler
+@pytest.mark.parametrize("others", [0o770, 0o707])
+def test_a_cache_that_others_can_write_is_not_used(fresh_cache, others, caplog):
+    load(ANSWER)
+    (path,) = fresh_cache.iterdir()
+    fresh_cache.chmod(others)
+    overwrite(path, b"evil")
+    assert load(ANSWER).answer() == 42
+    assert path.read_bytes() == b"evil"
+    assert any("others can write to" in record.message for record in caplog.records)
+
+
+@needs_compiler
+@pytest.mark.parametrize("root", ["/dev/null", "file"])
+def test_a_cache_that_cannot_be_made_is_done_without(root, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    root = tmp_path / "file" if root == "file" else Path(root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root))
+    assert load(ANSWER).answer() == 42
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 1", "exit 0", "echo nonsense > $(echo $* | sed 's/.* -o //')"]
+)
+def test_automatic_choice_with_a_compiler_that_fails(
+    script, fresh_cache, monkeypatch, tmp_path, caplog
+):
+    broken = tmp_path / "broken"
+    broken.write_text(f"#!/bin/sh\n{script}\n")
+    broken.chmod(0o700)
+    monkeypatch.setenv("CXX", str(broken))
+    model = small_model("thermal", torch.float32).set_backend("auto")
+    assert backend_of(model) == "reference"
+    (record,) = caplog.records
+    assert "set the environment variable CXX" in record.message
+    with pytest.raises(CompilerError, match="set the environment variable CXX"):
+        model.set_backend("cpp")
+    assert not list(fresh_cache.glob("*.so"))
 
 
 @needs_compiler

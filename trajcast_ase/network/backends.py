@@ -13,11 +13,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from trajcast_ase.network.kernels.build import (
-    NO_COMPILER,
-    CompilerError,
-    find_compiler,
-)
+from trajcast_ase.network.kernels.build import CompilerError, check_kernels
 from trajcast_ase.network.product import Backend, DepthwiseProduct
 
 logger = logging.getLogger(__name__)
@@ -31,15 +27,15 @@ def set_backend(network: nn.Module, choice: BackendChoice) -> None:
     Parameters
     ----------
     choice : "auto", "reference" or "cpp"
-        "auto" is "cpp" for a network on the CPU if there is a C++ compiler, else
-        "reference".
+        "auto" is "cpp" for a network on the CPU if kernels can be compiled and
+        loaded, else "reference", with a warning.
 
     Raises
     ------
     ValueError
         `choice` is unknown, or "cpp" for a network on another device.
     CompilerError
-        "cpp" without a C++ compiler.
+        "cpp" where kernels cannot be compiled or loaded.
     """
     if choice not in get_args(BackendChoice):
         raise ValueError(
@@ -53,8 +49,8 @@ def set_backend(network: nn.Module, choice: BackendChoice) -> None:
             f"the backend 'cpp' computes on the CPU, the model is on {min(devices)}; "
             "move it or use the backend 'reference'"
         )
-    if backend == "cpp" and find_compiler() is None:
-        raise CompilerError(NO_COMPILER)
+    if backend == "cpp" and choice == "cpp":
+        check_kernels()
     for product in products:
         product.backend = backend
 
@@ -69,10 +65,16 @@ def backend_of(network: nn.Module) -> Backend:
 def _automatic(devices: set[str]) -> Backend:
     if devices != {"cpu"}:
         return "reference"
-    if find_compiler() is None:
-        logger.warning(
-            "no C++ compiler found: computing with the backend 'reference', about ten "
-            "times slower; install g++ or clang++, or point CXX to one"
-        )
+    try:
+        check_kernels()
+    except CompilerError as error:
+        warn_of_reference(error)
         return "reference"
     return "cpp"
+
+
+def warn_of_reference(error: CompilerError) -> None:
+    """Log why a network computes with the reference though "cpp" would be faster."""
+    logger.warning(
+        "computing with the backend 'reference', ten times slower: %s", error
+    )

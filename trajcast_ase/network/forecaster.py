@@ -26,7 +26,12 @@ from trajcast_ase.conservation import Conservation
 from trajcast_ase.fingerprint import fingerprint
 from trajcast_ase.model_header import ModelHeader
 from trajcast_ase.neighbors import Edges, NeighborBackend, find_edges
-from trajcast_ase.network.backends import BackendChoice, backend_of, set_backend
+from trajcast_ase.network.backends import (
+    BackendChoice,
+    backend_of,
+    set_backend,
+    warn_of_reference,
+)
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.embedding import (
     DirectionEmbedding,
@@ -42,6 +47,7 @@ from trajcast_ase.network.interaction import (
     LayerWeights,
 )
 from trajcast_ase.network.irreps import Irrep, Irreps
+from trajcast_ase.network.kernels.build import CompilerError, find_compiler
 from trajcast_ase.network.kernels.far import HIGHEST_LMAX, far_sums
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
@@ -188,7 +194,22 @@ class Forecaster(nn.Module):
             "cpp" without a C++ compiler.
         """
         set_backend(self, choice)
+        if choice == "auto" and backend_of(self) == "cpp" and find_compiler() is None:
+            self._keep_to_known_kernels()
         return self
+
+    def _keep_to_known_kernels(self) -> None:
+        """Take the reference unless every kernel was compiled before."""
+        two = torch.eye(2, 3, dtype=torch.float64)
+        numbers = torch.tensor(self.config.elements[:1] * 2)
+        first = torch.arange(2)
+        edges = Edges(first, first.flip(0), two.flip(0) - two)
+        try:
+            with torch.no_grad():
+                self(numbers, 1e-3 * two, edges)
+        except CompilerError as error:
+            warn_of_reference(error)
+            set_backend(self, "reference")
 
     def recommended_thermostat(
         self,

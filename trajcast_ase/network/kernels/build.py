@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 import os
 import platform
@@ -14,15 +13,32 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from trajcast_ase.network.kernels.cache import digest, folders, keep, kept
+
 logger = logging.getLogger(__name__)
 
 BASE_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared")
 # Tried in this order: Apple's clang has no OpenMP, older ones no -march=native on ARM.
 OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())
+NO_COMPILER = (
+    "the backend 'cpp' needs a C++ compiler and finds none; install g++ or clang++ (or "
+    "point the environment variable CXX to one), or use the backend 'reference'"
+)
+PROBE = """#include <algorithm>
+#include <cmath>
+#include <vector>
+extern "C" int probe() {
+  std::vector<double> squares(6, 49.0);
+  double sum = 0;
+  for (double square : squares) sum += std::sqrt(square);
+  return int(std::min(sum, 42.0));
+}
+"""
+ANSWER = 42
 
 
 class CompilerError(RuntimeError):
-    """The C++ compiler is missing or refuses a kernel."""
+    """There is no C++ compiler, or it fails, or what it makes cannot be loaded."""
 
 
 def find_compiler() -> tuple[str, ...] | None:
@@ -40,44 +56,74 @@ def find_compiler() -> tuple[str, ...] | None:
     return None
 
 
-def load(source: str) -> ctypes.CDLL:
-    """Return the shared library of a C++ source, compiled unless the cache has it.
+def check_kernels() -> None:
+    """Compile, keep and run a small program.
 
     Raises
     ------
     CompilerError
-        There is no compiler, or it fails.
+        Kernels will not work here.
+    """
+    if load(PROBE).probe() != ANSWER:
+        raise CompilerError(f"a compiled program fails; {WAY_OUT}")
+
+
+def load(source: str) -> ctypes.CDLL:
+    """Return the shared library of a C++ source, compiled unless it is kept.
+
+    Without a compiler, what any compiler made here before is used.
+
+    Raises
+    ------
+    CompilerError
+        There is no compiler, it fails, or what it makes cannot be kept or loaded.
     """
     compiler = find_compiler()
+    key = digest(
+        "\0".join(
+            (source, repr(BASE_FLAGS), repr(OPTIONAL_FLAGS), *_machine())
+        ).encode()
+    )
+    mark = None if compiler is None else _mark(compiler)
+    problems = []
+    for folder in folders():
+        try:
+            path = kept(folder, key, mark)
+            if path is None and compiler is not None:
+                path = _compile(compiler, source, folder, key)
+            if path is not None:
+                return ctypes.CDLL(str(path))
+        except OSError as error:
+            problems.append(str(error))
     if compiler is None:
         raise CompilerError(NO_COMPILER)
-    text = "\0".join((source, repr(OPTIONAL_FLAGS), *compiler, *_machine(compiler)))
-    name = hashlib.sha256(text.encode()).hexdigest()[:24]
-    path = cache_folder() / f"{name}.so"
-    if not path.exists():
-        _compile(compiler, source, path)
-    return ctypes.CDLL(str(path))
+    raise CompilerError(
+        f"no compiled program can be kept or loaded ({'; '.join(problems)}); {WAY_OUT}"
+    )
 
 
-NO_COMPILER = (
-    "the backend 'cpp' needs a C++ compiler and finds none; install g++ or clang++ (or "
-    "point the environment variable CXX to one), or use the backend 'reference'"
+WAY_OUT = (
+    "set the environment variable CXX to another compiler or XDG_CACHE_HOME to another "
+    "folder, or use the backend 'reference'"
 )
 
 
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels, ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "trajcast_ase" / "kernels"
+@cache
+def _mark(compiler: tuple[str, ...]) -> str:
+    """Return what tells compilers apart."""
+    try:
+        version = subprocess.run(  # noqa: S603  the user's compiler
+            [*compiler, "--version"], capture_output=True, text=True, check=False
+        ).stdout
+    except OSError as error:
+        version = str(error)
+    return digest("\0".join((*compiler, version)).encode())
 
 
 @cache
-def _machine(compiler: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what the machine code depends on besides source and flags."""
-    version = subprocess.run(  # noqa: S603  the user's compiler
-        [*compiler, "--version"], capture_output=True, text=True, check=False
-    ).stdout
-    return version, platform.machine(), platform.system(), _cpu_features()
+def _machine() -> tuple[str, ...]:
+    """Return what the machine code depends on besides source, flags and compiler."""
+    return platform.machine(), platform.system(), _cpu_features()
 
 
 def _cpu_features() -> str:
@@ -90,25 +136,37 @@ def _cpu_features() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _compile(compiler: tuple[str, ...], source: str, path: Path) -> None:
-    logger.info("compiling %s with %s", path, compiler[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        program, library = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
+def _compile(compiler: tuple[str, ...], source: str, folder: Path, key: str) -> Path:
+    """Return the library that the first choice of flags gives that can be loaded."""
+    logger.info("compiling a kernel with %s for %s", compiler[0], folder)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        program, library = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
         program.write_text(source, encoding="utf-8")
+        refusal: OSError | None = None
         for optional in OPTIONAL_FLAGS:
             command = [*compiler, *BASE_FLAGS, *optional]
-            outcome = subprocess.run(  # noqa: S603  the user's compiler
-                [*command, str(program), "-o", str(library)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if outcome.returncode == 0:
-                # Another process may be doing the same; both results are equal.
-                library.replace(path)
-                return
-    raise CompilerError(
-        f"{shlex.join(command)} failed ({outcome.stderr.strip()[-500:]}); set the "
-        "environment variable CXX to another compiler or use the backend 'reference'"
-    )
+            complaint = _run([*command, str(program), "-o", str(library)])
+            if complaint is None:
+                try:
+                    ctypes.CDLL(str(library))
+                except OSError as error:  # its OpenMP is missing, or noexec
+                    refusal = error
+                    continue
+                return keep(library, folder, key, _mark(compiler))
+    if refusal is not None:
+        raise refusal
+    raise CompilerError(f"{shlex.join(command)} failed ({complaint}); {WAY_OUT}")
+
+
+def _run(command: list[str]) -> str | None:
+    """Return what a command complains about where it fails."""
+    try:
+        outcome = subprocess.run(  # noqa: S603  the user's compiler
+            command, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        return str(error)
+    made = Path(command[-1]).exists()
+    if outcome.returncode == 0 and made:
+        return None
+    return outcome.stderr.strip()[-500:] or "it made no file"
