@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from trajcast_ase.model_file import load_model
+from trajcast_ase.training import threads
 from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
@@ -199,6 +202,78 @@ def test_a_checkpoint_of_another_configuration_is_refused(data_folder, tmp_path)
     with pytest.raises(ValueError, match="batch_size = 4, the configuration says 5"):
         train(other)
     assert train(other, restart=True).errors.n_pairs == 20
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("data", {"horizon_fs": 2.0}),
+        ("network", {"cutoff": 3.1}),
+        ("network", {"parity": "natural"}),
+        ("network", {"conserve_angular_momentum": False}),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(
+    data_folder, tmp_path, section, change
+):
+    with pytest.raises(StopHereError):
+        train(configured(data_folder, tmp_path), reporter=interrupt_at(4))
+    other = content(tmp_path)
+    other[section] |= change
+    (name,) = change
+    with pytest.raises(ValueError, match=rf"network\.{name} = .*, the configuration"):
+        train(TrainingConfig.from_dict(other, folder=data_folder))
+
+
+def test_a_restart_that_fails_leaves_nothing_to_go_on_with(data_folder, tmp_path):
+    config = configured(data_folder, tmp_path)
+    with pytest.raises(StopHereError):
+        train(config, reporter=interrupt_at(8))
+    old = (tmp_path / CHECKPOINT_NAME).read_bytes()
+    with pytest.raises(StopHereError):
+        train(config, reporter=interrupt_at(2), restart=True)
+    assert (tmp_path / f"{CHECKPOINT_NAME}.old").read_bytes() == old
+    steps = []
+    train(config, reporter=lambda progress: steps.append(progress.step))
+    assert steps[0] in {2, 4}
+    logged = [int(row["step"]) for row in log_without_seconds(tmp_path)]
+    assert logged == sorted(set(logged))
+
+
+def test_a_resumed_run_keeps_its_threads(data_folder, tmp_path, monkeypatch):
+    counts = iter((2, 1))
+    monkeypatch.setattr(threads, "measure_threads", lambda *_: next(counts))
+    measured = content(tmp_path)
+    measured["run"]["threads"] = "measure"
+    config = TrainingConfig.from_dict(measured, folder=data_folder)
+    with pytest.raises(StopHereError):
+        train(config, reporter=interrupt_at(4))
+    seen = []
+    train(config, reporter=lambda _: seen.append(torch.get_num_threads()))
+    assert set(seen) == {2}
+
+
+def test_an_edited_checkpoint_is_refused(data_folder, tmp_path):
+    config = configured(data_folder, tmp_path)
+    with pytest.raises(StopHereError):
+        train(config, reporter=interrupt_at(4))
+    path = tmp_path / CHECKPOINT_NAME
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    moments = next(name for name in tensors if name.startswith("optimizer/"))
+    name = "model/readout.weight"
+    for other in (
+        {key: value for key, value in tensors.items() if key != moments},
+        tensors | {name: tensors[name] + 1e-9},
+    ):
+        save_file(other, path, metadata)
+        with pytest.raises(ValueError, match="do not match their hash"):
+            train(config)
+    for change in ({"extra": "[" * 100_000}, {"step": "4.5"}, {"sha256": ""}):
+        save_file(tensors, path, metadata | change)
+        with pytest.raises(ValueError, match="do not match their hash"):
+            train(config)
 
 
 def test_a_damaged_checkpoint_is_refused(data_folder, tmp_path):

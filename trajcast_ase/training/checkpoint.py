@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-CHECKPOINT_FORMAT = "trajcast-training-1"
+CHECKPOINT_FORMAT = "trajcast-training-2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,14 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` atomically: a kill leaves the old or the new file."""
     partial = path.with_suffix(path.suffix + ".part")
+    tensors = {name: t.detach().contiguous() for name, t in checkpoint.tensors.items()}
+    step, extra = str(checkpoint.step), json.dumps(checkpoint.extra)
     metadata = {
         "format": CHECKPOINT_FORMAT,
-        "step": str(checkpoint.step),
-        "extra": json.dumps(checkpoint.extra),
+        "step": step,
+        "extra": extra,
+        "sha256": _seal(step, extra, tensors),
     }
-    tensors = {name: t.detach().contiguous() for name, t in checkpoint.tensors.items()}
     save_file(tensors, partial, metadata)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
@@ -56,7 +59,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     ValueError
-        The file is damaged or not a training checkpoint.
+        The file is damaged, was edited, or is no training checkpoint.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -71,7 +74,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} is no training checkpoint of format {CHECKPOINT_FORMAT}; delete "
             "it or choose another run.directory"
         )
+    parts = (metadata.get("step", ""), metadata.get("extra", ""))
+    if metadata.get("sha256") != _seal(*parts, tensors):
+        raise ValueError(
+            f"{path} is not as it was written: its contents do not match their hash; "
+            "restore it, or delete it to start anew"
+        )
     return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["extra"]))
+
+
+def _seal(step: str, extra: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all that a checkpoint holds."""
+    digest = hashlib.sha256(f"{step}\0{extra}".encode())
+    for name in sorted(tensors):
+        values = tensors[name].cpu()
+        digest.update(f"\0{name}\0{values.dtype}{list(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def optimizer_tensors(

@@ -85,7 +85,7 @@ def train(
     reporter : Reporter, optional
         Called every ``run.log_every`` steps and after each validation.
     restart : bool
-        Ignore and replace the checkpoint of an earlier run.
+        Begin anew; log and checkpoint of an earlier run get the suffix ``.old``.
 
     Raises
     ------
@@ -102,9 +102,14 @@ def train(
     with process_ranks(config.run.device) as ranks:
         data = load_data(config.data, config.network.cutoff)
         trainer = Trainer(config, data, ranks)
-        if not restart:
-            trainer.resume()
-        with thread_count(config.run.threads, trainer.probe, ranks):
+        threads = config.run.threads
+        if restart:
+            trainer.set_aside()
+        else:
+            measured = trainer.resume()
+            # Another count would round sums otherwise, and not go on exactly.
+            threads = measured if measured and threads == "measure" else threads
+        with thread_count(threads, trainer.probe, ranks):
             trainer.run(reporter)
         return trainer.finish()
 
@@ -278,14 +283,21 @@ class Trainer:
             "seconds_reported": self.seconds_reported,
             "unreported": [float(loss) for loss in self.unreported],
             "plateau": asdict(self.plateau),
-            "network": self.model.config.to_dict(),
+            "threads": torch.get_num_threads(),
         }
         save_checkpoint(Checkpoint(self.step, tensors, extra), self.path)
 
-    def resume(self) -> None:
-        """Go on from the checkpoint, where there is one."""
+    def set_aside(self) -> None:
+        """Rename what an earlier training left, so that nothing goes on with it."""
+        if self.ranks.is_first:
+            for path in (self.path, self.log.path):
+                if path.exists():
+                    path.replace(path.with_name(path.name + ".old"))
+
+    def resume(self) -> int | None:
+        """Go on from the checkpoint, where there is one, and return its threads."""
         if not self.path.exists():
-            return
+            return None
         checkpoint = load_checkpoint(self.path)
         self._check_identity(checkpoint)
         for prefix, module in (("model/", self.model), ("average/", self.average)):
@@ -307,12 +319,16 @@ class Trainer:
         ]
         if self.ranks.is_first:
             self.log.cut_after(self.step)
+        return int(checkpoint.extra["threads"])
 
     def _identity(self) -> dict[str, Any]:
         """Return what a resumed run must share with the one it continues."""
         options = self.config.optimizer
+        network = self.model.config.to_dict()
+        # Constants follow from the data, but for rounding.
+        chosen = [name for name in network if name not in CONSTANTS_OF_DATA]
         return {
-            "network": self.config.network.model_dump(mode="json"),
+            **{f"network.{name}": network[name] for name in chosen},
             "data": self.data.hash,
             "seed": self.config.run.seed,
             "init": None
