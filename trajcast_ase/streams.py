@@ -29,12 +29,21 @@ def random_stream(seed: int, replica: int, purpose: Purpose) -> np.random.Genera
 
     Parameters
     ----------
-    seed : int, not negative
-    replica : int, not negative
+    seed : int, from 0 to 2¹²⁸ - 1
+    replica : int, from 0 to 2³² - 1
         Number of the replica.
     purpose : Purpose
+
+    Raises
+    ------
+    ValueError
+        Seed or replica out of range, where streams would not be distinct.
     """
-    words = np.random.SeedSequence([seed, replica, purpose])
+    for name, value, bits in (("seed", seed, 128), ("replica", replica, 32)):
+        if not 0 <= value < 2**bits:
+            raise ValueError(f"{name} = {value} is not between 0 and 2^{bits} - 1")
+    # Not a list of the three: a long seed would run into the number of the replica.
+    words = np.random.SeedSequence(seed, spawn_key=(replica, purpose))
     key = words.generate_state(2, np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.training.dataset import PairDataset
 
 # Enough for three digits of an rms; computing from all pairs would change nothing.
 STATISTICS_PAIRS = 2000
+PAIRS_AT_A_TIME = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,15 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
         displacement_rms=float(batch.displacements.square().mean().sqrt()),
         velocity_rms=float(batch.velocities.square().mean().sqrt()),
         velocity_scales=tuple(scales[z] for z in elements),
-        avg_num_neighbors=len(find_edges(state, cutoff).receivers) / state.n_atoms,
+        avg_num_neighbors=_n_edges(dataset, chosen, cutoff) / state.n_atoms,
         n_pairs=count,
     )
+
+
+def _n_edges(
+    dataset: PairDataset, chosen: Int[np.ndarray, " pairs"], cutoff: float
+) -> int:
+    """Return the number of edges of some pairs; few at a time, for the memory."""
+    parts = np.array_split(chosen, -(-len(chosen) // PAIRS_AT_A_TIME))
+    states = (dataset.batch(part).state for part in parts)
+    return sum(len(find_edges(state, cutoff).receivers) for state in states)
