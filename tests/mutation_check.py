@@ -78,10 +78,10 @@ FAULTS = (
     Fault(
         "stale neighbors",
         "network/forecaster.py",
-        "edges = find_edges(state, self.config.cutoff, self.neighbor_backend)",
+        "edges = find_edges(state, reach, self.neighbor_backend)",
         "kept = vars(self).setdefault('kept', {})\n"
         "        if state.n_atoms not in kept:\n"
-        "            kept[state.n_atoms] = find_edges(state, self.config.cutoff)\n"
+        "            kept[state.n_atoms] = find_edges(state, reach)\n"
         "        edges = kept[state.n_atoms]",
         ("test_stride.py", "network/test_forecaster.py"),
     ),
