@@ -105,6 +105,18 @@ def test_a_resumed_run_continues_exactly(data_folder, tmp_path, schedule):
     )
 
 
+@pytest.fixture
+def heard_signals():
+    """Hear both signals, also where the tests run in the background."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_and_loses_nothing(data_folder, tmp_path, number):
     def kill_at_two(progress):
@@ -127,6 +139,7 @@ def test_a_signal_ends_the_step_and_loses_nothing(data_folder, tmp_path, number)
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
+@pytest.mark.usefixtures("heard_signals")
 def test_a_second_signal_ends_at_once_and_ignored_ones_stay_ignored():
     with noted_signals() as noted:
         os.kill(os.getpid(), signal.SIGTERM)
