@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
 from ase.io import Trajectory, read
 from ase.md.logger import MDLogger
@@ -326,6 +328,26 @@ def test_objects_of_the_user_stay_open(tmp_path):
         writer.write(dyn.atoms)
     assert len(read(tmp_path / "a.traj", ":")) == 4
     assert len(stream.getvalue().splitlines()) == 4
+
+
+def test_frames_of_md_with_forces_are_a_start(tmp_path):
+    """They bring their energies along, which ASE does not give for other positions."""
+    atoms = water()
+    atoms.calc = LennardJones()
+    with Trajectory(tmp_path / "md.traj", "w", atoms) as trajectory:
+        atoms.get_forces()
+        trajectory.write()
+    start = read(tmp_path / "md.traj")
+    assert isinstance(start.calc, SinglePointCalculator)
+    stream = io.StringIO()
+    path = tmp_path / "run.traj"
+    with make_trajcast(start, trajectory=path, logfile=stream) as dyn:
+        dyn.run(3)
+    assert start.calc is None
+    assert [line.split()[1] for line in stream.getvalue().splitlines()[1:]] == [
+        "nan"
+    ] * 4
+    assert len(read(path, ":")) == 4
 
 
 def test_log_to_standard_output(capsys):

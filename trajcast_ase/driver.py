@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 from ase.md.md import MolecularDynamics
 
@@ -71,7 +72,8 @@ class TrajCast(MolecularDynamics):
         Calibrated noise on each forecast; default: none.
     trajectory : str, path or writer, optional
     logfile : str, path or stream, optional
-        "-" is the standard output. Energies are ``nan`` without a calculator.
+        "-" is the standard output. Energies are ``nan`` without a calculator; results
+        that were stored with a frame are dropped, since they hold for it alone.
     loginterval : int
         Steps between rows of the log and frames of the trajectory.
     append_trajectory : bool
@@ -319,6 +321,9 @@ class TrajCast(MolecularDynamics):
 
     def _refresh_properties(self) -> None:
         """Evaluate the energy, so that frames carry it, if somebody will look."""
+        if isinstance(self.atoms.calc, SinglePointCalculator):
+            # What a file stores belongs to its frame; asked of another one, it raises.
+            self.atoms.calc = None
         if self.atoms.calc is not None and self._is_due():
             self.atoms.get_potential_energy()
 
