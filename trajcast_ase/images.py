@@ -84,9 +84,9 @@ def _with_images(
         margin = cutoff / box.heights[axis]
         parts = [(points, atoms)]
         for shift in range(1, int(np.ceil(margin)) + 2):
-            for moved in (scaled - shift, scaled + shift):
+            for cells in (-shift, shift):
+                moved = scaled + cells
                 near = (moved >= -margin) & (moved <= 1.0 + margin)
-                offset = np.round(moved[near] - scaled[near])[:, None] * box.cell[axis]
-                parts.append((points[near] + offset, atoms[near]))
+                parts.append((points[near] + cells * box.cell[axis], atoms[near]))
         points, atoms = (np.concatenate(part) for part in zip(*parts, strict=True))
     return points, atoms

@@ -433,17 +433,21 @@ def test_kernels_are_used_where_there_is_no_compiler(monkeypatch):
 
 @needs_compiler
 @pytest.mark.usefixtures("fresh_cache")
-def test_models_use_the_kernels_that_are_there(monkeypatch, caplog):
+@pytest.mark.parametrize("changes", [{}, {"surroundings_cutoff": 6.0}])
+def test_models_use_the_kernels_that_are_there(changes, monkeypatch, caplog):
     """Those compiled on a login node, on a node without a compiler."""
     state = random_state(np.random.default_rng(3))
-    known = small_model("thermal", torch.float32).set_backend("auto")
+
+    def model(**others):
+        network = small_model("thermal", torch.float32, **changes, **others)
+        return network.set_backend("auto")
+
     with torch.no_grad():
-        known.raw_forecast(state)
+        model().raw_forecast(state)
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    same = small_model("thermal", torch.float32).set_backend("auto")
-    assert backend_of(same) == "cpp"
+    assert backend_of(model()) == "cpp"
     assert not caplog.records
-    other = small_model("thermal", torch.float32, n_channels=12).set_backend("auto")
+    other = model(n_channels=12)
     assert backend_of(other) == "reference"
     (record,) = caplog.records
     assert "finds none" in record.message

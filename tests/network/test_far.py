@@ -89,7 +89,7 @@ def test_weights_of_a_network(lmax):
     species = model.species_index(state.atomic_numbers)
     edges = find_edges(state, CUTOFF)
     graph = model.graph(species, state.velocities, edges)
-    expected = model._far_sums(module, graph, edges)
+    expected = model._sums_of_pairs(module, graph, edges)
     found = far_sums(state, species, table.values, table.grid, lmax)
     assert relative_error(found, expected) < 1e-5
 

@@ -191,7 +191,7 @@ class Forecaster(nn.Module):
         ValueError
             `choice` is unknown, or "cpp" for a model on another device.
         CompilerError
-            "cpp" without a C++ compiler.
+            "cpp" where kernels cannot be compiled, kept or loaded.
         """
         set_backend(self, choice)
         if choice == "auto" and backend_of(self) == "cpp" and find_compiler() is None:
@@ -200,13 +200,20 @@ class Forecaster(nn.Module):
 
     def _keep_to_known_kernels(self) -> None:
         """Take the reference unless every kernel was compiled before."""
-        two = torch.eye(2, 3, dtype=torch.float64)
-        numbers = torch.tensor(self.config.elements[:1] * 2)
-        first = torch.arange(2)
-        edges = Edges(first, first.flip(0), two.flip(0) - two)
+        # A forecast of a pair uses every kernel of a run.
+        positions = torch.eye(2, 3, dtype=torch.float64)
+        pair = State(
+            positions=positions,
+            velocities=1e-3 * positions,
+            masses=torch.ones(2, dtype=torch.float64),
+            atomic_numbers=torch.tensor(self.config.elements[:1] * 2),
+            cell=torch.zeros(1, 3, 3, dtype=torch.float64),
+            pbc=torch.zeros(1, 3, dtype=torch.bool),
+            system_index=torch.zeros(2, dtype=torch.int64),
+        )
         try:
             with torch.no_grad():
-                self(numbers, 1e-3 * two, edges)
+                self.raw_forecast(pair)
         except CompilerError as error:
             warn_of_reference(error)
             set_backend(self, "reference")
@@ -242,11 +249,13 @@ class Forecaster(nn.Module):
         state : State
             Velocities relative to the centre of mass of each system.
         """
-        sums = self.far_sums(state)
+        species = self.species_index(state.atomic_numbers)
+        layers = self._current_inference()
+        sums = self._sums_of_state(state, species, layers)
         reach = self.config.reach if sums is None else self.config.cutoff
         edges = find_edges(state, reach, self.neighbor_backend)
-        numbers, velocities = state.atomic_numbers, state.velocities
-        targets = self(numbers, velocities, edges, sums).double()
+        targets = self._targets(species, state.velocities, edges, sums, layers)
+        targets = targets.double()
         return (
             targets[:, 0] * self.config.displacement_rms,
             targets[:, 1] * self.config.velocity_rms,
@@ -260,12 +269,17 @@ class Forecaster(nn.Module):
         None where the network has no surroundings, or only a list will do: in float64,
         on a GPU, without a compiler, for lmax > 2, for gradients of positions.
         """
+        species = self.species_index(state.atomic_numbers)
+        return self._sums_of_state(state, species, self._current_inference())
+
+    def _sums_of_state(
+        self, state: State, species: Int[Tensor, " atoms"], layers: Inference | None
+    ) -> Float[Tensor, "atoms harmonics channels"] | None:
         module, lmax = self.surroundings, self.config.lmax
         if module is None or lmax > HIGHEST_LMAX or not self._computes_on_grids:
             return None
         if state.positions.requires_grad:
             return None
-        layers = self._current_inference()
         if layers is None:
             grid = training_grid(module.basis)
             points = grid.points().to(self.dtype)
@@ -274,7 +288,6 @@ class Forecaster(nn.Module):
             grid, values = layers.surroundings.grid, layers.surroundings.values
         else:
             return None
-        species = self.species_index(state.atomic_numbers)
         return far_sums(state, species, values, grid, lmax)
 
     def species_index(
@@ -322,6 +335,16 @@ class Forecaster(nn.Module):
         """
         species = self.species_index(atomic_numbers)
         layers = self._current_inference()
+        return self._targets(species, velocities, edges, far_sums, layers)
+
+    def _targets(
+        self,
+        species: Int[Tensor, " atoms"],
+        velocities: Float[Tensor, "atoms 3"],
+        edges: Edges,
+        far_sums: Float[Tensor, "atoms harmonics channels"] | None,
+        layers: Inference | None,
+    ) -> Float[Tensor, "atoms 2 3"]:
         near = edges
         if self.surroundings is not None and far_sums is None:
             near = edges.within(self.config.cutoff)
@@ -331,7 +354,7 @@ class Forecaster(nn.Module):
         )
         if self.surroundings is not None:
             if far_sums is None:
-                far_sums = self._far_sums(self.surroundings, graph, edges)
+                far_sums = self._sums_of_pairs(self.surroundings, graph, edges)
             x = joined(x, self.surroundings(far_sums, graph.species_one_hot))
         if layers is None:
             weights = self.perceptron_weights(graph, near)
@@ -344,7 +367,7 @@ class Forecaster(nn.Module):
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
-    def _far_sums(
+    def _sums_of_pairs(
         self, module: Surroundings, graph: Graph, edges: Edges
     ) -> Float[Tensor, "atoms harmonics channels"]:
         """Return the sums over the surroundings, `edges` being all pairs."""
@@ -369,8 +392,8 @@ class Forecaster(nn.Module):
     def sampled_lengths(self, basis: BesselBasis, edges: Edges) -> SampledLengths:
         """Return where the perceptrons that give edges their weights are evaluated.
 
-        In float32 with the compiled kernels on a grid, where that is less work: so
-        trainings take a third less time. Else at each distinct length.
+        In float32 with the compiled kernels on a grid, unless there are so few edges
+        that it has more points. Else at each distinct length.
         """
         lengths = edges.vectors.norm(dim=1)
         many = len(lengths) > FEW_EDGES and not lengths.requires_grad
