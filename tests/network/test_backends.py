@@ -28,6 +28,7 @@ from trajcast_ase.network.irreps import (
     dimension,
     harmonics_irreps,
 )
+from trajcast_ase.network.kernels import cache
 from trajcast_ase.network.kernels.build import (
     CompilerError,
     find_compiler,
@@ -472,6 +473,19 @@ def test_a_cache_that_cannot_be_made_is_done_without(root, monkeypatch, tmp_path
     root = tmp_path / "file" if root == "file" else Path(root)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root))
     assert load(ANSWER).answer() == 42
+
+
+@needs_compiler
+def test_no_folder_at_all_is_the_reference(monkeypatch, caplog):
+    def full(**_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr(cache.tempfile, "mkdtemp", full)
+    cache._private_folder.cache_clear()
+    model = small_model("thermal", torch.float32).set_backend("auto")
+    assert backend_of(model) == "reference"
+    assert "no folder" in caplog.records[-1].message
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def load(source: str) -> ctypes.CDLL:
     if compiler is None:
         raise CompilerError(NO_COMPILER)
     raise CompilerError(
-        f"no compiled program can be kept or loaded ({'; '.join(problems)}); {WAY_OUT}"
+        "no compiled program can be kept or loaded "
+        f"({'; '.join(problems) or 'no folder'}); {WAY_OUT}"
     )
 
 

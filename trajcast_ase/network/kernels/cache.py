@@ -44,7 +44,12 @@ def folders() -> Iterator[Path]:
         _warn(f"compiled kernels are not kept: {error}; set XDG_CACHE_HOME to a folder")
     else:
         yield folder
-    yield _private_folder().path
+    try:
+        private = _private_folder().path
+    except OSError as error:
+        _warn(f"no folder for compiled kernels: {error}")
+    else:
+        yield private
 
 
 def digest(content: bytes) -> str:
