@@ -276,7 +276,17 @@ def test_second_derivative_is_refused():
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "wrong", ["dtype", "half", "paths", "harmonics", "rows", "table"]
+    "wrong",
+    [
+        "dtype",
+        "half",
+        "paths",
+        "harmonics",
+        "rows",
+        "table",
+        "few rows",
+        "few fractions",
+    ],
 )
 def test_arrays_that_do_not_fit_are_refused(wrong):
     edges = random_edges(5, 8)
@@ -291,6 +301,11 @@ def test_arrays_that_do_not_fit_are_refused(wrong):
         x, match = x.half(), "got torch.float16 on cpu"
     elif wrong == "paths":
         weights = replace(weights, values=weights.values[:, 1:])
+    elif wrong == "few rows":
+        weights = replace(weights, rows=weights.rows[1:])
+    elif wrong == "few fractions":
+        fractions = torch.zeros(len(weights.rows) - 1, dtype=torch.float64)
+        weights = replace(weights, fractions=fractions)
     elif wrong == "rows":
         weights, match = replace(weights, rows=weights.rows + 1), "rows up to"
     elif wrong == "table":

@@ -209,7 +209,10 @@ def _check(product: Product, x: Tensor, weights: Tensor, edges: _Edges) -> None:
         "features": (x, (x.shape[0], rule.dim_in, n_channels)),
         "weights": (weights, (len(weights), rule.n_paths * n_channels)),
         "harmonics": (edges.harmonics, (n_edges, rule.n_harmonics)),
+        "weight rows": (edges.weight_rows, (n_edges,)),
     }
+    if edges.fractions is not None:
+        expected["fractions"] = (edges.fractions, (n_edges,))
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(f"{name} have shape {tuple(tensor.shape)}, not {shape}")
