@@ -37,7 +37,7 @@ from study_thermostats import parse_choice  # noqa: E402
 
 from trajcast_ase import load_model  # noqa: E402
 from trajcast_ase.data import paracetamol  # noqa: E402
-from trajcast_ase.training.trajectory import Frames  # noqa: E402
+from trajcast_ase.trajectory import Frames  # noqa: E402
 from trajcast_ase.units import FS  # noqa: E402
 from trajcast_ase.validation.inputs import bundled_reference  # noqa: E402
 

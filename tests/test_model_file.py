@@ -20,7 +20,7 @@ from trajcast_ase import (
     load_model,
     save_model,
 )
-from trajcast_ase.atomic import write_atomically
+from trajcast_ase.files import write_atomically
 from trajcast_ase.model_header import (
     ModelCard,
     ModelFileError,
@@ -434,7 +434,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(_: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("trajcast_ase.atomic.os.fsync", fail)
+    monkeypatch.setattr("trajcast_ase.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"

@@ -19,7 +19,7 @@ from engine import Engine  # noqa: E402
 from paracetamol import paracetamol  # noqa: E402
 from protocol import Settings, record  # noqa: E402
 
-from trajcast_ase.training.trajectory import read_frames  # noqa: E402
+from trajcast_ase.trajectory import read_frames  # noqa: E402
 
 pytestmark = pytest.mark.reference
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from trajcast_ase._version import __version__
-from trajcast_ase.atomic import write_atomically
+from trajcast_ase.files import write_atomically
 from trajcast_ase.fingerprint import fingerprint
 from trajcast_ase.model_header import (
     SUFFIX,

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from trajcast_ase.units import ns_per_day
 
 if TYPE_CHECKING:
-    from trajcast_ase.training.report import Progress as TrainingStep
+    from trajcast_ase.training.log import TrainingStep
 
 LINE_INTERVAL_S = 10.0
 """Shortest time between two plain lines; later they come at each 5 % of the time."""
@@ -143,20 +143,20 @@ class TrainingProgress(_Progress):
     def __init__(self, n_steps: int, *, console: Console | None = None) -> None:
         super().__init__(n_steps, console)
 
-    def __call__(self, progress: TrainingStep) -> None:
+    def __call__(self, report: TrainingStep) -> None:
         """Show one report of the training loop; validations get a line of their own."""
         text = (
-            f"loss {progress.loss:.3e}  lr {progress.learning_rate:.1e}  "
-            f"{1e3 * progress.seconds_per_step:.1f} ms/step"
+            f"loss {report.loss:.3e}  lr {report.learning_rate:.1e}  "
+            f"{1e3 * report.seconds_per_step:.1f} ms/step"
         )
-        self._show(progress.step, text)
-        if progress.errors is not None:
+        self._show(report.step, text)
+        if report.errors is not None:
             displacement, velocity = (
-                progress.errors.displacement,
-                progress.errors.velocity,
+                report.errors.displacement,
+                report.errors.velocity,
             )
             self._console.print(
-                f"step {progress.step}: validation "
+                f"step {report.step}: validation "
                 f"displacement {100 * displacement.relative_mae:.3f} % "
                 f"({displacement.mae:.2e} Å)  velocity "
                 f"{100 * velocity.relative_mae:.3f} % ({velocity.mae:.2e} Å/fs)",

@@ -18,7 +18,7 @@ from run import SYSTEMS
 from system import System
 
 from trajcast_ase.analysis.energy import energy_distribution, potential_energies
-from trajcast_ase.training.trajectory import Frames, TrajectoryError, read_frames
+from trajcast_ase.trajectory import Frames, TrajectoryError, read_frames
 
 # Of the cell in files, Å; more would be another density.
 CELL_TOLERANCE = 1e-4

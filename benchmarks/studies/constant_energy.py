@@ -43,7 +43,7 @@ from trajcast_ase.kinetics import degrees_of_freedom
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.pairs import Pairs
-from trajcast_ase.training.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.units import KB
 
 # isort: split

@@ -49,7 +49,7 @@ from trajcast_ase.analysis.structure import tetrahedral_order
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.streams import Purpose, random_stream
 from trajcast_ase.stride import ForecastModel, forecast
-from trajcast_ase.training.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.units import DIFFUSION_PER_A2_FS, EV_PER_AMU_A2_FS2, FS, KB
 
 # isort: split

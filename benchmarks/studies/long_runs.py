@@ -65,7 +65,7 @@ from trajcast_ase.analysis.blocks import Estimate
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network import Forecaster
 from trajcast_ase.streams import Purpose, random_stream
-from trajcast_ase.training.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.validation.inputs import default_piece_fs, observe_runs
 from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.output import write_report

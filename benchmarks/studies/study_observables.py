@@ -22,7 +22,7 @@ from trajcast_ase.analysis.msd import (
     diffusion,
     msd,
 )
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 
 LAG_PS = 10.0
 """Longest lag of mean square displacements, if the runs allow."""

@@ -11,7 +11,7 @@ from study_systems import TEMPERATURE_K
 
 from trajcast_ase.analysis.bonds import longest_bonds
 from trajcast_ase.analysis.compare import BREAKING
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.inputs import Run, observe_both
 from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.output import markdown

@@ -27,7 +27,7 @@ from study_thermostats import MakeMembers
 from trajcast_ase import ForecastNoise, Replicas, TrajCast
 from trajcast_ase.network import Forecaster
 from trajcast_ase.state import velocities_from_atoms
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.units import ns_per_day
 
 CHUNK_PS = 10.0

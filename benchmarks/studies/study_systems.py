@@ -12,7 +12,7 @@ import typer
 from ase import Atoms
 
 from trajcast_ase.data import paracetamol, quartz, water
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 
 REFERENCE_MD = Path(__file__).parents[1] / "reference_md"
 if str(REFERENCE_MD) not in sys.path:

@@ -58,7 +58,7 @@ from trajcast_ase.analysis.temperature import canonical_density, temperature
 from trajcast_ase.analysis.vdos import vdos
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.kinetics import degrees_of_freedom
-from trajcast_ase.training.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import Frames, read_frames
 
 PANEL_INCHES = (4.2, 3.0)
 INDEX = """# Systems

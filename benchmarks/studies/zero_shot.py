@@ -55,7 +55,7 @@ from trajcast_ase import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network import Forecaster
 from trajcast_ase.streams import Purpose, random_stream
-from trajcast_ase.training.trajectory import read_frames
+from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.inputs import observe_runs
 
 # isort: split

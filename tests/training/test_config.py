@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
-from trajcast_ase.training.schedule import Plateau, learning_rate
+from trajcast_ase.training.optimizer import Plateau, learning_rate
 
 MINIMAL = """
 [data]

@@ -10,17 +10,16 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from spring_runs import spring_run, write_hdf5
 
 from trajcast_ase.model_file import load_model
-from trajcast_ase.training import threads
+from trajcast_ase.training import distributed
 from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.evaluate import evaluate
 from trajcast_ase.training.interruption import Interrupted, noted_signals
 from trajcast_ase.training.loop import CHECKPOINT_NAME, train
-
-from .data import spring_run, write_hdf5
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
@@ -255,7 +254,7 @@ def test_a_restart_that_fails_leaves_nothing_to_go_on_with(data_folder, tmp_path
 
 def test_a_resumed_run_keeps_its_threads(data_folder, tmp_path, monkeypatch):
     counts = iter((2, 1))
-    monkeypatch.setattr(threads, "measure_threads", lambda *_: next(counts))
+    monkeypatch.setattr(distributed, "measure_threads", lambda *_: next(counts))
     measured = content(tmp_path)
     measured["run"]["threads"] = "measure"
     config = TrainingConfig.from_dict(measured, folder=data_folder)

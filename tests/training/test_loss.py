@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from spring_runs import spring_run
 
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.stride import conserved_forecast
@@ -8,7 +9,6 @@ from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.pairs import make_pairs, thin
 
-from .data import spring_run
 from .test_pairs import frames_of
 
 

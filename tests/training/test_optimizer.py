@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from trajcast_ase.network import Forecaster, ForecasterConfig
-from trajcast_ase.training.averaging import exponential_average
 from trajcast_ase.training.config import OptimizerConfig
 from trajcast_ase.training.optimizer import (
     UPDATE_RMS,
     Muon,
+    exponential_average,
     make_optimizers,
     matrix_blocks,
     orthogonalize,

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
+from spring_runs import MASSES, NUMBERS, STRIDE_FS, spring_run
 
 from trajcast_ase.training.dataset import BatchOrder, PairDataset
 from trajcast_ase.training.pairs import content_hash, make_pairs, split_in_time, thin
-from trajcast_ase.training.trajectory import Frames, TrajectoryError
-
-from .data import MASSES, NUMBERS, STRIDE_FS, spring_run
+from trajcast_ase.trajectory import Frames, TrajectoryError
 
 
 def frames_of(positions, velocities, cell=None):

@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.build import molecule
 
 from trajcast_ase.data import quartz
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 
 STRIDE_FS = 10.0
 PIECE_FS = 1500.0

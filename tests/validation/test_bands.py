@@ -7,7 +7,7 @@ import pytest
 from ase import units
 from ase.build import molecule
 
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.bands import SMALL, band_edges, band_temperatures
 from trajcast_ase.validation.inputs import bundled_reference, bundled_references
 from trajcast_ase.validation.observables import observe

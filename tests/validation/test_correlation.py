@@ -11,7 +11,7 @@ from scipy.stats import norm
 from typer.testing import CliRunner
 
 from trajcast_ase.cli.app import app
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.correlation import (
     Memory,
     calibration,

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.observables import observe
 from trajcast_ase.validation.report import Report, compare
 from trajcast_ase.validation.topology import TopologyError, topology_of, watch_bonds

@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from trajcast_ase.training.evaluate import ForecastErrors, TargetError
-    from trajcast_ase.training.growth import Growth
+    from trajcast_ase.validation.growth import Growth
 
 SAME_TIME_FS = 1e-6
 
@@ -88,9 +88,9 @@ def evaluate(
         forecast_pairs,
     )
     from trajcast_ase.training.export import export_with_errors  # noqa: PLC0415
-    from trajcast_ase.training.growth import divergence, error_growth  # noqa: PLC0415
     from trajcast_ase.training.pairs import thin  # noqa: PLC0415
-    from trajcast_ase.training.trajectory import read_frames  # noqa: PLC0415
+    from trajcast_ase.trajectory import read_frames  # noqa: PLC0415
+    from trajcast_ase.validation.growth import divergence, error_growth  # noqa: PLC0415
 
     console = Console(highlight=False)
     network = load_model(model, device=device)
@@ -104,7 +104,7 @@ def evaluate(
     if growth is not None:
         console.print(_growth_table(growth, apart))
     if out is not None:
-        from trajcast_ase.training.evaluation_output import (  # noqa: PLC0415
+        from trajcast_ase.validation.evaluation_output import (  # noqa: PLC0415
             Evaluation,
             write_evaluation,
         )

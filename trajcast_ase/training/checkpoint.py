@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+from trajcast_ase.files import write_atomically
 
 CHECKPOINT_FORMAT = "trajcast-training-2"
 
@@ -38,7 +39,6 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` atomically: a kill leaves the old or the new file."""
-    partial = path.with_suffix(path.suffix + ".part")
     tensors = {name: t.detach().contiguous() for name, t in checkpoint.tensors.items()}
     step, extra = str(checkpoint.step), json.dumps(checkpoint.extra)
     metadata = {
@@ -47,10 +47,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "extra": extra,
         "sha256": _seal(step, extra, tensors),
     }
-    save_file(tensors, partial, metadata)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_atomically(path, save(tensors, metadata))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -1,14 +1,19 @@
-"""The processes of one training: one alone, or those that ``torchrun`` started."""
+"""Processes and threads of one training: alone, or those that ``torchrun`` started."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
+
+PROBES = 3
+"""Steps timed with each number of threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +59,42 @@ def process_ranks(device: str) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def thread_count(
+    wanted: int | Literal["measure"], probe: Callable[[], None], ranks: Ranks
+) -> Iterator[int]:
+    """Set the number of torch's threads for the block's duration.
+
+    On a busy machine two threads can be many times slower than one, so that
+    "measure" times `probe` with 1, 2, 4, ... threads and takes the fastest count.
+    """
+    before = torch.get_num_threads()
+    count = measure_threads(probe, ranks.size) if wanted == "measure" else wanted
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure_threads(probe: Callable[[], None], n_processes: int = 1) -> int:
+    """Return the thread count for which `probe` takes least time."""
+    limit = max(1, (os.cpu_count() or 1) // n_processes)
+    counts = [1]
+    while counts[-1] * 2 <= limit:
+        counts.append(counts[-1] * 2)
+    if len(counts) == 1:
+        return 1
+    times = {}
+    for count in counts:
+        torch.set_num_threads(count)
+        probe()
+        laps = []
+        for _ in range(PROBES):
+            start = time.perf_counter()
+            probe()
+            laps.append(time.perf_counter() - start)
+        times[count] = min(laps)
+    return min(times, key=lambda count: times[count])

@@ -1,12 +1,13 @@
-"""Training log: CSV always, TensorBoard on request."""
+"""What a training tells while it runs; as a CSV file, and TensorBoard on request."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from trajcast_ase.training.report import Progress
+from trajcast_ase.training.evaluate import ForecastErrors
 
 COLUMNS = (
     "step",
@@ -20,6 +21,36 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """What a reporter learns after an optimiser step.
+
+    Attributes
+    ----------
+    step, steps : int
+    loss : float
+        Mean over the steps since the last report.
+    learning_rate : float
+    seconds_per_step : float
+    errors : ForecastErrors or None
+        Validation errors, where this step was validated.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    seconds_per_step: float
+    errors: ForecastErrors | None = None
+
+
+class Reporter(Protocol):
+    """Receives the progress of a training."""
+
+    def __call__(self, report: TrainingStep) -> None:
+        """Show or store `report`."""
+
+
 class CsvLog:
     """Appends one row per report to ``log.csv`` in `directory`."""
 
@@ -30,9 +61,9 @@ class CsvLog:
         if tensorboard:
             self.writer = _tensorboard_writer(directory)
 
-    def write(self, progress: Progress) -> None:
+    def write(self, report: TrainingStep) -> None:
         """Append a row."""
-        row = _row(progress)
+        row = _row(report)
         new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -42,7 +73,7 @@ class CsvLog:
         if self.writer is not None:
             for name, value in row.items():
                 if name != "step" and value != "":
-                    self.writer.add_scalar(name, value, progress.step)
+                    self.writer.add_scalar(name, value, report.step)
             self.writer.flush()
 
     def cut_after(self, step: int) -> None:
@@ -57,13 +88,13 @@ class CsvLog:
             writer.writerows(rows)
 
 
-def _row(progress: Progress) -> dict[str, Any]:
-    errors = progress.errors
+def _row(report: TrainingStep) -> dict[str, Any]:
+    errors = report.errors
     return {
-        "step": progress.step,
-        "loss": progress.loss,
-        "learning_rate": progress.learning_rate,
-        "seconds_per_step": progress.seconds_per_step,
+        "step": report.step,
+        "loss": report.loss,
+        "learning_rate": report.learning_rate,
+        "seconds_per_step": report.seconds_per_step,
         "displacement_mae_A": "" if errors is None else errors.displacement.mae,
         "velocity_mae_A_per_fs": "" if errors is None else errors.velocity.mae,
         "displacement_mae_percent": (

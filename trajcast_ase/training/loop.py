@@ -18,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel
 from trajcast_ase.model_file import load_model
 from trajcast_ase.model_header import read_header
 from trajcast_ase.network import Forecaster, ForecasterConfig
-from trajcast_ase.training.averaging import exponential_average
 from trajcast_ase.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -29,16 +28,19 @@ from trajcast_ase.training.checkpoint import (
 from trajcast_ase.training.config import RunConfig, TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
 from trajcast_ase.training.dataset import Batch, BatchOrder
-from trajcast_ase.training.distributed import Ranks, process_ranks
+from trajcast_ase.training.distributed import Ranks, process_ranks, thread_count
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
 from trajcast_ase.training.interruption import Interrupted, noted_signals
-from trajcast_ase.training.log import CsvLog
+from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
 from trajcast_ase.training.loss import ForecastLoss
-from trajcast_ase.training.optimizer import make_optimizers, set_learning_rate
-from trajcast_ase.training.report import Progress, Reporter
-from trajcast_ase.training.schedule import Plateau, learning_rate
-from trajcast_ase.training.threads import thread_count
+from trajcast_ase.training.optimizer import (
+    Plateau,
+    exponential_average,
+    learning_rate,
+    make_optimizers,
+    set_learning_rate,
+)
 
 # Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
 SPEED_RANGE = 3.0
@@ -243,7 +245,7 @@ class Trainer:
                 )
         if not self.ranks.is_first:
             return
-        progress = Progress(
+        report = TrainingStep(
             self.step,
             self.config.optimizer.steps,
             loss,
@@ -251,9 +253,9 @@ class Trainer:
             seconds_per_step,
             errors,
         )
-        self.log.write(progress)
+        self.log.write(report)
         if reporter is not None:
-            reporter(progress)
+            reporter(report)
 
     def averaged(self) -> Forecaster:
         """Return the model with averaged weights."""

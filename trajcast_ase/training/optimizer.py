@@ -1,8 +1,13 @@
-"""Optimisers: SOAP or Muon for the matrices of the network, AdamW for all else."""
+"""Optimisers, their learning rate, and the average of the weights.
+
+SOAP or Muon for the matrices of the network, AdamW for all else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +32,8 @@ NOISE_FLOOR = 1e-7
 SMALLEST_SIDE = 4
 # Decay of the mean square in SOAP; 0.99 is worse (docs/training.md).
 SOAP_SQUARE_DECAY = 0.95
+
+AverageFunction = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 
 
 class Muon(torch.optim.Optimizer):
@@ -160,3 +167,58 @@ def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) 
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """How often validations have reduced the learning rate.
+
+    Attributes
+    ----------
+    reductions : int
+    best : float
+        Smallest validation error so far.
+    waited : int
+        Validations since then.
+    """
+
+    reductions: int = 0
+    best: float = math.inf
+    waited: int = 0
+
+    def after(self, error: float, options: OptimizerConfig) -> Plateau:
+        """Return the state after a validation."""
+        if error < self.best:
+            return Plateau(self.reductions, error, 0)
+        if self.waited < options.plateau_patience:
+            return Plateau(self.reductions, self.best, self.waited + 1)
+        return Plateau(self.reductions + 1, self.best, 0)
+
+
+def learning_rate(step: int, options: OptimizerConfig, plateau: Plateau) -> float:
+    """Return the learning rate of optimiser step `step`, counted from zero."""
+    warmup = min(1.0, (step + 1) / max(options.warmup_steps, 1))
+    rate = options.learning_rate * warmup
+    if options.schedule == "plateau":
+        return rate * options.plateau_factor**plateau.reductions
+    start = options.constant_fraction * options.steps
+    done = max(0.0, (step - start) / (options.steps - start))
+    return rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def exponential_average(decay: float) -> AverageFunction:
+    """Return the update of an average that forgets its beginning.
+
+    The decay grows as ``(1 + n) / (10 + n)`` up to `decay`, so that the wild first
+    steps do not stay in the average for thousands of others.
+    """
+
+    @torch.no_grad()
+    def update(
+        averages: Sequence[Tensor], current: Sequence[Tensor], n_averaged: Tensor | int
+    ) -> None:
+        n = int(n_averaged)
+        weight = 1.0 - min(decay, (1.0 + n) / (10.0 + n))
+        torch._foreach_lerp_(list(averages), list(current), weight)
+
+    return update

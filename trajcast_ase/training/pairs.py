@@ -10,7 +10,7 @@ import numpy as np
 from ase.geometry import find_mic
 from jaxtyping import Float, Int
 
-from trajcast_ase.training.trajectory import (
+from trajcast_ase.trajectory import (
     STRIDE_TOLERANCE_FS,
     Frames,
     TrajectoryError,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trajcast_ase.training.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.validation.observables import (
     Conditions,
     Observables,
@@ -114,7 +114,7 @@ def read_run(
     Parameters
     ----------
     path : path
-        Anything that :func:`trajcast_ase.training.trajectory.read_frames` reads.
+        Anything that :func:`trajcast_ase.trajectory.read_frames` reads.
     stride_fs : float, fs, optional
         For files that do not tell it.
     temperature_K : float, K, optional

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.kinetics import degrees_of_freedom
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.bands import band_edges
 from trajcast_ase.validation.quantities import (
     WINDOW_FS,

@@ -20,7 +20,7 @@ from trajcast_ase.analysis.structure import (
 )
 from trajcast_ase.analysis.temperature import element_temperatures, temperature
 from trajcast_ase.analysis.vdos import vdos
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 
 WINDOW_FS = 1400.0
 """Of spectra."""

@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from trajcast_ase.analysis.bonds import REACH, bond_kinds, bond_lengths, bonded_pairs
 from trajcast_ase.analysis.box import Box
-from trajcast_ase.training.trajectory import Frames
+from trajcast_ase.trajectory import Frames
 
 SAMPLED_FRAMES = 100
 """Of a reference, in which bonds are sought."""

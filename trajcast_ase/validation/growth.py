@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.pairs import Pairs
-from trajcast_ase.training.trajectory import Frames, TrajectoryError
+from trajcast_ase.trajectory import Frames, TrajectoryError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from trajcast_ase.analysis.plots.style import (
     legend_style,
 )
 from trajcast_ase.training.evaluate import ForecastErrors, PairForecasts
-from trajcast_ase.training.growth import Growth
+from trajcast_ase.validation.growth import Growth
 
 PANEL_INCHES = 4.2
 

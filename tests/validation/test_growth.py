@@ -8,9 +8,9 @@ import pytest
 from trajcast_ase.testing import Ballistic
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.evaluate import forecast_errors, forecast_pairs
-from trajcast_ase.training.growth import divergence, error_growth
 from trajcast_ase.training.pairs import make_pairs
-from trajcast_ase.training.trajectory import Frames, TrajectoryError
+from trajcast_ase.trajectory import Frames, TrajectoryError
+from trajcast_ase.validation.growth import divergence, error_growth
 
 STRIDE = 2.0
 

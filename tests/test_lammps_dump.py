@@ -3,7 +3,7 @@
 import numpy as np
 from ase.io import read, write
 
-from trajcast_ase.training.trajectory import read_frames
+from trajcast_ase.trajectory import read_frames
 
 STRIDE_FS = 5.0
 

@@ -3,10 +3,7 @@ import numpy as np
 import pytest
 from ase import units
 from ase.io import Trajectory
-
-from trajcast_ase.training.trajectory import TrajectoryError, read_frames
-
-from .data import (
+from spring_runs import (
     STRIDE_FS,
     as_atoms,
     spring_run,
@@ -14,6 +11,8 @@ from .data import (
     write_hdf5,
     write_traj,
 )
+
+from trajcast_ase.trajectory import TrajectoryError, read_frames
 
 
 @pytest.fixture
