@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from ase import Atoms
@@ -20,7 +21,20 @@ from trajcast_ase.arguments import (
     describe_model,
     prepared_model,
 )
+from trajcast_ase.checkpoint import (
+    RunState,
+    check_settings,
+    noise_state,
+    plain,
+    read_checkpoint,
+    restore_noise,
+    restore_thermostats,
+    rewind_files,
+    thermostat_states,
+    write_checkpoint,
+)
 from trajcast_ase.constraints import Constraints
+from trajcast_ase.file_marks import CheckpointError, FileMark
 from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
 from trajcast_ase.md_logger import ForceFreeLogger
 from trajcast_ase.mirror import Mirror
@@ -128,17 +142,100 @@ class TrajCast(MolecularDynamics):
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
         self._mirror = Mirror(atoms, self.model.device, self._accept)
+        self._files: dict[str, Path] = {}  # that checkpoints keep the length of
+        self._resumed = False
         # Opened last, after all checks: mode "w" empties an existing file. As an open
         # object, because ASE >= 3.27 reopens a trajectory given by name per frame.
         if isinstance(trajectory, str | os.PathLike):
+            self._files["trajectory"] = Path(trajectory)
             mode = "a" if append_trajectory else "w"
             writer = Trajectory(os.fspath(trajectory), mode=mode, **kwargs)
             trajectory = self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
         super().__init__(atoms, dt, trajectory, None, loginterval, **kwargs)
         if logfile:
-            logger = ForceFreeLogger(self, atoms, logfile, comm=self.comm)
-            self.closelater(logger)  # type: ignore[no-untyped-call]  # ASE
-            self.attach(logger, loginterval)  # type: ignore[no-untyped-call]  # ASE
+            self._open_log(logfile, loginterval)
+
+    @classmethod
+    def restart(
+        cls,
+        path: str | os.PathLike[str],
+        model: ForecastModel | str | os.PathLike[str],
+        *,
+        thermostat: Thermostat | Sequence[Thermostat] | None = None,
+        noise: ForecastNoise | None = None,
+        trajectory: str | os.PathLike[str] | None = None,
+        logfile: str | os.PathLike[str] | None = None,
+        loginterval: int = 1,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Go on from a checkpoint as if nothing had happened.
+
+        On the same machine with the same settings, the run continues bit for bit: with
+        thermostats, temperatures that depend on time, and noise, too. The Atoms are
+        ``dynamics.atoms``; attach your observers anew.
+
+        Parameters
+        ----------
+        path : path
+            Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
+        model, thermostat, noise, loginterval, device, **kwargs
+            As those of the run that wrote it. Thermostats and noise take over the state
+            that they had; the seed of their generators does not matter.
+        trajectory, logfile : path, optional
+            Existing files are cut back to the checkpoint and continued; others begin.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no checkpoint.
+        CheckpointError
+            The checkpoint is damaged, is of another model or other settings, or a file
+            is not the one that it belongs to.
+        """
+        runs = read_checkpoint(Path(path))
+        if len(runs) != 1:
+            raise CheckpointError(
+                f"{path} is a checkpoint of {len(runs)} replicas; use Replicas.restart"
+            )
+        settings = {
+            "thermostat": thermostat,
+            "noise": noise,
+            "device": device,
+            **kwargs,
+        }
+        probe = cls(runs[0].atoms, model, **settings)
+        check_settings(plain(probe.todict()), runs[0].settings)
+        continued = rewind_files(
+            runs[0], {"trajectory": trajectory, "logfile": logfile}
+        )
+        dynamics = cls(
+            runs[0].atoms,
+            probe.model,
+            trajectory=trajectory,
+            append_trajectory=True,
+            loginterval=loginterval,
+            **settings,
+        )
+        if logfile is not None:
+            header = "logfile" not in continued
+            dynamics._open_log(logfile, loginterval, header=header)
+        dynamics._take_over(runs[0])
+        return dynamics
+
+    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that :meth:`restart` needs, atomically.
+
+        To be called between runs or as an observer, such as ``dynamics.attach(
+        dynamics.checkpoint, 1000, "run.checkpoint")``. The checkpoint before stays as
+        ``PATH.previous``.
+
+        Raises
+        ------
+        CheckpointError
+            A thermostat does not tell its state.
+        """
+        write_checkpoint(Path(path), [self._run_state()])
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values, for the header of trajectories.
@@ -238,7 +335,7 @@ class TrajCast(MolecularDynamics):
 
     def _begin(self, steps: int) -> None:
         self.max_steps = self.nsteps + steps
-        if self.nsteps == 0:
+        if self.nsteps == 0 and not self._resumed:
             self._look()
 
     def _look(self) -> None:
@@ -292,6 +389,36 @@ class TrajCast(MolecularDynamics):
                 )
                 _check_finite(after, "thermostat")
         return self._shared(after) if self.comm.size > 1 else after
+
+    def _run_state(self) -> RunState:
+        """Return everything that a checkpoint keeps of this run."""
+        return RunState(
+            atoms=self.atoms,
+            nsteps=self.nsteps,
+            settings=plain(self.todict()),
+            thermostats=thermostat_states(self.thermostats, self._place),
+            noise=noise_state(self.noise),
+            files={
+                name: FileMark.of(path)
+                for name, path in self._files.items()
+                if path.is_file()
+            },
+        )
+
+    def _take_over(self, run: RunState) -> None:
+        """Go on from the step, the variables and the random numbers of a checkpoint."""
+        restore_thermostats(self.thermostats, self._place, run.thermostats)
+        restore_noise(self.noise, run.noise)
+        self.nsteps, self._resumed = run.nsteps, True
+
+    def _open_log(self, logfile: Any, interval: int, *, header: bool = True) -> None:
+        if isinstance(logfile, str | os.PathLike) and logfile != "-":
+            self._files["logfile"] = Path(logfile)
+        logger = ForceFreeLogger(
+            self, self.atoms, logfile, header=header, comm=self.comm
+        )
+        self.closelater(logger)  # type: ignore[no-untyped-call]  # ASE
+        self.attach(logger, interval)  # type: ignore[no-untyped-call]  # ASE
 
     def _shared(self, state: State) -> State:
         """Return the state of the first rank, since each draws its own numbers."""

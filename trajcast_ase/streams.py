@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,3 +115,60 @@ class Streams:
                 f"system(s) cannot act on {n_systems}; give each run a thermostat of "
                 "its own, and run replicas with Replicas.run"
             )
+
+
+def generator_state(rng: RandomSource) -> dict[str, Any]:
+    """Return the state of a generator as plain values."""
+    state: dict[str, Any] = _plain(_state(rng))
+    return state
+
+
+def set_generator_state(rng: RandomSource, state: Mapping[str, Any]) -> None:
+    """Let a generator go on from what :func:`generator_state` returned.
+
+    Raises
+    ------
+    ValueError
+        The state is of another kind of generator, or of none.
+    """
+    own = _state(rng)
+    if state.get("bit_generator") != own["bit_generator"]:
+        raise ValueError(
+            f"the random numbers were of a {state.get('bit_generator')}, but those "
+            f"that shall go on are of a {own['bit_generator']}; give the same kind"
+        )
+    try:
+        restored = _like(state, own)
+        if isinstance(rng, np.random.Generator):
+            rng.bit_generator.state = restored
+        else:
+            rng.set_state(restored)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"this is no state of a {own['bit_generator']} ({error})"
+        ) from error
+
+
+def _state(rng: RandomSource) -> dict[str, Any]:
+    if isinstance(rng, np.random.Generator):
+        return dict(rng.bit_generator.state)
+    return dict(rng.get_state(legacy=False))
+
+
+def _plain(value: Any) -> Any:
+    """Return a state with lists instead of arrays."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _like(value: Any, template: Any) -> Any:
+    """Return plain values with arrays where `template` has them."""
+    if isinstance(template, Mapping):
+        return {name: _like(value[name], one) for name, one in template.items()}
+    if isinstance(template, np.ndarray):
+        array = np.array(value, dtype=template.dtype)
+        if array.shape != template.shape:
+            raise ValueError(f"{array.shape} numbers instead of {template.shape}")
+        return array
+    return value

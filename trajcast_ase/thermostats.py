@@ -23,7 +23,7 @@ no stress and the cell is fixed; for another density set the cell between stride
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -42,7 +42,12 @@ from trajcast_ase.schedules import (
     temperature_at,
 )
 from trajcast_ase.state import State
-from trajcast_ase.streams import RandomSource, Streams
+from trajcast_ase.streams import (
+    RandomSource,
+    Streams,
+    generator_state,
+    set_generator_state,
+)
 from trajcast_ase.units import FS, KB
 
 __all__ = [
@@ -129,6 +134,24 @@ class RandomThermostat:
             "name": type(self).__name__,
             "temperature_K": describe_temperature(self.temperature_K),
         }
+
+    def get_state(self, system: int) -> dict[str, Any]:
+        """Return account and random numbers of a system as plain values."""
+        return {
+            "rng": generator_state(self.streams.generators[system]),
+            "transferred_energy": float(self.transferred_energy[system]),
+        }
+
+    def set_state(self, system: int, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`get_state` returned.
+
+        Raises
+        ------
+        ValueError
+            The random numbers were those of another kind of generator.
+        """
+        set_generator_state(self.streams.generators[system], state["rng"])
+        self.transferred_energy[system] = float(state["transferred_energy"])
 
     def _thermal(self, time: float) -> float:
         """Return kT at `time` (ASE units), eV."""
