@@ -83,6 +83,8 @@ class AdaptiveLangevin(RandomThermostat):
         A temperature, friction or time constant that is not positive and finite.
     """
 
+    variables = ("transferred_energy", "frictions")
+
     def __init__(
         self,
         temperature_K: Temperature,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,15 @@ class Streams:
         """Return the number of systems."""
         return len(self.generators)
 
+    def states(self) -> tuple[Any, ...]:
+        """Return the state of each generator, from which its numbers go on."""
+        return tuple(_state(rng) for rng in self.generators)
+
+    def restore(self, states: Sequence[Any], systems: Iterable[int]) -> None:
+        """Put the generators of `systems` back to their places in `states`."""
+        for k in systems:
+            _set_state(self.generators[k], states[k])
+
     def normals(self, n_systems: int) -> Float[Tensor, " systems"]:
         """Return a unit normal for each system."""
         self._check(n_systems)
@@ -114,3 +124,16 @@ class Streams:
                 f"system(s) cannot act on {n_systems}; give each run a thermostat of "
                 "its own, and run replicas with Replicas.run"
             )
+
+
+def _state(rng: RandomSource) -> Any:
+    if isinstance(rng, np.random.RandomState):
+        return rng.get_state(legacy=False)
+    return rng.bit_generator.state
+
+
+def _set_state(rng: RandomSource, state: Any) -> None:
+    if isinstance(rng, np.random.RandomState):
+        rng.set_state(state)
+    else:
+        rng.bit_generator.state = state
