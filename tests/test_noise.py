@@ -11,7 +11,7 @@ from trajcast_ase import ForecastNoise, TrajCast, save_model
 from trajcast_ase.conservation import com_velocity
 from trajcast_ase.model_header import ModelCard
 from trajcast_ase.noise import NoisyModel, ResidualCovariance
-from trajcast_ase.state import state_from_atoms
+from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.stride import stride
 from trajcast_ase.testing import Ballistic
 
@@ -24,9 +24,13 @@ def noise(seed: int = 0) -> ForecastNoise:
     return ForecastNoise({"H": HYDROGEN, "O": OXYGEN}, np.random.default_rng(seed))
 
 
+def atoms_of(numbers: list[int]) -> State:
+    return state_from_atoms(Atoms(numbers, np.zeros((len(numbers), 3))))
+
+
 def test_draws_have_the_covariance_of_their_element():
     numbers = torch.tensor([1, 8]).repeat(100_000)
-    moved, kicked = noise().draw(numbers)
+    moved, kicked = noise().draw(atoms_of(numbers.tolist()))
     assert moved.dtype == torch.float64
     for z, wanted in ((1, HYDROGEN), (8, OXYGEN)):
         pair = torch.stack([moved[numbers == z].ravel(), kicked[numbers == z].ravel()])
@@ -42,7 +46,7 @@ def test_draws_have_the_covariance_of_their_element():
 def test_one_component_may_be_free_of_noise():
     only_kicks = ResidualCovariance(0.0, 0.0, 1e-6)
     source = ForecastNoise({"O": only_kicks}, np.random.default_rng(1))
-    moved, kicked = source.draw(torch.full((1000,), 8))
+    moved, kicked = source.draw(atoms_of([8] * 1000))
     assert not moved.any()
     assert kicked.std() == pytest.approx(1e-3, rel=0.1)
 

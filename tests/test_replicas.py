@@ -1,7 +1,5 @@
 """Replicas in one batch against each of them alone."""
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
@@ -138,30 +136,6 @@ def test_edits_between_runs_count():
     replicas.run(2)
     np.testing.assert_allclose(replicas[0].atoms.get_positions(), before, atol=1e-6)
     assert not np.allclose(replicas[1].atoms.get_positions(), before, atol=1e-3)
-
-
-class ExplodesAtThird(Ballistic):
-    """Gives NaN for the last atom at the third stride."""
-
-    calls: ClassVar[list[int]] = []
-
-    def raw_forecast(self, state):
-        self.calls.append(state.n_atoms)
-        moved, changed = super().raw_forecast(state)
-        if len(self.calls) == 3:
-            moved[-1] = torch.nan
-        return moved, changed
-
-
-def test_a_bad_forecast_leaves_all_at_the_step_before():
-    replicas = Replicas([water(0), water(1)], ExplodesAtThird(STRIDE))
-    with pytest.raises(RuntimeError, match="replica 1: the forecast of step 3 is not"):
-        replicas.run(10)
-    assert replicas.nsteps == 2
-    reference = Replicas([water(0), water(1)], Ballistic(STRIDE))
-    reference.run(2)
-    for found, expected in zip(ends(replicas), ends(reference), strict=True):
-        np.testing.assert_array_equal(found, expected)
 
 
 def test_batches_hold_at_most_the_limit():

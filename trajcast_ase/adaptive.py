@@ -26,7 +26,6 @@ NeurIPS 27 (2014); Leimkuhler and Shang, SIAM J. Sci. Comput. 38, A712 (2016).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +83,8 @@ class AdaptiveLangevin(RandomThermostat):
         A temperature, friction or time constant that is not positive and finite.
     """
 
+    variables = ("transferred_energy", "frictions")
+
     def __init__(
         self,
         temperature_K: Temperature,
@@ -139,16 +140,6 @@ class AdaptiveLangevin(RandomThermostat):
             "taut": self.taut,
             "per_element": self.per_element,
         }
-
-    def get_state(self, system: int) -> dict[str, Any]:
-        """Return frictions, account and random numbers of a system as plain values."""
-        frictions: list[float] = self.frictions[system].tolist()
-        return super().get_state(system) | {"frictions": frictions}
-
-    def set_state(self, system: int, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`get_state` returned; see the base class."""
-        super().set_state(system, state)
-        self.frictions[system] = self.frictions.new_tensor(state["frictions"])
 
     def _groups(self, motion: ThermalMotion) -> _Groups:
         """Return the atoms that share a friction, at their positions."""

@@ -60,6 +60,10 @@ class RunState:
         State of the noise's generator.
     files : dict of "trajectory" and "logfile" to FileMark
         Those that the run writes.
+    number : int
+        Of the replica; 0 for a single run.
+    lost : str or None
+        Why the replica is lost.
     """
 
     atoms: Atoms
@@ -68,6 +72,8 @@ class RunState:
     thermostats: tuple[dict[str, Any], ...]
     noise: dict[str, Any] | None
     files: dict[str, FileMark]
+    number: int = 0
+    lost: str | None = None
 
 
 def check_restartable(thermostats: Sequence[Thermostat]) -> None:
@@ -114,13 +120,13 @@ def restore_thermostats(
 
 def noise_state(noise: ForecastNoise | None) -> dict[str, Any] | None:
     """Return the state of the noise's generator."""
-    return None if noise is None else generator_state(noise.rng)
+    return None if noise is None else generator_state(noise.streams.generators[0])
 
 
 def restore_noise(noise: ForecastNoise | None, state: Mapping[str, Any] | None) -> None:
     """Put back what :func:`noise_state` returned."""
     if noise is not None and state is not None:
-        set_generator_state(noise.rng, state)
+        set_generator_state(noise.streams.generators[0], state)
 
 
 def rewind_files(
@@ -243,6 +249,8 @@ def _values(run: RunState) -> dict[str, Any]:
     """Return the plain values of a system."""
     return {
         "nsteps": run.nsteps,
+        "number": run.number,
+        "lost": run.lost,
         "settings": run.settings,
         "thermostats": list(run.thermostats),
         "noise": run.noise,
@@ -278,15 +286,18 @@ def _run(tensors: Mapping[str, Tensor], k: int, values: Mapping[str, Any]) -> Ru
         thermostats=tuple(values["thermostats"]),
         noise=values["noise"],
         files={n: FileMark.from_dict(mark) for n, mark in values["files"].items()},
+        number=values["number"],
+        lost=values["lost"],
     )
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
     """Raise TypeError for plain values that are not what they should be."""
-    whole = isinstance(values["nsteps"], int) and values["nsteps"] >= 0
     periodic = values["pbc"]
     checks = {
-        "nsteps": whole and not isinstance(values["nsteps"], bool),
+        "nsteps": _is_count(values["nsteps"]),
+        "number": _is_count(values["number"]),
+        "lost": isinstance(values["lost"], str | None),
         "settings": isinstance(values["settings"], dict),
         "thermostats": _are_all(values["thermostats"], dict),
         "noise": isinstance(values["noise"], dict | None),
@@ -298,6 +309,10 @@ def _check_types(values: Mapping[str, Any]) -> None:
     wrong = [name for name, right in checks.items() if not right]
     if wrong:
         raise TypeError(f"{wrong[0]} = {values[wrong[0]]!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _are_all(values: Any, kind: type) -> bool:

@@ -40,27 +40,12 @@ from trajcast_ase.md_logger import ForceFreeLogger
 from trajcast_ase.mirror import Mirror
 from trajcast_ase.noise import ForecastNoise, NoisyModel
 from trajcast_ase.state import State
-from trajcast_ase.stride import ForecastModel, stride
-from trajcast_ase.thermostats import ChecksStart, Thermostat, thermalize
+from trajcast_ase.stepper import Stepper, finite_atoms
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats import ChecksStart, Thermostat
 
 # Replacing one of these, in a subclass or on an object, asks for a call at each step.
 PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
-
-
-class NotFiniteError(ArithmeticError):
-    """What a step made is not finite.
-
-    Parameters
-    ----------
-    source : str
-        "forecast" or "thermostat".
-    atom : int
-        The first one, counted over all systems of the batch.
-    """
-
-    def __init__(self, source: str, atom: int) -> None:
-        super().__init__(f"the {source} is not finite for atom {atom}")
-        self.source, self.atom = source, atom
 
 
 class TrajCast(MolecularDynamics):
@@ -283,6 +268,10 @@ class TrajCast(MolecularDynamics):
     def _forecaster(self) -> ForecastModel:
         return self.model if self.noise is None else NoisyModel(self.model, self.noise)
 
+    @property
+    def _stepper(self) -> Stepper:
+        return Stepper(self._forecaster, self.thermostats, self.dt)
+
     def step(self) -> None:
         """Advance the Atoms by one forecast; ``nsteps`` is the caller's."""
         self._mirror.pull(self.atoms)
@@ -311,6 +300,10 @@ class TrajCast(MolecularDynamics):
 
     def run(self, steps: int = 50) -> bool:
         """Run; return True when finished.
+
+        An observer ends the run with ``max_steps = 0``, as in every ASE dynamics. A
+        step that fails is undone in everything, random numbers and accounts of the
+        thermostats included: running on is the run without the failure.
 
         Parameters
         ----------
@@ -355,40 +348,24 @@ class TrajCast(MolecularDynamics):
             self._mirror.push(self.atoms)
 
     def _advance(self) -> None:
-        """Replace the state on the device by the one a forecast later."""
+        """Replace the state on the device by the one a forecast later, or undo it."""
+        stepper, constraints = self._stepper, self._mirror.constraints
+        snapshot = stepper.snapshot()
         try:
-            after = self._stepped(
-                self._mirror.state, self._mirror.constraints, self._forecaster
-            )
-        except NotFiniteError as error:
-            raise self._explained(error.source, error.atom) from error
+            after = stepper.forecast(self._mirror.state, constraints)
+            self._check_finite(after, "forecast")
+            after = stepper.thermalized(after, constraints, self.nsteps + 1)
+            self._check_finite(after, "thermostat")
+            after = self._shared(after)
+        except BaseException:  # an interrupt, too
+            snapshot.restore()
+            raise
         self._mirror.advance(after)
 
-    def _stepped(
-        self, state: State, constraints: Constraints, forecaster: ForecastModel
-    ) -> State:
-        """Return a state, of one system or a batch, one forecast later.
-
-        Raises
-        ------
-        NotFiniteError
-            A forecast, or what the thermostats make of it, is not finite.
-        """
-        before = constraints.hold_velocities(state)
-        with torch.no_grad():
-            after = constraints.hold(before, stride(forecaster, before))
-            _check_finite(after, "forecast")
-            if self.thermostats:
-                after = thermalize(
-                    self.thermostats,
-                    after,
-                    self.model.conservation,
-                    time=(self.nsteps + 1) * self.dt,
-                    timestep=self.dt,
-                    constraints=constraints,
-                )
-                _check_finite(after, "thermostat")
-        return self._shared(after) if self.comm.size > 1 else after
+    def _check_finite(self, state: State, source: str) -> None:
+        finite = finite_atoms(state)
+        if not bool(finite.all()):
+            raise self._not_finite(source, int((~finite).nonzero()[0]))
 
     def _run_state(self) -> RunState:
         """Return everything that a checkpoint keeps of this run."""
@@ -422,13 +399,15 @@ class TrajCast(MolecularDynamics):
 
     def _shared(self, state: State) -> State:
         """Return the state of the first rank, since each draws its own numbers."""
+        if self.comm.size == 1:
+            return state
         values = torch.cat([state.positions, state.velocities], dim=1)
         shared = values.cpu().numpy().copy()
         self.comm.broadcast(shared, 0)
         values = torch.from_numpy(shared).to(state.device)
         return state.moved(values[:, :3], values[:, 3:])
 
-    def _explained(self, source: str, atom: int) -> RuntimeError:
+    def _not_finite(self, source: str, atom: int) -> RuntimeError:
         """Return the error of a step that is not finite for one of the atoms."""
         return RuntimeError(
             f"the {source} of step {self.nsteps + 1} is not finite for atom "
@@ -475,14 +454,6 @@ class TrajCast(MolecularDynamics):
             name in vars(self) or getattr(type(self), name) is not _OWN[name]
             for name in PER_STEP_METHODS
         )
-
-
-def _check_finite(state: State, source: str) -> None:
-    """Raise NotFiniteError for a value that is not finite."""
-    values = torch.cat([state.positions, state.velocities], dim=1)
-    finite = torch.isfinite(values).all(dim=1)
-    if not bool(finite.all()):
-        raise NotFiniteError(source, int((~finite).nonzero()[0]))
 
 
 _OWN = {name: getattr(TrajCast, name) for name in PER_STEP_METHODS}

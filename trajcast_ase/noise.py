@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from trajcast_ase.conservation import Conservation
 from trajcast_ase.model_header import ModelHeader, read_header
 from trajcast_ase.model_zoo import find_model
 from trajcast_ase.state import State
+from trajcast_ase.streams import RandomSource, Streams
 from trajcast_ase.stride import ForecastModel
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class ForecastNoise:
     ----------
     covariances : dict of symbol to ResidualCovariance
         As :func:`trajcast_ase.training.evaluate.evaluate` measures them.
-    rng : numpy Generator, optional
-        Default: a fresh ``np.random.default_rng()``.
+    rng : numpy Generator or Streams, optional
+        Of one system, or of each system of a batch. Default: a fresh
+        ``np.random.default_rng()`` for one system.
 
     Raises
     ------
@@ -105,26 +107,36 @@ class ForecastNoise:
     def __init__(
         self,
         covariances: Mapping[str, ResidualCovariance],
-        rng: np.random.Generator | None = None,
+        rng: RandomSource | Streams | None = None,
     ) -> None:
         self.covariances = dict(covariances)
-        self.rng = np.random.default_rng() if rng is None else rng
-        self._factors = np.full((len(chemical_symbols), 2, 2), np.nan)
+        self.streams = Streams.of(rng)
+        factors = np.full((len(chemical_symbols), 2, 2), np.nan)
         for symbol, covariance in self.covariances.items():
-            self._factors[numbers_of_symbols[symbol]] = covariance.factor()
+            factors[numbers_of_symbols[symbol]] = covariance.factor()
+        self._factors = torch.from_numpy(factors).repeat(len(self.streams), 1, 1, 1)
+
+    @classmethod
+    def joined(cls, parts: Sequence[ForecastNoise]) -> ForecastNoise:
+        """Return the noise of single systems as that of their batch."""
+        generators = [rng for part in parts for rng in part.streams.generators]
+        batch = cls(parts[0].covariances, Streams(generators))
+        factors = [part._factors for part in parts]  # noqa: SLF001  its own class
+        batch._factors = torch.cat(factors)
+        return batch
 
     @classmethod
     def of_model(
         cls,
         model: Forecaster | str | os.PathLike[str],
-        rng: np.random.Generator | None = None,
+        rng: RandomSource | Streams | None = None,
     ) -> ForecastNoise:
         """Return the noise that a model file carries.
 
         Parameters
         ----------
         model : Forecaster, name of a bundled model, or path
-        rng : numpy Generator, optional
+        rng : numpy Generator or Streams, optional
 
         Raises
         ------
@@ -154,7 +166,7 @@ class ForecastNoise:
         unknown = [
             chemical_symbols[number]
             for number in numbers
-            if np.isnan(self._factors[number]).any()
+            if bool(torch.isnan(self._factors[:, number]).any())
         ]
         if unknown:
             raise ValueError(
@@ -163,29 +175,19 @@ class ForecastNoise:
             )
 
     def draw(
-        self, atomic_numbers: Int[Tensor, " atoms"]
+        self, state: State
     ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
         """Return noise on displacements (Å) and velocities (Å/fs), float64."""
-        factors = self._factors[atomic_numbers.cpu().numpy()]
-        unit = self.rng.normal(size=(len(factors), 2, 3))
-        noise = torch.from_numpy(factors @ unit).to(atomic_numbers.device)
-        return noise[:, 0], noise[:, 1]
+        unit = self.streams.normal_vectors([2 * size for size in state.sizes()])
+        unit = unit.reshape(-1, 2, 3).to(state.device)
+        self._factors = self._factors.to(state.device)
+        factors = self._factors[state.system_index, state.atomic_numbers]
+        moved, kicked = (factors @ unit).unbind(1)
+        return moved, kicked
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values, for the header of trajectories."""
         return {symbol: asdict(one) for symbol, one in self.covariances.items()}
-
-
-class NoiseSource(Protocol):
-    """What :class:`NoisyModel` needs of noise."""
-
-    def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
-        """Raise ValueError for an element without noise."""
-
-    def draw(
-        self, atomic_numbers: Int[Tensor, " atoms"]
-    ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
-        """Return noise on displacements (Å) and velocities (Å/fs), float64."""
 
 
 class NoisyModel:
@@ -194,12 +196,16 @@ class NoisyModel:
     Parameters
     ----------
     model : ForecastModel
-    noise : NoiseSource
-        Such as :class:`ForecastNoise`.
+    noise : ForecastNoise
     """
 
-    def __init__(self, model: ForecastModel, noise: NoiseSource) -> None:
+    def __init__(self, model: ForecastModel, noise: ForecastNoise) -> None:
         self.model, self.noise = model, noise
+
+    @property
+    def streams(self) -> Streams:
+        """Random numbers of the noise."""
+        return self.noise.streams
 
     @property
     def horizon_fs(self) -> float:
@@ -226,5 +232,5 @@ class NoisyModel:
     ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
         """Return displacements (Å) and new velocities (Å/fs) with noise."""
         displacements, velocities = self.model.raw_forecast(state)
-        moved, kicked = self.noise.draw(state.atomic_numbers)
+        moved, kicked = self.noise.draw(state)
         return displacements + moved, velocities + kicked

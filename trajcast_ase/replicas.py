@@ -9,21 +9,32 @@ system.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self, overload
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from trajcast_ase.arguments import prepared_model
-from trajcast_ase.constraints import Constraints
-from trajcast_ase.driver import NotFiniteError, TrajCast
-from trajcast_ase.noise import ForecastNoise, NoisyModel
-from trajcast_ase.state import State, as_stored
+from trajcast_ase.batch import Batch
+from trajcast_ase.checkpoint import (
+    RunState,
+    check_settings,
+    plain,
+    read_checkpoint,
+    rewind_files,
+    write_checkpoint,
+)
+from trajcast_ase.driver import TrajCast
+from trajcast_ase.losses import LostReplica, LostReplicasError, LostReplicaWarning
+from trajcast_ase.noise import ForecastNoise
+from trajcast_ase.state import State
 from trajcast_ase.streams import Purpose, Streams, random_stream
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats import Thermostat
@@ -113,7 +124,11 @@ class Replicas(Sequence[TrajCast]):
         self.model = prepared_model(model, device)
         self.first_replica = first_replica
         self._drivers: list[TrajCast] = []
-        self._batches: list[_Batch] = []
+        self._batches: list[Batch] = []
+        self._observers: list[tuple[Callable[[], Any], int]] = []
+        self._reported: set[int] = set()
+        self._nsteps = 0
+        self._resumed = False
         for part in _batches([len(atoms) for atoms in systems], batch_atoms):
             numbers = [first_replica + k for k in part]
             drawn = (random_stream(seed, n, Purpose.THERMOSTAT) for n in numbers)
@@ -133,7 +148,112 @@ class Replicas(Sequence[TrajCast]):
                     )
                 driver._place = k - part.start  # noqa: SLF001  a friend of the driver
                 self._drivers.append(driver)
-            self._batches.append(_Batch(self._drivers[part.start :], numbers))
+            self._batches.append(Batch(self._drivers[part.start :], numbers))
+
+    @classmethod
+    def restart(
+        cls,
+        path: str | os.PathLike[str],
+        model: ForecastModel | str | os.PathLike[str],
+        *,
+        thermostat: ThermostatMaker | None = None,
+        noise: Callable[[np.random.Generator], ForecastNoise] | None = None,
+        trajectory: str | None = None,
+        logfile: str | None = None,
+        loginterval: int = 1,
+        batch_atoms: int = BATCH_ATOMS,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Go on from a checkpoint as if nothing had happened; lost ones stay lost.
+
+        Parameters
+        ----------
+        path : path
+            Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
+        model, thermostat, noise, loginterval, batch_atoms, device
+            As of the replicas that wrote it.
+        trajectory, logfile : str, optional
+            Existing files are cut back to the checkpoint and continued; others begin.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no checkpoint.
+        CheckpointError
+            The checkpoint is damaged, is of another model or other settings, or a file
+            is not the one that it belongs to.
+        """
+        runs = read_checkpoint(Path(path))
+        settings: dict[str, Any] = {
+            "thermostat": thermostat,
+            "noise": noise,
+            "first_replica": runs[0].number,
+            "batch_atoms": batch_atoms,
+        }
+        systems = [run.atoms for run in runs]
+        probe = cls(systems, model, device=device, **settings)
+        _check_paths(trajectory, logfile)
+        for driver, run in zip(probe, runs, strict=True):
+            check_settings(plain(driver.todict()), run.settings)
+        continued = [
+            rewind_files(
+                run,
+                {
+                    "trajectory": _path(trajectory, run.number),
+                    "logfile": _path(logfile, run.number),
+                },
+            )
+            for run in runs
+        ]
+        replicas = cls(
+            systems,
+            probe.model,
+            trajectory=trajectory,
+            append_trajectory=True,
+            loginterval=loginterval,
+            **settings,
+        )
+        for driver, run, files in zip(replicas, runs, continued, strict=True):
+            log = _path(logfile, run.number)
+            if log is not None:
+                driver._open_log(log, loginterval, header="logfile" not in files)  # noqa: SLF001
+        replicas._take_over(runs)
+        return replicas
+
+    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that :meth:`restart` needs, atomically, in one file.
+
+        To be called between runs or as an observer, such as ``replicas.attach(
+        replicas.checkpoint, 1000, "run.checkpoint")``. The checkpoint before stays as
+        ``PATH.previous``.
+
+        Raises
+        ------
+        CheckpointError
+            A thermostat does not tell its state.
+        """
+        reasons = {one.number: one.reason for one in self.lost}
+        numbers = range(self.first_replica, self.first_replica + len(self))
+        runs = [
+            replace(driver._run_state(), number=number, lost=reasons.get(number))  # noqa: SLF001
+            for driver, number in zip(self, numbers, strict=True)
+        ]
+        write_checkpoint(Path(path), runs)
+
+    def _take_over(self, runs: Sequence[RunState]) -> None:
+        """Go on from the state of a checkpoint."""
+        for driver, run in zip(self, runs, strict=True):
+            driver._take_over(run)  # noqa: SLF001  a friend of the driver
+        for batch in self._batches:
+            for place, number in enumerate(batch.numbers):
+                reason = runs[number - self.first_replica].lost
+                if reason is not None:
+                    batch.lose(place, RuntimeError(reason))
+        for one in self.lost:
+            self._reported.add(one.number)
+            self[one.number - self.first_replica].close()  # type: ignore[no-untyped-call]  # ASE
+        self._nsteps = max(run.nsteps for run in runs)
+        self._resumed = True
 
     @contextmanager
     def _blaming(self, number: int) -> Iterator[None]:
@@ -168,18 +288,64 @@ class Replicas(Sequence[TrajCast]):
 
     @property
     def nsteps(self) -> int:
-        """Number of steps that every replica has made."""
-        return int(self._drivers[0].nsteps)
+        """Number of steps of the batch; who is lost or ended early has made fewer."""
+        return self._nsteps
+
+    @property
+    def lost(self) -> tuple[LostReplica, ...]:
+        """The replicas that failed, in the order of their numbers."""
+        found = [one for batch in self._batches for one in batch.lost]
+        return tuple(sorted(found, key=lambda one: one.number))
+
+    def attach(
+        self, function: Callable[..., Any], interval: int = 1, *args: Any, **kwargs: Any
+    ) -> None:
+        """Call `function` every `interval` steps, after all replicas' own observers.
+
+        Parameters
+        ----------
+        function : callable
+            Gets `args` and `kwargs`.
+        interval : int
+            In steps of :attr:`nsteps`.
+
+        Raises
+        ------
+        ValueError
+            `interval` is below 1.
+        """
+        if interval < 1:
+            raise ValueError(f"interval = {interval} must be at least 1 step")
+        self._observers.append((partial(function, *args, **kwargs), interval))
 
     def close(self) -> None:
         """Close the files of all replicas."""
         for driver in self._drivers:
             driver.close()  # type: ignore[no-untyped-call]  # ASE
 
+    def raise_if_lost(self) -> None:
+        """Raise for replicas that failed.
+
+        Raises
+        ------
+        LostReplicasError
+            Naming each with its last good stride and the reason.
+        """
+        if self.lost:
+            raise LostReplicasError(self.lost, len(self)) from self.lost[0].error
+
     def run(self, steps: int = 50) -> bool:
         """Run all replicas; return True when finished.
 
-        The state stays on the device until an observer of any replica is due.
+        The state stays on the device until an observer of any replica is due. An
+        observer ends the run of its own replica with ``max_steps = 0``, as in every ASE
+        dynamics; the others go on to their end. The next :meth:`run` is again `steps`
+        long for each, from where it is.
+
+        A replica that fails is lost: a forecast that is not finite, an edit that cannot
+        be forecast, an exception of one of its observers. It is left at its last good
+        stride, with a :class:`LostReplicaWarning`, an entry in :attr:`lost` and its
+        files closed; the others go on, to the last bit as if nothing had happened.
 
         Parameters
         ----------
@@ -187,156 +353,111 @@ class Replicas(Sequence[TrajCast]):
 
         Raises
         ------
-        RuntimeError
-            A forecast is not finite. All Atoms hold the step before, and the message
-            has the number of the replica.
+        LostReplicasError
+            All replicas are lost.
         ValueError, TypeError, NotImplementedError
-            Atoms were changed to something that cannot be forecast.
+            Atoms were changed between runs to something that cannot be forecast. They
+            can be changed back and the run continued.
+        Exception
+            What no replica can be blamed for. All are at their last good stride, with
+            random numbers and thermostats, and may run on.
         """
-        for driver in self._drivers:
-            driver._begin(steps)  # noqa: SLF001  a friend of the driver
-        while self.nsteps < self._drivers[0].max_steps:
-            self._leap(min(driver._steps_until_due() for driver in self._drivers))  # noqa: SLF001
-            for driver in self._drivers:
-                driver._look()  # noqa: SLF001
+        self._stop_if_nobody_is_left()
+        for batch in self._batches:
+            lost = {one.number for one in batch.lost}
+            places = enumerate(batch.numbers)
+            batch.pull(place for place, number in places if number not in lost)
+        for driver in self._left():
+            driver.max_steps = driver.nsteps + steps
+        self._look(
+            [one for one in self._left() if one.nsteps == 0 and not one._resumed]
+        )
+        if self.nsteps == 0 and not self._resumed:
+            self._call_observers()
+        while going := self._going():
+            self._leap(self._steps_until_due(going))
+            self._look(going)
+            self._call_observers()
         return True
+
+    def _left(self) -> list[TrajCast]:
+        """Return the drivers that are not lost."""
+        lost = {one.number - self.first_replica for one in self.lost}
+        return [one for k, one in enumerate(self._drivers) if k not in lost]
+
+    def _going(self) -> list[TrajCast]:
+        """Return the drivers that have steps to make."""
+        return [batch.drivers[k] for batch in self._batches for k in batch.going()]
+
+    def _steps_until_due(self, going: Sequence[TrajCast]) -> int:
+        """Return the steps until somebody looks, or is at its end."""
+        waits = [driver._steps_until_due() for driver in going]  # noqa: SLF001  a friend
+        waits += [every - self.nsteps % every for _, every in self._observers]
+        return min(waits)
 
     def _leap(self, steps: int) -> None:
         """Make `steps` forecasts on the device between two transfers."""
         for batch in self._batches:
-            batch.pull()
+            batch.begin_leap()
         try:
             for _ in range(steps):
-                for batch, after in [(one, one.stepped()) for one in self._batches]:
-                    batch.advance(after)
+                self._step()
         finally:
             for batch in self._batches:
                 batch.push()
+        self._report()
 
-
-class _Batch:
-    """Replicas whose states are one on the device while they advance.
-
-    Parameters
-    ----------
-    drivers : list of TrajCast
-        They share thermostats, which act on all of them at once.
-    numbers : list of int
-        Of the replicas.
-    """
-
-    def __init__(self, drivers: list[TrajCast], numbers: list[int]) -> None:
-        self.drivers, self.numbers = drivers, numbers
-        self.pull()
-
-    def pull(self) -> None:
-        """Take over what changed in the Atoms since the last transfer."""
-        for driver, number in zip(self.drivers, self.numbers, strict=True):
-            try:
-                driver._mirror.pull(driver.atoms)  # noqa: SLF001  a friend of the driver
-            except (ValueError, TypeError, NotImplementedError) as error:
-                raise type(error)(f"replica {number}: {error}") from error
-        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001
-        states = [mirror.state for mirror in mirrors]
-        self.state = joined(states)
-        self.constraints = Constraints.joined([m.constraints for m in mirrors], states)
-        self.latest: State | None = None
-
-    def stepped(self) -> State:
-        """Return the states one forecast later.
-
-        Raises
-        ------
-        RuntimeError
-            One of them is not finite.
-        """
-        first = self.drivers[0]
+    def _step(self) -> None:
+        """Make one step of all batches, or of none."""
+        stepped: list[tuple[Batch, State]] = []
         try:
-            return first._stepped(self.state, self.constraints, self._forecaster())  # noqa: SLF001
-        except NotFiniteError as error:
-            place = int(self.state.system_index[error.atom])
-            atom = error.atom - sum(self.state.sizes()[:place])
-            text = self.drivers[place]._explained(error.source, atom)  # noqa: SLF001
-            raise RuntimeError(f"replica {self.numbers[place]}: {text}") from error
+            for batch in self._batches:
+                if batch.advances:
+                    stepped.append((batch, batch.step()))  # noqa: PERF401  half are kept
+        except BaseException:  # an interrupt, too
+            for batch, _ in stepped:
+                batch.undo()
+            raise
+        for batch, after in stepped:
+            batch.advance(after)
+        self._nsteps += any(batch.advances for batch in self._batches)
 
-    def advance(self, after: State) -> None:
-        """Continue from `after`, as each driver alone would."""
-        self.latest, (self.state, _) = after, as_stored(after)
-        for driver in self.drivers:
-            driver.nsteps += 1
+    def _look(self, drivers: Sequence[TrajCast]) -> None:
+        """Let the observers of `drivers` see their Atoms; lose those that raise."""
+        looking = {id(driver) for driver in drivers} & {id(one) for one in self._left()}
+        for batch in self._batches:
+            for place, driver in enumerate(batch.drivers):
+                if id(driver) not in looking:
+                    continue
+                try:
+                    driver._look()  # noqa: SLF001  a friend of the driver
+                except Exception as error:  # noqa: BLE001  the reason, kept
+                    batch.lose(place, error)
+        self._report()
 
-    def push(self) -> None:
-        """Write positions and momenta into the Atoms."""
-        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001
-        if self.latest is not None:
-            parts = split(self.latest, [mirror.state for mirror in mirrors])
-            for mirror, part in zip(mirrors, parts, strict=True):
-                mirror.advance(part)
-        for mirror, driver in zip(mirrors, self.drivers, strict=True):
-            mirror.push(driver.atoms)
+    def _call_observers(self) -> None:
+        for function, interval in self._observers:
+            if self.nsteps % interval == 0:
+                function()
 
-    def _forecaster(self) -> ForecastModel:
-        model = self.drivers[0].model
-        if self.drivers[0].noise is None:
-            return model
-        return NoisyModel(model, _JoinedNoise(self.drivers))
+    def _report(self) -> None:
+        """Close the files of replicas that are newly lost, and warn of each."""
+        new = [one for one in self.lost if one.number not in self._reported]
+        for one in new:
+            self._reported.add(one.number)
+            self[one.number - self.first_replica].close()  # type: ignore[no-untyped-call]  # ASE
+        self._stop_if_nobody_is_left()
+        for one in new:
+            warnings.warn(
+                f"replica {one.number} is lost after stride {one.stride}, the others "
+                f"go on: {one.reason}",
+                LostReplicaWarning,
+                stacklevel=4,
+            )
 
-
-class _JoinedNoise:
-    """The noise of several replicas, each from its own stream."""
-
-    def __init__(self, drivers: list[TrajCast]) -> None:
-        self.noises = [driver.noise for driver in drivers]
-        self.sizes = [len(driver.atoms) for driver in drivers]
-
-    def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
-        """Do nothing: each replica's driver has checked its own."""
-
-    def draw(
-        self, atomic_numbers: Int[Tensor, " atoms"]
-    ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
-        """Return the noise of all replicas, in their order."""
-        parts = torch.split(atomic_numbers, self.sizes)
-        drawn = [
-            noise.draw(numbers)
-            for noise, numbers in zip(self.noises, parts, strict=True)
-            if noise is not None
-        ]
-        moved, kicked = zip(*drawn, strict=True)
-        return torch.cat(moved), torch.cat(kicked)
-
-
-def joined(states: Sequence[State]) -> State:
-    """Return states as one batch, in their order."""
-    sizes = torch.tensor([state.n_systems for state in states])
-    offsets = sizes.cumsum(0) - sizes
-    index = [
-        state.system_index + offset
-        for state, offset in zip(states, offsets.tolist(), strict=True)
-    ]
-    return State(
-        positions=torch.cat([state.positions for state in states]),
-        velocities=torch.cat([state.velocities for state in states]),
-        masses=torch.cat([state.masses for state in states]),
-        atomic_numbers=torch.cat([state.atomic_numbers for state in states]),
-        cell=torch.cat([state.cell for state in states]),
-        pbc=torch.cat([state.pbc for state in states]),
-        system_index=torch.cat(index),
-    )
-
-
-def split(batch: State, states: Sequence[State]) -> list[State]:
-    """Return the states of a batch, at its positions and velocities."""
-    sizes = [state.n_atoms for state in states]
-    return [
-        state.moved(positions, velocities)
-        for state, positions, velocities in zip(
-            states,
-            torch.split(batch.positions, sizes),
-            torch.split(batch.velocities, sizes),
-            strict=True,
-        )
-    ]
+    def _stop_if_nobody_is_left(self) -> None:
+        if len(self.lost) == len(self):
+            self.raise_if_lost()
 
 
 def _check_systems(systems: Sequence[Atoms]) -> None:

@@ -83,6 +83,15 @@ class Streams:
         """Return the number of systems."""
         return len(self.generators)
 
+    def states(self) -> tuple[Any, ...]:
+        """Return the state of each generator, from which its numbers go on."""
+        return tuple(_state(rng) for rng in self.generators)
+
+    def restore(self, states: Sequence[Any], systems: Iterable[int]) -> None:
+        """Put the generators of `systems` back to their places in `states`."""
+        for k in systems:
+            _set_state(self.generators[k], states[k])
+
     def normals(self, n_systems: int) -> Float[Tensor, " systems"]:
         """Return a unit normal for each system."""
         self._check(n_systems)
@@ -138,21 +147,24 @@ def set_generator_state(rng: RandomSource, state: Mapping[str, Any]) -> None:
             f"that shall go on are of a {own['bit_generator']}; give the same kind"
         )
     try:
-        restored = _like(state, own)
-        if isinstance(rng, np.random.Generator):
-            rng.bit_generator.state = restored
-        else:
-            rng.set_state(restored)
+        _set_state(rng, _like(state, own))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"this is no state of a {own['bit_generator']} ({error})"
         ) from error
 
 
-def _state(rng: RandomSource) -> dict[str, Any]:
-    if isinstance(rng, np.random.Generator):
-        return dict(rng.bit_generator.state)
-    return dict(rng.get_state(legacy=False))
+def _state(rng: RandomSource) -> Any:
+    if isinstance(rng, np.random.RandomState):
+        return rng.get_state(legacy=False)
+    return rng.bit_generator.state
+
+
+def _set_state(rng: RandomSource, state: Any) -> None:
+    if isinstance(rng, np.random.RandomState):
+        rng.set_state(state)
+    else:
+        rng.bit_generator.state = state
 
 
 def _plain(value: Any) -> Any:

@@ -69,6 +69,10 @@ RESTING = 1e-12
 class Thermostat(Protocol):
     """What a driver needs of a thermostat; write your own with these three.
 
+    A step that fails is undone. For that, a thermostat with random numbers keeps them
+    in an attribute ``streams`` (:class:`trajcast_ase.streams.Streams`), and one with
+    further tensors that have a row for each system names all of them in ``variables``.
+
     Attributes
     ----------
     transferred_energy : (n_systems,) float64 tensor, eV
@@ -119,7 +123,11 @@ class RandomThermostat:
     ----------
     transferred_energy : (n_systems,) float64 tensor, eV
         Kinetic energy given to each system so far.
+    variables : tuple of str
+        Names of the tensors that have a row for each system.
     """
+
+    variables: tuple[str, ...] = ("transferred_energy",)
 
     def __init__(
         self, temperature_K: Temperature, rng: RandomSource | Streams | None
@@ -136,11 +144,10 @@ class RandomThermostat:
         }
 
     def get_state(self, system: int) -> dict[str, Any]:
-        """Return account and random numbers of a system as plain values."""
-        return {
-            "rng": generator_state(self.streams.generators[system]),
-            "transferred_energy": float(self.transferred_energy[system]),
-        }
+        """Return variables and random numbers of a system as plain values."""
+        variables = {name: getattr(self, name)[system] for name in self.variables}
+        rng = generator_state(self.streams.generators[system])
+        return {name: row.tolist() for name, row in variables.items()} | {"rng": rng}
 
     def set_state(self, system: int, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`get_state` returned.
@@ -151,7 +158,9 @@ class RandomThermostat:
             The random numbers were those of another kind of generator.
         """
         set_generator_state(self.streams.generators[system], state["rng"])
-        self.transferred_energy[system] = float(state["transferred_energy"])
+        for name in self.variables:
+            variable = getattr(self, name)
+            variable[system] = variable.new_tensor(state[name])
 
     def _thermal(self, time: float) -> float:
         """Return kT at `time` (ASE units), eV."""
@@ -226,13 +235,16 @@ class CSVR(RandomThermostat):
         Raises
         ------
         ValueError
-            The kinetic energy of a system is zero.
+            The kinetic energy of a system is zero, or that of rounding errors.
         """
         kinetic, state = motion.kinetic_energies, motion.state
-        if not bool((kinetic > 0).all()):
+        thermal = self._thermal(time)
+        # A quench goes far below; to be heated from there is to scale rounding errors.
+        least = RESTING if thermal > RESTING else 0.0
+        if not bool((kinetic > least).all()):
             raise _resting_error(float(kinetic.min()))
         memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
-        noise = torch.sqrt((1 - memory) * self._thermal(time) / (2 * kinetic))
+        noise = torch.sqrt((1 - memory) * thermal / (2 * kinetic))
         normal = self.streams.normals(state.n_systems).to(state.device)
         others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
         first = math.sqrt(memory) + noise * normal

@@ -1,0 +1,65 @@
+"""One step of the dynamics: forecast, constraints, thermostats; of one or many systems.
+
+The driver of one system and the batch of many take their steps here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from trajcast_ase.constraints import Constraints
+from trajcast_ase.rollback import Snapshot
+from trajcast_ase.state import State
+from trajcast_ase.stride import ForecastModel, stride
+from trajcast_ase.thermostats import Thermostat, thermalize
+
+
+@dataclass(frozen=True, slots=True)
+class Stepper:
+    """What acts in a step.
+
+    Attributes
+    ----------
+    forecaster : ForecastModel
+    thermostats : tuple of Thermostat
+        Act after the forecast, in order.
+    timestep : float, ASE units
+    """
+
+    forecaster: ForecastModel
+    thermostats: tuple[Thermostat, ...]
+    timestep: float
+
+    def snapshot(self) -> Snapshot:
+        """Return what a step changes beside the state, to undo it."""
+        return Snapshot.of((self.forecaster, *self.thermostats))
+
+    def forecast(self, state: State, constraints: Constraints) -> State:
+        """Return `state` one forecast later, its constraints honoured."""
+        before = constraints.hold_velocities(state)
+        with torch.no_grad():
+            return constraints.hold(before, stride(self.forecaster, before))
+
+    def thermalized(self, state: State, constraints: Constraints, nsteps: int) -> State:
+        """Return `state` after the thermostats that end step number `nsteps`."""
+        if not self.thermostats:
+            return state
+        with torch.no_grad():
+            return thermalize(
+                self.thermostats,
+                state,
+                self.forecaster.conservation,
+                time=nsteps * self.timestep,
+                timestep=self.timestep,
+                constraints=constraints,
+            )
+
+
+def finite_atoms(state: State) -> Bool[Tensor, " atoms"]:
+    """Return which atoms have finite positions and velocities."""
+    values = torch.cat([state.positions, state.velocities], dim=1)
+    return torch.isfinite(values).all(dim=1)
