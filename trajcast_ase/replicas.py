@@ -369,9 +369,8 @@ class Replicas(Sequence[TrajCast]):
             batch.pull(place for place, number in places if number not in lost)
         for driver in self._left():
             driver.max_steps = driver.nsteps + steps
-        self._look(
-            [one for one in self._left() if one.nsteps == 0 and not one._resumed]
-        )
+        if not self._resumed:
+            self._look([one for one in self._left() if one.nsteps == 0])
         if self.nsteps == 0 and not self._resumed:
             self._call_observers()
         while going := self._going():
