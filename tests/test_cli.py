@@ -269,8 +269,8 @@ def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
     finish = TrajCast.run
 
     def interrupted(self, steps):
-        finish(self, steps // 2)
-        raise KeyboardInterrupt
+        finish(self, 4)
+        raise KeyboardInterrupt  # as the second signal does
 
     monkeypatch.setattr(TrajCast, "run", interrupted)
     settings = ("--model", model_file, "--temperature", 300, "--steps", 8)
@@ -384,7 +384,7 @@ def test_replicas_write_files_of_their_own(model_file, start):
         assert np.allclose(rows[:, 0], np.arange(5) * 5 * 7e-3, atol=1e-4)
         starts.append(frames[0])
         means.append(np.mean([temperature(frame, rule) for frame in frames]))
-    assert len(list(Path("runs").iterdir())) == 6
+    assert len(list(Path("runs").iterdir())) == 7  # and one checkpoint
     assert np.array_equal(starts[0].positions, starts[1].positions)
     assert not np.allclose(starts[0].get_momenta(), starts[1].get_momenta())
     assert "tiny: 3 replicas of 9 atoms, 20 strides of 7 fs" in stdout
@@ -470,8 +470,8 @@ def test_interrupted_replicas_leave_readable_files(model_file, start, monkeypatc
     finish = Replicas.run
 
     def interrupted(self, steps):
-        finish(self, steps // 2)
-        raise KeyboardInterrupt
+        finish(self, 4)
+        raise KeyboardInterrupt  # as the second signal does
 
     monkeypatch.setattr(Replicas, "run", interrupted)
     settings = ("--model", model_file, "--temperature", 300, "--steps", 8)

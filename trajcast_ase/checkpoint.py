@@ -181,7 +181,7 @@ def write_checkpoint(path: Path, runs: Sequence[RunState]) -> None:
         tensors |= {f"{k}/{name}": t for name, t in _tensors(run.atoms).items()}
         values.append(_values(run))
     if path.exists():
-        path.replace(path.with_name(path.name + PREVIOUS))
+        path.replace(previous(path))
     write_sealed(path, KIND, Sealed(tensors, {"runs": values}))
 
 
@@ -200,12 +200,12 @@ def read_checkpoint(path: Path) -> tuple[RunState, ...]:
     try:
         return _read(path)
     except (FileNotFoundError, CheckpointError) as error:
-        previous = path.with_name(path.name + PREVIOUS)
-        if not previous.exists():
+        before = previous(path)
+        if not before.exists():
             raise
-        runs = _read(previous)
+        runs = _read(before)
         warnings.warn(
-            f"{error}; going on from {previous}, step {runs[0].nsteps}",
+            f"{error}; going on from {before}, step {runs[0].nsteps}",
             UserWarning,
             stacklevel=3,
         )
@@ -214,7 +214,12 @@ def read_checkpoint(path: Path) -> tuple[RunState, ...]:
 
 def has_checkpoint(path: Path) -> bool:
     """Return whether there is a checkpoint or the one before it."""
-    return path.exists() or path.with_name(path.name + PREVIOUS).exists()
+    return path.exists() or previous(path).exists()
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before that of `path` is kept."""
+    return path.with_name(path.name + PREVIOUS)
 
 
 def _read(path: Path) -> tuple[RunState, ...]:

@@ -89,6 +89,8 @@ class RolloutProgress(_Progress):
     ----------
     n_strides : int
     horizon_fs : float, fs
+    first : int
+        Strides that were made before, by the run that this one continues.
     n_replicas : int
         Runs that advance together; the speed is that of all.
     console : rich.console.Console, optional
@@ -100,11 +102,13 @@ class RolloutProgress(_Progress):
         n_strides: int,
         horizon_fs: float,
         *,
+        first: int = 0,
         n_replicas: int = 1,
         console: Console | None = None,
     ) -> None:
         super().__init__(n_strides, console)
         self._horizon_fs = horizon_fs
+        self._made_before = first
         self._n_replicas = n_replicas
         self._temperature_sum = 0.0
         self._n_updates = 0
@@ -122,8 +126,9 @@ class RolloutProgress(_Progress):
             f"{n_done * to_ps:.1f} of {self._total * to_ps:.1f} ps  "
             f"T {temperature_K:.0f} K, mean {mean:.0f} K"
         )
-        if n_done > 0:
-            seconds = (time.perf_counter() - self._start) / n_done
+        if n_done > self._made_before:
+            n_fresh = n_done - self._made_before
+            seconds = (time.perf_counter() - self._start) / n_fresh
             speed = self._n_replicas * ns_per_day(seconds, self._horizon_fs)
             text += f"  {speed:.2f} ns/day{' in all' * (self._n_replicas > 1)}"
         self._show(n_done, text)

@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from spring_runs import spring_run, write_hdf5
 
+from trajcast_ase.interruption import Interrupted, noted_signals
 from trajcast_ase.model_file import load_model
 from trajcast_ase.training import distributed
 from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.evaluate import evaluate
-from trajcast_ase.training.interruption import Interrupted, noted_signals
 from trajcast_ase.training.loop import CHECKPOINT_NAME, train
 
 ROOT = Path(__file__).parents[2]

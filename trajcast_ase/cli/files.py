@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TRAJECTORY, LOG = ".traj", ".log"
+from trajcast_ase.checkpoint import has_checkpoint, previous
+
+TRAJECTORY, LOG, CHECKPOINT = ".traj", ".log", ".checkpoint"
 NUMBER = "-{replica:02d}"
 """What follows the prefix in the files of a replica."""
 
@@ -37,7 +39,17 @@ class Files:
         prefix = str(self.prefix).replace("{", "{{").replace("}", "}}")
         return f"{prefix}{NUMBER}{suffix}"
 
-    def prepare(self, start: Path, *, overwrite: bool) -> None:
+    @property
+    def numbers(self) -> range:
+        """Numbers of the replicas; that of a single run is 0."""
+        return range(1) if self.replicas is None else self.replicas
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that keeps the whole run, or all its replicas."""
+        return self.paths(CHECKPOINT)[0]
+
+    def prepare(self, start: Path, *, overwrite: bool, restart: bool) -> None:
         """Make the folder, and check that nothing is replaced that must stay.
 
         Raises
@@ -45,13 +57,24 @@ class Files:
         FileExistsError
             A file is there and may not be replaced.
         """
-        for file in (*self.paths(TRAJECTORY), *self.paths(LOG)):
+        if restart and has_checkpoint(self.checkpoint):
+            return
+        for file in self._all():
             if file.exists() and (not overwrite or file.samefile(start)):
                 raise FileExistsError(
                     f"{file} exists; choose another --out or pass --overwrite (never "
-                    "for the start itself)"
+                    "for the start itself), or --restart to go on from a checkpoint"
                 )
         self.prefix.parent.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what a new run replaces: ASE appends to logs."""
+        for file in self._all():
+            file.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        kept = [self.checkpoint, previous(self.checkpoint)]
+        return [*self.paths(TRAJECTORY), *self.paths(LOG), *kept]
 
     def __str__(self) -> str:
         """Return the names, of replicas those of the first and the last."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,17 @@ from ase import Atoms
 from jaxtyping import Float
 from rich.console import Console
 
+from trajcast_ase.checkpoint import has_checkpoint, read_checkpoint
 from trajcast_ase.cli.files import LOG, TRAJECTORY, Files
 from trajcast_ase.driver import TrajCast
+from trajcast_ase.file_marks import CheckpointError
+from trajcast_ase.files import sole_writer
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.noise import ForecastNoise
 from trajcast_ase.progress import RolloutProgress
 from trajcast_ase.replicas import Replicas, ThermostatMaker
+from trajcast_ase.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.streams import Purpose, Streams, random_stream
 from trajcast_ase.units import ns_per_day
 
@@ -40,6 +43,10 @@ class Job:
         Strides, and strides between two frames.
     files : Files
         What is written; their numbers are those of the replicas.
+    limits : Limits
+    checkpoint_minutes : float
+    restart : bool
+        Go on from the checkpoint, where there is one.
     """
 
     atoms: Atoms
@@ -51,51 +58,93 @@ class Job:
     steps: int
     interval: int
     files: Files
+    limits: Limits
+    checkpoint_minutes: float
+    restart: bool
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.restart and has_checkpoint(self.files.checkpoint)
 
 
-def roll_out(job: Job, console: Console) -> None:
-    """Run, write the files, and print speed and mean temperature."""
-    for log in job.files.paths(LOG):
-        log.unlink(missing_ok=True)  # ASE appends to logs
-    replicas = job.files.replicas
-    dynamics = _one(job) if replicas is None else _many(job, replicas)
+def carry_out(job: Job, console: Console) -> Ending:
+    """Run, write the files, and print speed and mean temperature.
+
+    Raises
+    ------
+    LostReplicasError
+        Some replicas failed; the files of all others are complete.
+    OSError
+        A file cannot be written; what is on disk stays readable.
+    """
+    with sole_writer(*job.files.paths(TRAJECTORY)):
+        if job.goes_on:
+            dynamics = _continued(job)
+            console.print(f"going on after stride {dynamics.nsteps}")
+        else:
+            job.files.clear()
+            dynamics = _one(job) if job.files.replicas is None else _many(job)
+        ending, temperatures = _run(job, dynamics, console)
     runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
-    horizon_fs = job.network.horizon_fs
+    _print_summary(job, runs, ending, temperatures, console)
+    if isinstance(dynamics, Replicas):
+        dynamics.raise_if_lost()
+    return ending
+
+
+def _run(
+    job: Job, dynamics: TrajCast | Replicas, console: Console
+) -> tuple[Ending, Float[np.ndarray, " runs"]]:
+    """Return how the run ended, and the mean temperature of each system, K."""
+    runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
     temperatures: list[list[float]] = []
-    with (
-        dynamics,
-        RolloutProgress(
-            job.steps, horizon_fs, n_replicas=len(runs), console=console
-        ) as progress,
-    ):
+    progress = RolloutProgress(
+        job.steps,
+        job.network.horizon_fs,
+        first=dynamics.nsteps,
+        n_replicas=len(runs),
+        console=console,
+    )
+    with dynamics, progress:
 
         def report() -> None:
             temperatures.append([one.get_temperature() for one in runs])
             progress.update(dynamics.nsteps, float(np.mean(temperatures[-1])))
 
-        # The last run looks last: by then the others have written their frames.
-        runs[-1].attach(report, interval=job.interval)  # type: ignore[no-untyped-call]  # ASE
-        start = time.perf_counter()
+        dynamics.attach(report, job.interval)
         try:
-            dynamics.run(job.steps)
+            ending = roll_out(
+                dynamics,
+                job.steps,
+                checkpoints=Checkpoints(job.files.checkpoint, job.checkpoint_minutes),
+                limits=job.limits,
+            )
         except KeyboardInterrupt:
             console.print(f"interrupted after {dynamics.nsteps} strides")
             raise
-        seconds = time.perf_counter() - start
-    _print_summary(job, runs, seconds, np.mean(temperatures, axis=0), console)
+        except OSError as error:
+            kept = "; the last checkpoint and all before it are on disk: make room and "
+            raise OSError(
+                f"{error}{kept}run the same command with --restart"
+            ) from error
+        if not temperatures:
+            report()
+    return ending, np.mean(temperatures, axis=0)
 
 
 def _print_summary(
     job: Job,
     runs: Sequence[TrajCast],
-    seconds: float,
+    ending: Ending,
     temperatures: Float[np.ndarray, " runs"],
     console: Console,
 ) -> None:
     """Print speed and mean temperatures (K), and what was written."""
     horizon_fs, n_dof = job.network.horizon_fs, runs[0].n_dof
-    speed = len(runs) * ns_per_day(seconds / job.steps, horizon_fs)
-    length = f"{job.steps * horizon_fs * 1e-3:.2f} ps"
+    per_stride = ending.seconds / max(ending.n_strides, 1)
+    speed = len(runs) * ns_per_day(per_stride, horizon_fs)
+    length = f"{ending.n_strides * horizon_fs * 1e-3:.2f} ps"
     mean = f"mean temperature {temperatures.mean():.1f} K"
     if job.files.replicas is None:
         text = f"{length} at {speed:.2f} ns/day; {mean} over {n_dof} degrees of freedom"
@@ -107,6 +156,12 @@ def _print_summary(
         )
     console.print(text, soft_wrap=True)
     console.print(f"wrote {job.files}", soft_wrap=True)
+    if ending.reason:
+        console.print(
+            f"ended by {ending.reason} at stride {runs[0].nsteps} of {job.steps}; the "
+            "same command with --restart goes on",
+            soft_wrap=True,
+        )
 
 
 def _one(job: Job) -> TrajCast:
@@ -123,8 +178,9 @@ def _one(job: Job) -> TrajCast:
     )
 
 
-def _many(job: Job, numbers: range) -> Replicas:
+def _many(job: Job) -> Replicas:
     """Return replicas, each of which draws from streams of its own."""
+    numbers = job.files.numbers
     streams = [random_stream(job.seed, k, Purpose.VELOCITIES) for k in numbers]
     return Replicas(
         [_start(job, rng) for rng in streams],
@@ -135,6 +191,42 @@ def _many(job: Job, numbers: range) -> Replicas:
         first_replica=numbers.start,
         trajectory=job.files.template(TRAJECTORY),
         logfile=job.files.template(LOG),
+        loginterval=job.interval,
+    )
+
+
+def _continued(job: Job) -> TrajCast | Replicas:
+    """Return the run or the replicas of the checkpoint."""
+    path, files = job.files.checkpoint, job.files
+    kept = read_checkpoint(path)
+    if not np.array_equal(kept[0].atoms.numbers, job.atoms.numbers):
+        raise CheckpointError(
+            f"{path} is of {kept[0].atoms.symbols}, but the start is "
+            f"{job.atoms.symbols}; give the start that the run had, or another --out"
+        )
+    if files.replicas is None:
+        rng = np.random.default_rng()  # takes over the state that it had
+        return TrajCast.restart(
+            path,
+            job.network,
+            thermostat=job.thermostat(Streams([rng])) if job.thermostat else None,
+            noise=job.noise(rng) if job.noise else None,
+            trajectory=files.paths(TRAJECTORY)[0],
+            logfile=files.paths(LOG)[0],
+            loginterval=job.interval,
+        )
+    if [run.number for run in kept] != list(files.replicas):
+        raise CheckpointError(
+            f"{path} is of {len(kept)} replicas from number {kept[0].number} on; give "
+            f"--replicas {len(kept)} --first-replica {kept[0].number}"
+        )
+    return Replicas.restart(
+        path,
+        job.network,
+        thermostat=job.thermostat,
+        noise=job.noise,
+        trajectory=files.template(TRAJECTORY),
+        logfile=files.template(LOG),
         loginterval=job.interval,
     )
 

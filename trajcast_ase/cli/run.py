@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trajcast_ase.cli.files import Files
 from trajcast_ase.cli.options import Precision
 from trajcast_ase.cli.thermostat import (
     LANGEVIN_FRICTION,
@@ -100,19 +99,40 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files.")
     ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Go on from OUT.checkpoint, where there is one."
+        ),
+    ] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Wall time between two checkpoints.")
+    ] = 5.0,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="End with a checkpoint after this wall time (exit status 75)."
+        ),
+    ] = None,
+    stop_file: Annotated[
+        Path | None,
+        typer.Option(help="End with a checkpoint when this file appears (status 75)."),
+    ] = None,
 ) -> None:
-    """Forecast the dynamics of a structure and write trajectory and log."""
+    """Forecast the dynamics of a structure and write trajectory, log and checkpoint."""
     import numpy as np  # noqa: PLC0415  --help does without these
     import torch  # noqa: PLC0415
 
-    from trajcast_ase.cli.rollout import Job, roll_out  # noqa: PLC0415
+    from trajcast_ase.cli.files import Files  # noqa: PLC0415
+    from trajcast_ase.cli.rollout import Job, carry_out  # noqa: PLC0415
     from trajcast_ase.model_file import load_model  # noqa: PLC0415
     from trajcast_ase.noise import ForecastNoise  # noqa: PLC0415
+    from trajcast_ase.rollout import Limits  # noqa: PLC0415
 
     console = Console(highlight=False)
     prefix = Path(f"{start.stem}-md") if out is None else out
     files = Files(prefix, _replica_numbers(replicas, first_replica))
-    files.prepare(start, overwrite=overwrite)
+    files.prepare(start, overwrite=overwrite, restart=restart)
     atoms = read_structure(start)
     network = load_model(
         model, device=device, dtype=None if dtype is None else getattr(torch, dtype)
@@ -129,10 +149,15 @@ def run(
         steps=steps,
         interval=interval,
         files=files,
+        limits=Limits(None if max_hours is None else 3600 * max_hours, stop_file),
+        checkpoint_minutes=checkpoint_minutes,
+        restart=restart,
     )
     _check_replicas_differ(job)
     _announce(job, start, described(bath, network), console)
-    roll_out(job, console)
+    ending = carry_out(job, console)
+    if ending.exit_status:
+        raise typer.Exit(ending.exit_status)
 
 
 def read_structure(path: Path) -> Atoms:
@@ -191,9 +216,12 @@ def _announce(job: Job, start: Path, thermostat: str, console: Console) -> None:
     console.print(
         f"{job.network.name}: {n_atoms}, {job.steps} strides of "
         f"{job.network.horizon_fs:g} fs, {thermostat}, "
-        f"{'calibrated noise, ' if job.noise else ''}seed {job.seed}",
+        f"{'calibrated noise, ' if job.noise else ''}"
+        f"{'as before' if job.goes_on else f'seed {job.seed}'}",
         soft_wrap=True,
     )
+    if job.goes_on:
+        return
     if job.drawn_at is not None:
         reason = "" if _moves(job.atoms) else f": {start} has none"
         console.print(f"velocities drawn at {job.drawn_at:g} K{reason}")

@@ -28,9 +28,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a model on the trajectories that a configuration names."""
+    from trajcast_ase.interruption import Interrupted  # noqa: PLC0415
     from trajcast_ase.progress import TrainingProgress  # noqa: PLC0415
     from trajcast_ase.training.config import TrainingConfig  # noqa: PLC0415
-    from trajcast_ase.training.interruption import Interrupted  # noqa: PLC0415
     from trajcast_ase.training.loop import train as train_model  # noqa: PLC0415
 
     settings = TrainingConfig.from_toml(config)

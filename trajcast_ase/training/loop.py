@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from trajcast_ase.interruption import Interrupted, noted_signals
 from trajcast_ase.model_file import load_model
 from trajcast_ase.model_header import read_header
 from trajcast_ase.network import Forecaster, ForecasterConfig
@@ -31,7 +32,6 @@ from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks, thread_count
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
-from trajcast_ase.training.interruption import Interrupted, noted_signals
 from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.optimizer import (

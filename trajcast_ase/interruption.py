@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training that ended early, with all that it had done on disk.
+    """A training or run that ended early, with all that it had done on disk.
 
     Attributes
     ----------
