@@ -268,7 +268,7 @@ def test_run_never_replaces_its_start(model_file, start):
 def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
     finish = TrajCast.run
 
-    def interrupted(self, steps):
+    def interrupted(self, _steps):
         finish(self, 4)
         raise KeyboardInterrupt  # as the second signal does
 
@@ -469,7 +469,7 @@ def test_wrong_settings_touch_no_file(model_file, start):
 def test_interrupted_replicas_leave_readable_files(model_file, start, monkeypatch):
     finish = Replicas.run
 
-    def interrupted(self, steps):
+    def interrupted(self, _steps):
         finish(self, 4)
         raise KeyboardInterrupt  # as the second signal does
 

@@ -34,6 +34,7 @@ from trajcast_ase.checkpoint import (
     write_checkpoint,
 )
 from trajcast_ase.constraints import Constraints
+from trajcast_ase.domain import warn_outside_training
 from trajcast_ase.file_marks import CheckpointError, FileMark
 from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
 from trajcast_ase.md_logger import ForceFreeLogger
@@ -127,6 +128,8 @@ class TrajCast(MolecularDynamics):
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
         self._mirror = Mirror(atoms, self.model.device, self._accept)
+        header = getattr(self.model, "header", None)
+        warn_outside_training(atoms, header, self.thermostats)
         self._files: dict[str, Path] = {}  # that checkpoints keep the length of
         self._resumed = False
         # Opened last, after all checks: mode "w" empties an existing file. As an open

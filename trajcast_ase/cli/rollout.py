@@ -24,6 +24,9 @@ from trajcast_ase.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.streams import Purpose, Streams, random_stream
 from trajcast_ase.units import ns_per_day
 
+FAR = 0.2
+"""Relative deviation of a mean temperature that is worth a warning."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -156,12 +159,30 @@ def _print_summary(
         )
     console.print(text, soft_wrap=True)
     console.print(f"wrote {job.files}", soft_wrap=True)
+    _warn_of_temperature(runs[0], temperatures, console)
     if ending.reason:
         console.print(
             f"ended by {ending.reason} at stride {runs[0].nsteps} of {job.steps}; the "
             "same command with --restart goes on",
             soft_wrap=True,
         )
+
+
+def _warn_of_temperature(
+    run: TrajCast, temperatures: Float[np.ndarray, " runs"], console: Console
+) -> None:
+    """Print where the mean is far from what the thermostats were set to."""
+    targets = {getattr(one, "temperature_K", None) for one in run.thermostats}
+    numbers = [one for one in targets if isinstance(one, int | float) and one > 0]
+    for target in numbers:
+        far = np.abs(temperatures / target - 1.0) > FAR
+        if far.any():
+            console.print(
+                f"warning: {int(far.sum())} of {len(far)} mean temperatures are more "
+                f"than {100 * FAR:.0f} % from the {target:g} K of the thermostat; the "
+                "run is too short, or the model does not know these states",
+                soft_wrap=True,
+            )
 
 
 def _one(job: Job) -> TrajCast:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
+from trajcast_ase.domain import density
 from trajcast_ase.model_file import save_model
 from trajcast_ase.model_header import ModelCard, read_header
 from trajcast_ase.network import Forecaster
@@ -36,6 +37,8 @@ def export_model(
         "run_temperatures_K": [
             round(run_temperature(part.frames), 1) for part in data.train.parts
         ],
+        "densities_g_cm3": sorted({round(one, 4) for one in _densities(data)}),
+        "atoms": sorted({len(part.frames.atomic_numbers) for part in data.train.parts}),
         "steps": optimizer.steps,
         "batch_size": optimizer.batch_size,
         "optimizer": optimizer.model_dump(mode="json"),
@@ -80,3 +83,9 @@ def export_with_errors(model: Forecaster, path: Path, errors: ForecastErrors) ->
         masses_amu=dict(zip(header.elements, header.masses_amu, strict=True)),
     )
     save_model(model, path, metadata=card)
+
+
+def _densities(data: TrainingData) -> list[float]:
+    """Return the densities of the training runs that are periodic in all directions."""
+    starts = (part.frames.atoms(0) for part in data.train.parts)
+    return [density(atoms) for atoms in starts if atoms.pbc.all()]
