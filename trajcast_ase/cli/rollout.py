@@ -54,7 +54,13 @@ class Job:
 
 
 def roll_out(job: Job, console: Console) -> None:
-    """Run, write the files, and print speed and mean temperature."""
+    """Run, write the files, and print speed and mean temperature.
+
+    Raises
+    ------
+    LostReplicasError
+        Replicas have failed, said after the summary; the files of all are readable.
+    """
     for log in job.files.paths(LOG):
         log.unlink(missing_ok=True)  # ASE appends to logs
     replicas = job.files.replicas
@@ -73,8 +79,8 @@ def roll_out(job: Job, console: Console) -> None:
             temperatures.append([one.get_temperature() for one in runs])
             progress.update(dynamics.nsteps, float(np.mean(temperatures[-1])))
 
-        # The last run looks last: by then the others have written their frames.
-        runs[-1].attach(report, interval=job.interval)  # type: ignore[no-untyped-call]  # ASE
+        # Of replicas it looks last: by then all have written their frames.
+        dynamics.attach(report, interval=job.interval)
         start = time.perf_counter()
         try:
             dynamics.run(job.steps)
@@ -82,7 +88,14 @@ def roll_out(job: Job, console: Console) -> None:
             console.print(f"interrupted after {dynamics.nsteps} strides")
             raise
         seconds = time.perf_counter() - start
-    _print_summary(job, runs, seconds, np.mean(temperatures, axis=0), console)
+    means = np.mean(temperatures, axis=0)
+    if isinstance(dynamics, TrajCast):
+        _print_summary(job, runs, seconds, means, console)
+        return
+    # Those that are lost have rested since.
+    kept = [k for k, one in enumerate(runs) if one.nsteps == dynamics.nsteps]
+    _print_summary(job, [runs[k] for k in kept], seconds, means[kept], console)
+    dynamics.raise_if_lost()
 
 
 def _print_summary(
