@@ -22,12 +22,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import trajcast_ase
-from trajcast_ase import Replicas, load_model, published, save_model
+from trajcast_ase import Forecaster, Replicas, load_model, published, save_model
 from trajcast_ase.cli import app
 from trajcast_ase.conservation import Conservation, angular_momentum
 from trajcast_ase.data import paracetamol
 from trajcast_ase.driver import TrajCast
 from trajcast_ase.kinetics import degrees_of_freedom, kinetic_energy, temperature
+from trajcast_ase.losses import LostReplicaWarning
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.kernels.build import find_compiler
 from trajcast_ase.progress import RolloutProgress, TrainingProgress
@@ -480,6 +481,29 @@ def test_interrupted_replicas_leave_readable_files(model_file, start, monkeypatc
     assert "interrupted after 4 strides" in stdout
     for number in range(2):
         assert len(ase.io.read(f"ethanol-md-0{number}.traj", index=":")) == 3
+
+
+def test_lost_replicas_are_named_last(model_file, start, monkeypatch):
+    forecast, calls = Forecaster.raw_forecast, []
+
+    def spoilt(self, state):
+        moved, changed = forecast(self, state)
+        calls.append(len(moved))
+        if len(calls) == 4:
+            moved = torch.where(state.system_index[:, None] == 1, torch.nan, moved)
+        return moved, changed
+
+    monkeypatch.setattr(Forecaster, "raw_forecast", spoilt)
+    settings = ("--model", model_file, "--temperature", 300, "--steps", 8)
+    settings += ("--interval", 2, "--replicas", 2)
+    with pytest.warns(LostReplicaWarning, match="replica 1 is lost after stride 3"):
+        stdout, stderr = call("run", start, *settings, status=1)
+    assert "1 x 0.06 ps at" in stdout
+    assert "1 of 2 replicas is lost: replica 1 after stride 3" in stderr
+    for number, n_frames in ((0, 5), (1, 2)):
+        frames = ase.io.read(f"ethanol-md-0{number}.traj", index=":")
+        assert len(frames) == n_frames
+        assert len(np.loadtxt(f"ethanol-md-0{number}.log", skiprows=1)) == n_frames
 
 
 def test_wrong_use_names_the_help(model_file):

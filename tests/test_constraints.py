@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import units
 from ase.constraints import (
     ExternalForce,
     FixAtoms,
@@ -19,6 +20,7 @@ from ase.constraints import (
 from driver_helpers import STRIDE, crystal, draw_momenta, snapshot
 
 from trajcast_ase.driver import TrajCast
+from trajcast_ase.testing import HarmonicCrystal
 from trajcast_ase.thermostats import CSVR, Langevin
 
 FIXED = [0, 5, -1]
@@ -155,7 +157,9 @@ def test_other_constraints_are_refused_by_name(constraint):
 def test_fixed_atoms_warn():
     model, atoms = crystal()
     atoms.set_constraint(FixAtoms([0]))
-    with pytest.warns(UserWarning, match="1 of 8 atoms are fixed: momentum"):
+    with pytest.warns(
+        UserWarning, match="1 of 8 atoms are fixed: .* gains energy without"
+    ):
         TrajCast(atoms, model)
 
 
@@ -170,3 +174,23 @@ def test_momenta_of_fixed_atoms_are_ignored():
     TrajCast(atoms, model).run(3)
     TrajCast(twin, model).run(3)
     assert snapshot(atoms) == snapshot(twin)
+
+
+@pytest.mark.parametrize(
+    ("periods", "bounded"), [(0.15, True), (0.55, True), (0.75, False)]
+)
+def test_long_strides_with_fixed_atoms_gain_energy_whatever_the_model(periods, bounded):
+    # The map is exact, so this is neither the network nor a wrong count of degrees of
+    # freedom: clamping after a free stride is unstable. The warning says so.
+    model, _ = HarmonicCrystal.cubic(3)
+    horizon = periods * 2 * np.pi / float(model.frequencies.max())
+    model, atoms = HarmonicCrystal.cubic(3, horizon_fs=horizon)
+    draw_momenta(atoms, np.random.default_rng(1), 300.0)
+    atoms.set_constraint(FixAtoms([0]))
+    dynamics = TrajCast(atoms, model)
+    dynamics.run(100)
+    energy = atoms.get_kinetic_energy() + model.potential_energy(atoms)
+    start = 0.5 * dynamics.n_dof * units.kB * 300.0
+    assert (energy < 2 * start) == bounded
+    if not bounded:
+        assert energy > 1e6 * start

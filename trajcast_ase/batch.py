@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.driver import TrajCast
 from trajcast_ase.losses import LostReplica
 from trajcast_ase.noise import ForecastNoise, NoisyModel
+from trajcast_ase.rollback import Snapshot
 from trajcast_ase.state import State, as_stored
 from trajcast_ase.stepper import Stepper, finite_atoms
 from trajcast_ase.stride import ForecastModel
@@ -48,7 +50,7 @@ class Batch:
         self.state: State
         self.constraints: Constraints
         self._stepper = _stepper(drivers)
-        self._snapshot = self._stepper.snapshot()
+        self._noise_before = self._baths_before = Snapshot.of(())
         self.pull(self._all)
 
     @property
@@ -88,9 +90,15 @@ class Batch:
                 raise type(error)(text) from error
         self._join()
 
-    def begin_leap(self) -> None:
-        """Take over edits of the systems that go on; lose those that are refused."""
+    def begin_leap(self, *, first: bool) -> None:
+        """Take over edits of the systems that go on; lose those that are refused.
+
+        In the `first` leap of a run an edit that is refused is an error instead.
+        """
         self._going = self.going()
+        if first:
+            self.pull(self._going)
+            return
         for place in list(self._going):
             try:
                 self._pull(place)
@@ -107,20 +115,24 @@ class Batch:
         Exception
             A failure that cannot be blamed on some of the systems. Nothing has changed.
         """
-        self._snapshot = self._stepper.snapshot()
+        # Two, since a thermostat that fails is not to draw the noise anew.
+        self._noise_before = Snapshot.of([self._stepper.forecaster])
+        self._baths_before = Snapshot.of(self._stepper.thermostats)
         try:
-            after = self._thermalized(self._forecast())
+            after = self._thermalized(*self._forecast())
             after = self.drivers[0]._shared(after)  # noqa: SLF001  a friend
         except BaseException:  # an interrupt, too
             self.undo()
             raise
         if resting := self._resting():
-            self._snapshot.restore(resting)
+            self._noise_before.restore(resting)
+            self._baths_before.restore(resting)
         return after
 
     def undo(self) -> None:
         """Put random numbers and thermostats back to before the last step."""
-        self._snapshot.restore()
+        self._noise_before.restore()
+        self._baths_before.restore()
 
     def advance(self, after: State) -> None:
         """Continue from `after`, as each driver alone would."""
@@ -176,35 +188,35 @@ class Batch:
             return those
         return _chosen(_atoms_of(self._going, those), those, others)
 
-    def _forecast(self) -> State:
+    def _forecast(self) -> tuple[State, RigidBodies | None]:
         """Return the forecasts; lose the systems whose forecast fails."""
         while self._going:
             origin = self.state if self._origin is None else self._origin
             start = self._where(self.state, origin)
             try:
-                after = self._stepper.forecast(start, self.constraints)
+                after, bodies = self._stepper.forecast(start, self.constraints)
             except Exception as error:  # noqa: BLE001  raised again, or kept as the reason
                 self._blame_forecast(error)
-                self._snapshot.restore()
+                self._noise_before.restore()
                 continue
-            return self._checked(self._where(after, self.state), "forecast")
-        return self.state
+            forecast = self._checked(self._where(after, self.state), "forecast")
+            return forecast, bodies if forecast is after else None
+        return self.state, None
 
-    def _thermalized(self, forecast: State) -> State:
+    def _thermalized(self, forecast: State, bodies: RigidBodies | None) -> State:
         """Return the states after the thermostats; lose the systems that fail there."""
         while self._going and self._stepper.thermostats:
-            drawn = self._stepper.snapshot()
             try:
-                after = self._at_their_times(forecast)
+                after = self._at_their_times(forecast, bodies)
             except Exception as error:  # noqa: BLE001  raised again, or kept as the reason
-                drawn.restore()
+                self._baths_before.restore()
                 self._blame_thermostat(forecast, error)
-                forecast = self._where(forecast, self.state)
+                forecast, bodies = self._where(forecast, self.state), None
                 continue
             return self._checked(self._where(after, self.state), "thermostat")
         return forecast
 
-    def _at_their_times(self, forecast: State) -> State:
+    def _at_their_times(self, forecast: State, bodies: RigidBodies | None) -> State:
         """Return the states after the thermostats, each at the time of its system.
 
         Times differ after an observer has ended the run of some of them.
@@ -214,8 +226,10 @@ class Batch:
         for nsteps in sorted(set(steps.values())):
             members = [place for place, number in steps.items() if number == nsteps]
             others = [place for place in self._all if place not in members]
-            before = self._stepper.snapshot() if others else None
-            changed = self._stepper.thermalized(forecast, self.constraints, nsteps)
+            before = Snapshot.of(self._stepper.thermostats) if others else None
+            changed = self._stepper.thermalized(
+                forecast, self.constraints, nsteps, bodies
+            )
             if before is None:
                 return changed
             before.restore(others)
@@ -274,7 +288,7 @@ class Batch:
 
     def _fails(self, state: State, place: int) -> Exception | None:
         """Return what the thermostats raise at `state`; they stay as they are."""
-        before = self._stepper.snapshot()
+        before = Snapshot.of(self._stepper.thermostats)
         try:
             self._stepper.thermalized(
                 state, self.constraints, self.drivers[place].nsteps + 1

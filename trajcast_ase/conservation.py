@@ -87,17 +87,28 @@ def conserve(
     -----
     Thiemann et al., arXiv:2503.23794, section on momentum conservation.
     """
+    return conserve_with_bodies(state, displacements, velocities, horizon_fs, rule)[:2]
+
+
+def conserve_with_bodies(
+    state: State,
+    displacements: Float[Tensor, "atoms 3"],
+    velocities: Float[Tensor, "atoms 3"],
+    horizon_fs: float,
+    rule: Conservation,
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"], RigidBodies]:
+    """Return what :func:`conserve` does, and the systems as bodies after the stride."""
     index = state.system_index
     moving = torch.cat([state.velocities, displacements, velocities], dim=1)
     drift, shift, flow = mass_average(state, moving).split_with_sizes([3, 3, 3], dim=1)
     displacements = displacements + (drift * horizon_fs - shift)[index]
     velocities = velocities + (drift - flow)[index]
     after = state.moved(state.positions + displacements, velocities)
-    rotations = RigidBodies.of(after, rule).rotations
-    if rotations is not None:
-        missing = _missing_momentum(state, after, rotations.relative, rule)
-        velocities = velocities + rotations.turning(missing, index)
-    return displacements, velocities
+    bodies = RigidBodies.of(after, rule)
+    if bodies.rotations is not None:
+        missing = _missing_momentum(state, after, bodies.rotations.relative, rule)
+        velocities = velocities + bodies.rotations.turning(missing, index)
+    return displacements, velocities, bodies
 
 
 @dataclass(frozen=True, slots=True)

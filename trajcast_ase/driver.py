@@ -355,9 +355,9 @@ class TrajCast(MolecularDynamics):
         stepper, constraints = self._stepper, self._mirror.constraints
         snapshot = stepper.snapshot()
         try:
-            after = stepper.forecast(self._mirror.state, constraints)
+            after, bodies = stepper.forecast(self._mirror.state, constraints)
             self._check_finite(after, "forecast")
-            after = stepper.thermalized(after, constraints, self.nsteps + 1)
+            after = stepper.thermalized(after, constraints, self.nsteps + 1, bodies)
             self._check_finite(after, "thermostat")
             after = self._shared(after)
         except BaseException:  # an interrupt, too

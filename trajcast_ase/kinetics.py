@@ -67,11 +67,20 @@ class ThermalSpace:
 
     @classmethod
     def of(
-        cls, state: State, rule: Conservation, constraints: Constraints = UNCONSTRAINED
+        cls,
+        state: State,
+        rule: Conservation,
+        constraints: Constraints = UNCONSTRAINED,
+        known: RigidBodies | None = None,
     ) -> ThermalSpace:
-        """Return the thermal velocities of `state` at its positions."""
+        """Return the thermal velocities of `state` at its positions.
+
+        `known` are its systems as bodies at these positions, if somebody has them.
+        """
         conserves = constraints.conserve_momentum(state)
-        bodies = RigidBodies.of(state, rule) if bool(conserves.any()) else None
+        bodies = None
+        if bool(conserves.any()):
+            bodies = known or RigidBodies.of(state, rule)
         n_dof = _count(state, constraints, conserves, bodies)
         return cls(state, constraints, conserves, bodies, n_dof)
 

@@ -179,9 +179,13 @@ def _warn_of_unusual(changed: set[str], state: State, constraints: Constraints) 
     if "fixed" in changed and constraints.free is not None:
         n_fixed = state.n_atoms - int(constraints.free.sum())
         warnings.warn(
-            f"{n_fixed} of {state.n_atoms} atoms are fixed: momentum is not conserved "
-            "and no model was trained on fixed atoms; remove FixAtoms for dynamics "
-            "that the model knows",
+            f"{n_fixed} of {state.n_atoms} atoms are fixed: a forecast takes them for "
+            "free, and they are put back after it. Whatever the model, the run gains "
+            "energy without bound, often within ten strides, once the stride is "
+            "longer than about half a period of a vibration between a fixed atom and "
+            "a free one; below that its temperature and structure are still not those "
+            "of any training. Remove FixAtoms (FixCom is honoured exactly), or run "
+            "with forces and ase.md.verlet.VelocityVerlet",
             UserWarning,
             stacklevel=5,
         )

@@ -356,25 +356,23 @@ class Replicas(Sequence[TrajCast]):
         LostReplicasError
             All replicas are lost.
         ValueError, TypeError, NotImplementedError
-            Atoms were changed between runs to something that cannot be forecast. They
-            can be changed back and the run continued.
+            Atoms were changed before the first stride to something that cannot be
+            forecast. They can be changed back and the run continued.
         Exception
             What no replica can be blamed for. All are at their last good stride, with
             random numbers and thermostats, and may run on.
         """
         self._stop_if_nobody_is_left()
-        for batch in self._batches:
-            lost = {one.number for one in batch.lost}
-            places = enumerate(batch.numbers)
-            batch.pull(place for place, number in places if number not in lost)
         for driver in self._left():
             driver.max_steps = driver.nsteps + steps
         if not self._resumed:
             self._look([one for one in self._left() if one.nsteps == 0])
         if self.nsteps == 0 and not self._resumed:
             self._call_observers()
+        first = True
         while going := self._going():
-            self._leap(self._steps_until_due(going))
+            self._leap(self._steps_until_due(going), first=first)
+            first = False
             self._look(going)
             self._call_observers()
         return True
@@ -394,10 +392,10 @@ class Replicas(Sequence[TrajCast]):
         waits += [every - self.nsteps % every for _, every in self._observers]
         return min(waits)
 
-    def _leap(self, steps: int) -> None:
+    def _leap(self, steps: int, *, first: bool) -> None:
         """Make `steps` forecasts on the device between two transfers."""
         for batch in self._batches:
-            batch.begin_leap()
+            batch.begin_leap(first=first)
         try:
             for _ in range(steps):
                 self._step()

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.rollback import Snapshot
 from trajcast_ase.state import State
-from trajcast_ase.stride import ForecastModel, stride
+from trajcast_ase.stride import ForecastModel, stride_with_bodies
 from trajcast_ase.thermostats import Thermostat, thermalize
 
 
@@ -38,13 +39,26 @@ class Stepper:
         """Return what a step changes beside the state, to undo it."""
         return Snapshot.of((self.forecaster, *self.thermostats))
 
-    def forecast(self, state: State, constraints: Constraints) -> State:
-        """Return `state` one forecast later, its constraints honoured."""
+    def forecast(
+        self, state: State, constraints: Constraints
+    ) -> tuple[State, RigidBodies | None]:
+        """Return `state` one forecast later, its constraints honoured.
+
+        And its systems as bodies there, unless constraints have moved them.
+        """
         before = constraints.hold_velocities(state)
         with torch.no_grad():
-            return constraints.hold(before, stride(self.forecaster, before))
+            after, bodies = stride_with_bodies(self.forecaster, before)
+            held = constraints.hold(before, after)
+        return held, bodies if held is after else None
 
-    def thermalized(self, state: State, constraints: Constraints, nsteps: int) -> State:
+    def thermalized(
+        self,
+        state: State,
+        constraints: Constraints,
+        nsteps: int,
+        bodies: RigidBodies | None = None,
+    ) -> State:
         """Return `state` after the thermostats that end step number `nsteps`."""
         if not self.thermostats:
             return state
@@ -56,6 +70,7 @@ class Stepper:
                 time=nsteps * self.timestep,
                 timestep=self.timestep,
                 constraints=constraints,
+                bodies=bodies,
             )
 
 

@@ -12,7 +12,12 @@ from ase import Atoms
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trajcast_ase.conservation import Conservation, com_velocity, conserve
+from trajcast_ase.conservation import (
+    Conservation,
+    RigidBodies,
+    com_velocity,
+    conserve_with_bodies,
+)
 from trajcast_ase.state import State, state_from_atoms
 
 
@@ -63,18 +68,29 @@ def stride(model: ForecastModel, state: State) -> State:
     The network sees velocities relative to the centre of mass, so that the forecast is
     Galilean invariant; conservation adds the drift back.
     """
-    displacements, velocities = conserved_forecast(model, state)
-    return state.moved(state.positions + displacements, velocities)
+    return stride_with_bodies(model, state)[0]
+
+
+def stride_with_bodies(model: ForecastModel, state: State) -> tuple[State, RigidBodies]:
+    """Return `state` one horizon later, and its systems as bodies there."""
+    displacements, velocities, bodies = _conserved(model, state)
+    return state.moved(state.positions + displacements, velocities), bodies
 
 
 def conserved_forecast(
     model: ForecastModel, state: State
 ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
     """Return displacements (Å) and new velocities (Å/fs) after conservation."""
+    return _conserved(model, state)[:2]
+
+
+def _conserved(
+    model: ForecastModel, state: State
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"], RigidBodies]:
     drift = com_velocity(state)[state.system_index]
     resting = state.moved(state.positions, state.velocities - drift)
     displacements, velocities = model.raw_forecast(resting)
-    return conserve(
+    return conserve_with_bodies(
         state, displacements, velocities, model.horizon_fs, model.conservation
     )
 

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trajcast_ase.conservation import Conservation
+from trajcast_ase.conservation import Conservation, RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.kinetics import UNCONSTRAINED, ThermalMotion, ThermalSpace
 from trajcast_ase.schedules import (
@@ -173,9 +174,12 @@ class RandomThermostat:
 
     def _book(self, before: ThermalMotion, after: ThermalMotion) -> ThermalMotion:
         """Add what `after` has gained to the account, and return it."""
-        gained = after.kinetic_energies - before.kinetic_energies
-        self.transferred_energy = self.transferred_energy.to(gained.device) + gained
+        self._give(after.kinetic_energies - before.kinetic_energies)
         return after
+
+    def _give(self, energy: Float[Tensor, " systems"]) -> None:
+        """Add `energy` (eV) to the account of each system."""
+        self.transferred_energy = self.transferred_energy.to(energy.device) + energy
 
 
 class CSVR(RandomThermostat):
@@ -249,8 +253,10 @@ class CSVR(RandomThermostat):
         others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
         first = math.sqrt(memory) + noise * normal
         alpha = torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
+        # One number for a system keeps what is thermal so: there is nothing to project.
         scaled = alpha[state.system_index, None] * state.velocities
-        return self._book(motion, motion.changed(scaled))
+        self._give((alpha.square() - 1) * kinetic)
+        return replace(motion, state=state.moved(state.positions, scaled))
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -317,6 +323,7 @@ def thermalize(
     time: float,
     timestep: float,
     constraints: Constraints = UNCONSTRAINED,
+    bodies: RigidBodies | None = None,
 ) -> State:
     """Return `state` after thermostats have acted on its thermal motion, in order.
 
@@ -331,13 +338,15 @@ def thermalize(
         Of the model: ``model.conservation``.
     time, timestep : float, ASE units
     constraints : Constraints, optional
+    bodies : RigidBodies, optional
+        The systems of `state` at its positions, if they are known already.
 
     Raises
     ------
     ValueError
         A system has no thermal degree of freedom.
     """
-    space = ThermalSpace.of(state, rule, constraints)
+    space = ThermalSpace.of(state, rule, constraints, bodies)
     if int(space.n_dof.min()) < 1:
         system = int(space.n_dof.argmin())
         raise ValueError(

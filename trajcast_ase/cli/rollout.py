@@ -77,7 +77,7 @@ def carry_out(job: Job, console: Console) -> Ending:
     Raises
     ------
     LostReplicasError
-        Some replicas failed; the files of all others are complete.
+        Replicas have failed, said after the summary; the files of all are readable.
     OSError
         A file cannot be written; what is on disk stays readable.
     """
@@ -90,7 +90,9 @@ def carry_out(job: Job, console: Console) -> Ending:
             dynamics = _one(job) if job.files.replicas is None else _many(job)
         ending, temperatures = _run(job, dynamics, console)
     runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
-    _print_summary(job, runs, ending, temperatures, console)
+    # Those that are lost have rested since.
+    kept = [k for k, one in enumerate(runs) if one.nsteps == dynamics.nsteps]
+    _print_summary(job, [runs[k] for k in kept], ending, temperatures[kept], console)
     if isinstance(dynamics, Replicas):
         dynamics.raise_if_lost()
     return ending
@@ -115,6 +117,7 @@ def _run(
             temperatures.append([one.get_temperature() for one in runs])
             progress.update(dynamics.nsteps, float(np.mean(temperatures[-1])))
 
+        # Of replicas it looks last: by then all have written their frames.
         dynamics.attach(report, job.interval)
         try:
             ending = roll_out(
