@@ -32,6 +32,8 @@ BATCH_ATOMS = 2000
 """Atoms in one forward pass, unless asked otherwise."""
 NUMBER = "{replica"
 """What a path must contain for each replica to have a file of its own."""
+EXPLAINED = (ValueError, TypeError, NotImplementedError)
+"""Errors of input that cannot be forecast."""
 
 
 ThermostatMaker = Callable[[Streams], Thermostat | Sequence[Thermostat]]
@@ -140,9 +142,9 @@ class Replicas(Sequence[TrajCast]):
         """Close all files on an error, and name the replica in it."""
         try:
             yield
-        except (ValueError, TypeError, NotImplementedError) as error:
+        except EXPLAINED as error:
             self.close()
-            raise type(error)(f"replica {number}: {error}") from error
+            raise _of_replica(error, number) from error
 
     @overload
     def __getitem__(self, index: int) -> TrajCast: ...
@@ -234,8 +236,8 @@ class _Batch:
         for driver, number in zip(self.drivers, self.numbers, strict=True):
             try:
                 driver._mirror.pull(driver.atoms)  # noqa: SLF001  a friend of the driver
-            except (ValueError, TypeError, NotImplementedError) as error:
-                raise type(error)(f"replica {number}: {error}") from error
+            except EXPLAINED as error:
+                raise _of_replica(error, number) from error
         mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001
         states = [mirror.state for mirror in mirrors]
         self.state = joined(states)
@@ -371,3 +373,12 @@ def _batches(sizes: Sequence[int], limit: int) -> list[range]:
         used += size
     ends = [*starts[1:], len(sizes)]
     return [range(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def _of_replica(error: Exception, number: int) -> Exception:
+    """Return an error whose text begins with the number of the replica.
+
+    Of the general class: a subclass may need other arguments than a text.
+    """
+    kind = next(kind for kind in EXPLAINED if isinstance(error, kind))
+    return kind(f"replica {number}: {error}")
