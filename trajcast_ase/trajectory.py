@@ -16,6 +16,7 @@ from ase.io import iread
 from ase.io.formats import filetype
 from jaxtyping import Bool, Float, Int
 
+from trajcast_ase.extxyz import XYZ_FORMATS, CountError, check_counts
 from trajcast_ase.lammps_dump import DUMP_FORMAT, DumpError, read_dump
 from trajcast_ase.state import velocities_from_atoms
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, FS, KB
@@ -140,7 +141,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (TrajectoryError, ImportError):
         raise
-    except DumpError as error:
+    except (DumpError, CountError) as error:
         raise TrajectoryError(f"{path}: {error}") from error
     except Exception as error:
         raise TrajectoryError(
@@ -234,7 +235,10 @@ def _even_stride(time_fs: Float[np.ndarray, " frames"], path: Path) -> float:
 
 def _read_ase(path: Path, stride_fs: float | None, lammps_units: str | None) -> Frames:
     told = None
-    if filetype(str(path)) == DUMP_FORMAT:
+    kind = filetype(str(path))
+    if kind in XYZ_FORMATS:
+        check_counts(path)
+    if kind == DUMP_FORMAT:
         dump = read_dump(path, lammps_units)
         images = dump.images
         if dump.time_fs is not None:

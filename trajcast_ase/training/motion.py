@@ -203,7 +203,7 @@ def _check_owners(frames: Frames, motion: _Motion) -> None:
         velocities = frames.velocities[:, atoms]
         lasting = np.vdot(velocities[1:], velocities[:-1])
         slow = lasting > SLOW * np.vdot(velocities, velocities)
-        if not (slow and fits[0] > RESOLVED):
+        if not (slow and np.median(fits[1:]) > RESOLVED):
             continue
         apart = motion.apart[:, atoms].sum(axis=0)
         size = (motion.moved + motion.covered)[:, atoms].sum(axis=0)
