@@ -15,7 +15,7 @@ from torch import Tensor
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.driver import TrajCast
-from trajcast_ase.losses import LostReplica
+from trajcast_ase.losses import EXPLAINED, LostReplica, of_replica
 from trajcast_ase.noise import ForecastNoise, NoisyModel
 from trajcast_ase.rollback import Snapshot
 from trajcast_ase.state import State, as_stored
@@ -85,9 +85,8 @@ class Batch:
         for place in places:
             try:
                 self._pull(place)
-            except (ValueError, TypeError, NotImplementedError) as error:
-                text = f"replica {self.numbers[place]}: {error}"
-                raise type(error)(text) from error
+            except EXPLAINED as error:
+                raise of_replica(error, self.numbers[place]) from error
         self._join()
 
     def begin_leap(self, *, first: bool) -> None:
@@ -102,7 +101,7 @@ class Batch:
         for place in list(self._going):
             try:
                 self._pull(place)
-            except (ValueError, TypeError, NotImplementedError) as error:
+            except EXPLAINED as error:
                 self.lose(place, error)
                 self._restore_frame(place)
         self._join()

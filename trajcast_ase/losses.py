@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+EXPLAINED = (ValueError, TypeError, NotImplementedError)
+"""Errors of input that cannot be forecast."""
+
 
 @dataclass(frozen=True, slots=True)
 class LostReplica:
@@ -50,3 +53,12 @@ class LostReplicasError(RuntimeError):
         verb = "is" if len(lost) == 1 else "are"
         super().__init__(f"{number} replicas {verb} lost: {each}")
         self.lost = tuple(lost)
+
+
+def of_replica(error: Exception, number: int) -> Exception:
+    """Return an error whose text begins with the number of the replica.
+
+    Of the general class: a subclass may need other arguments than a text.
+    """
+    kind = next(kind for kind in EXPLAINED if isinstance(error, kind))
+    return kind(f"replica {number}: {error}")

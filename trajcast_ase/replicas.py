@@ -32,7 +32,13 @@ from trajcast_ase.checkpoint import (
     write_checkpoint,
 )
 from trajcast_ase.driver import TrajCast
-from trajcast_ase.losses import LostReplica, LostReplicasError, LostReplicaWarning
+from trajcast_ase.losses import (
+    EXPLAINED,
+    LostReplica,
+    LostReplicasError,
+    LostReplicaWarning,
+    of_replica,
+)
 from trajcast_ase.noise import ForecastNoise
 from trajcast_ase.state import State
 from trajcast_ase.streams import Purpose, Streams, random_stream
@@ -260,9 +266,9 @@ class Replicas(Sequence[TrajCast]):
         """Close all files on an error, and name the replica in it."""
         try:
             yield
-        except (ValueError, TypeError, NotImplementedError) as error:
+        except EXPLAINED as error:
             self.close()
-            raise type(error)(f"replica {number}: {error}") from error
+            raise of_replica(error, number) from error
 
     @overload
     def __getitem__(self, index: int) -> TrajCast: ...

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite, prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses, chemical_symbols
 from ase.io import iread
+from ase.io.formats import filetype
 from jaxtyping import Bool, Float, Int
 
+from trajcast_ase.extxyz import XYZ_FORMATS, CountError, check_counts
+from trajcast_ase.lammps_dump import DUMP_FORMAT, DumpError, read_dump
 from trajcast_ase.state import velocities_from_atoms
-from trajcast_ase.units import FS
+from trajcast_ase.units import EV_PER_AMU_A2_FS2, FS, KB
 
 TRAJECTORY_FORMAT = "trajcast-md"
+HDF5_SUFFIXES = (".h5", ".hdf5")
 # Strides are written in decimal fs and summed up by the MD code in float64.
 STRIDE_TOLERANCE_FS = 1e-6
+FARTHEST = 1e7
+"""Å; beyond it float64 has no room for displacements."""
+TEMPERATURES_K = (1e-2, 1e5)
+"""Outside, velocities are in other units: the usual ones differ by 1000 or more."""
+MASS_FACTOR = 5.0
+"""Isotopes and repartitioned hydrogen stay below it."""
 
 
 class TrajectoryError(ValueError):
@@ -66,7 +81,12 @@ class Frames:
         )
 
 
-def read_frames(path: str | Path, stride_fs: float | None = None) -> Frames:
+def read_frames(
+    path: str | Path,
+    stride_fs: float | None = None,
+    *,
+    lammps_units: str | None = None,
+) -> Frames:
     """Return the frames of a trajectory file.
 
     Parameters
@@ -76,19 +96,30 @@ def read_frames(path: str | Path, stride_fs: float | None = None) -> Frames:
     stride_fs : float, fs, optional
         Time between frames, for files that do not tell it. Files that do are checked
         against it.
+    lammps_units : str, optional
+        Unit style of LAMMPS dumps that do not state theirs: "real", "metal", "si",
+        "cgs" or "electron".
 
     Raises
     ------
     TrajectoryError
-        No velocities, an unknown or uneven stride, a changing composition or cell, or
-        values that are not finite.
+        A damaged file, no velocities, an unknown or uneven stride, a changing
+        composition or cell, a repeated frame, or values that are not finite or not
+        plausible.
     FileNotFoundError
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    is_hdf5 = path.suffix in (".h5", ".hdf5")
-    frames = _read_hdf5(path) if is_hdf5 else _read_ase(path, stride_fs)
+    with readable(path):
+        if path.suffix in HDF5_SUFFIXES:
+            frames = _read_hdf5(path)
+        else:
+            frames = _read_ase(path, stride_fs, lammps_units)
+        _check_system(frames)
+        _check_values(frames)
+        _check_repeats(frames)
+        _check_temperature(frames)
     if (
         stride_fs is not None
         and abs(frames.stride_fs - stride_fs) > STRIDE_TOLERANCE_FS
@@ -97,14 +128,27 @@ def read_frames(path: str | Path, stride_fs: float | None = None) -> Frames:
             f"{path} has a frame every {frames.stride_fs:g} fs, but stride_fs = "
             f"{stride_fs:g} was given; correct or drop the latter"
         )
-    for name in ("positions", "velocities"):
-        finite = np.isfinite(getattr(frames, name)).all(axis=(1, 2))
-        if not finite.all():
-            raise TrajectoryError(
-                f"{path}: {name} of frame {int(np.argmin(finite))} are not finite; cut "
-                "the trajectory before it"
-            )
     return frames
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what readers raise on damaged files into a TrajectoryError.
+
+    ASE and h5py raise errors of a dozen classes, with texts that name no file.
+    """
+    try:
+        yield
+    except (TrajectoryError, ImportError):
+        raise
+    except (DumpError, CountError) as error:
+        raise TrajectoryError(f"{path}: {error}") from error
+    except Exception as error:
+        raise TrajectoryError(
+            f"{path} cannot be read as a trajectory ({type(error).__name__}: "
+            f"{error or 'without a text'}); it is damaged or of another format: write "
+            "it again, or as extxyz or .traj"
+        ) from error
 
 
 def _read_hdf5(path: Path) -> Frames:
@@ -125,21 +169,57 @@ def _read_hdf5(path: Path) -> Frames:
                 raise TrajectoryError(
                     f"{path} holds no {name}; write them during the MD"
                 )
-        return Frames(
-            positions=file["positions"][:],
-            velocities=file["velocities"][:],
-            atomic_numbers=file["numbers"][:],
-            masses=file["masses"][:],
-            cell=file["cell"][:],
-            pbc=file["pbc"][:].astype(bool),
-            stride_fs=_even_stride(file["time"][:], path),
-            source=str(path),
+        n_frames, n_atoms = len(file["time"]), len(file["numbers"])
+        shapes = {
+            "positions": (n_frames, n_atoms, 3),
+            "velocities": (n_frames, n_atoms, 3),
+            "numbers": (n_atoms,),
+            "masses": (n_atoms,),
+            "cell": (3, 3),
+            "pbc": (3,),
+            "time": (n_frames,),
+        }
+        found = {name: _numbers(file[name], shapes[name], path) for name in shapes}
+    return Frames(
+        positions=np.asarray(found["positions"], dtype=np.float64),
+        velocities=np.asarray(found["velocities"], dtype=np.float64),
+        atomic_numbers=np.asarray(found["numbers"], dtype=np.int64),
+        masses=np.asarray(found["masses"], dtype=np.float64),
+        cell=np.asarray(found["cell"], dtype=np.float64),
+        pbc=found["pbc"].astype(bool),
+        stride_fs=_even_stride(np.asarray(found["time"], dtype=np.float64), path),
+        source=str(path),
+    )
+
+
+def _numbers(dataset: Any, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """Return a dataset of h5py after a look at what the file says of it."""
+    name = dataset.name.strip("/")
+    if dataset.shape != shape or dataset.dtype.kind not in "fiub":
+        raise TrajectoryError(
+            f"{path}: {name} of shape {dataset.shape} and type {dataset.dtype} should "
+            f"be numbers of shape {shape}; write the file again"
         )
+    # HDF5 gives zeros for what is missing.
+    if dataset.chunks is None:
+        whole = dataset.id.get_storage_size() >= dataset.nbytes
+    else:
+        sides = zip(shape, dataset.chunks, strict=True)
+        n_chunks = prod(-(-length // side) for length, side in sides)
+        whole = dataset.id.get_num_chunks() == n_chunks
+    if not whole:
+        raise TrajectoryError(f"{path} holds {name} in part only; write the file again")
+    return np.asarray(dataset[...])
 
 
 def _even_stride(time_fs: Float[np.ndarray, " frames"], path: Path) -> float:
     if len(time_fs) < 2:  # noqa: PLR2004
         raise TrajectoryError(f"{path} holds {len(time_fs)} frame; pairs need two")
+    if not np.isfinite(time_fs).all():
+        bad = int(np.argmin(np.isfinite(time_fs)))
+        raise TrajectoryError(
+            f"{path}: the time of frame {bad} is {time_fs[bad]}; cut the file before it"
+        )
     steps = np.diff(time_fs)
     stride = float(np.median(steps))
     uneven = np.abs(steps - stride) > STRIDE_TOLERANCE_FS
@@ -153,12 +233,22 @@ def _even_stride(time_fs: Float[np.ndarray, " frames"], path: Path) -> float:
     return stride
 
 
-def _read_ase(path: Path, stride_fs: float | None) -> Frames:
-    images = list(iread(path, index=":"))
+def _read_ase(path: Path, stride_fs: float | None, lammps_units: str | None) -> Frames:
+    told = None
+    kind = filetype(str(path))
+    if kind in XYZ_FORMATS:
+        check_counts(path)
+    if kind == DUMP_FORMAT:
+        dump = read_dump(path, lammps_units)
+        images = dump.images
+        if dump.time_fs is not None:
+            told = _even_stride(dump.time_fs, path)
+    else:
+        images = list(iread(path, index=":", do_not_split_by_at_sign=True))
     if len(images) < 2:  # noqa: PLR2004
         raise TrajectoryError(f"{path} holds {len(images)} frame; pairs need two")
     _check_images(images, path)
-    told = _told_stride(path, images)
+    told = _told_stride(path, images) if told is None else told
     stride = told if told is not None else stride_fs
     if stride is None:
         raise TrajectoryError(
@@ -183,14 +273,23 @@ def _check_images(images: list[Atoms], path: Path) -> None:
         if not image.has("momenta"):
             raise TrajectoryError(
                 f"{path}: frame {number} has no velocities; write momenta during the "
-                "MD (extxyz columns 'momenta', or ASE's .traj)"
+                "MD (extxyz columns 'momenta', ASE's .traj, or vx vy vz of a dump)"
             )
         if not np.array_equal(image.numbers, first.numbers):
             raise TrajectoryError(
                 f"{path}: composition or atom order changes at frame {number}; pairs "
                 "need the same atoms in the same order"
             )
-        if not np.allclose(image.cell.array, first.cell.array, atol=1e-9, rtol=0.0):
+        if not np.array_equal(image.get_masses(), first.get_masses()):
+            raise TrajectoryError(
+                f"{path}: masses change at frame {number}; a run has the same masses "
+                "throughout, so correct them or cut the file there"
+            )
+        same_pbc = np.array_equal(image.pbc, first.pbc)
+        if not (
+            same_pbc
+            and np.allclose(image.cell.array, first.cell.array, atol=1e-9, rtol=0.0)
+        ):
             raise TrajectoryError(
                 f"{path}: the cell changes at frame {number}; TrajCast forecasts at "
                 "constant cell, so use an NVE or NVT run"
@@ -201,12 +300,92 @@ def _told_stride(path: Path, images: list[Atoms]) -> float | None:
     """Return the stride that the file states, in fs."""
     if all("time_fs" in image.info for image in images):
         return _even_stride(np.array([image.info["time_fs"] for image in images]), path)
-    if path.suffix != ".traj":
+    description = stated_settings(path)
+    if "timestep" not in description or "interval" not in description:
         return None
+    stride = float(description["timestep"]) * int(description["interval"]) / FS
+    if not (isfinite(stride) and stride > 0):
+        raise TrajectoryError(
+            f"{path} states {stride:g} fs between frames; write it again with the "
+            "right description"
+        )
+    return stride
+
+
+def stated_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of the run that a .traj file holds, if any."""
+    if path.suffix != ".traj":
+        return {}
     from ase.io import Trajectory  # noqa: PLC0415
 
     with Trajectory(str(path)) as trajectory:
-        description = getattr(trajectory, "description", None) or {}
-    if "timestep" not in description or "interval" not in description:
-        return None
-    return float(description["timestep"]) * int(description["interval"]) / FS
+        return dict(getattr(trajectory, "description", None) or {})
+
+
+def _check_system(frames: Frames) -> None:
+    """Refuse atoms and cells that no MD has."""
+    numbers, path = frames.atomic_numbers, frames.source
+    if len(numbers) == 0:
+        raise TrajectoryError(f"{path} holds no atoms")
+    real = (numbers > 0) & (numbers < len(atomic_masses))
+    if not real.all():
+        raise TrajectoryError(
+            f"{path}: atom {int(np.argmin(real))} has the atomic number "
+            f"{numbers[np.argmin(real)]}, which no element has; name the elements"
+        )
+    usual = atomic_masses[numbers]
+    near = (frames.masses > usual / MASS_FACTOR) & (frames.masses < usual * MASS_FACTOR)
+    if not near.all():
+        bad = int(np.argmin(near))
+        raise TrajectoryError(
+            f"{path}: the mass of atom {bad} ({chemical_symbols[numbers[bad]]}) is "
+            f"{frames.masses[bad]:g} amu, more than a factor of {MASS_FACTOR:g} from "
+            f"the {usual[bad]:g} of its element; correct the masses"
+        )
+    vectors = frames.cell[frames.pbc]
+    if not np.isfinite(frames.cell).all() or (
+        len(vectors) and np.linalg.matrix_rank(vectors) < len(vectors)
+    ):
+        raise TrajectoryError(
+            f"{path}: the cell {frames.cell.tolist()} has no extent along a periodic "
+            "axis; write the cell, or frames that are not periodic"
+        )
+
+
+def _check_values(frames: Frames) -> None:
+    """Refuse positions and velocities that are not finite."""
+    for name in ("positions", "velocities"):
+        values = getattr(frames, name)
+        finite = (np.abs(values) < FARTHEST).all(axis=(1, 2))
+        if not finite.all():
+            raise TrajectoryError(
+                f"{frames.source}: {name} of frame {int(np.argmin(finite))} are not "
+                f"finite, or beyond {FARTHEST:g}; cut the trajectory before it"
+            )
+
+
+def _check_repeats(frames: Frames) -> None:
+    """Refuse a frame that is the one before it, as where a run was appended."""
+    same = (frames.positions[1:] == frames.positions[:-1]).all(axis=(1, 2))
+    same &= (frames.velocities[1:] == frames.velocities[:-1]).all(axis=(1, 2))
+    if same.any():
+        first = int(np.argmax(same))
+        raise TrajectoryError(
+            f"{frames.source}: frames {first} and {first + 1} are the same; a run that "
+            "goes on in the file of an earlier one repeats its last frame, so leave "
+            f"frame {first + 1} out"
+        )
+
+
+def _check_temperature(frames: Frames) -> None:
+    """Refuse velocities in other units than the reader takes them for."""
+    twice_kinetic = np.einsum("fac,a->f", frames.velocities**2, frames.masses).mean()
+    n_dof = 3 * len(frames.masses)
+    kelvin = float(twice_kinetic * EV_PER_AMU_A2_FS2 / (n_dof * KB))
+    low, high = TEMPERATURES_K
+    if not low < kelvin < high:
+        raise TrajectoryError(
+            f"{frames.source}: the velocities are those of a temperature of "
+            f"{kelvin:.3g} K, outside {low:g} to {high:g} K; they are missing or in "
+            "other units (of a LAMMPS dump: lammps_units, --lammps-units)"
+        )

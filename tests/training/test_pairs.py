@@ -52,7 +52,9 @@ def test_a_short_run_is_refused(frames):
 def test_wrapped_positions_give_the_same_displacements():
     positions, velocities = spring_run(20, seed=2)
     # A drift through the cell, so that atoms cross its faces between two frames.
-    positions = positions + np.outer(np.arange(20), [0.3, -0.2, 0.25])[:, None]
+    drift = np.array([0.3, -0.2, 0.25])
+    positions = positions + np.outer(np.arange(20), drift)[:, None]
+    velocities = velocities + drift / STRIDE_FS
     cell = np.array([[3.0, 0, 0], [1.2, 2.9, 0], [-0.7, 0.8, 3.1]])
     free = make_pairs(frames_of(positions, velocities), 4.0)
     inside = (positions @ np.linalg.inv(cell) % 1.0) @ cell

@@ -8,3 +8,13 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"
+
+
+class LammpsUnitStyle(StrEnum):
+    """Unit styles of LAMMPS dumps; see :data:`trajcast_ase.lammps_dump.LammpsUnits`."""
+
+    REAL = "real"
+    METAL = "metal"
+    SI = "si"
+    CGS = "cgs"
+    ELECTRON = "electron"

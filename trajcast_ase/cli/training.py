@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from trajcast_ase.cli.options import LammpsUnitStyle
+
 if TYPE_CHECKING:
     from trajcast_ase.training.evaluate import ForecastErrors, TargetError
     from trajcast_ase.validation.growth import Growth
@@ -59,6 +61,10 @@ def evaluate(
         float | None,
         typer.Option(help="Time between frames, fs, where the file does not tell."),
     ] = None,
+    lammps_units: Annotated[
+        LammpsUnitStyle | None,
+        typer.Option(help="Units of LAMMPS dumps, where they do not tell."),
+    ] = None,
     strides: Annotated[
         int,
         typer.Option(min=0, help="Follow the error over this many strides in a row."),
@@ -95,8 +101,12 @@ def evaluate(
     console = Console(highlight=False)
     network = load_model(model, device=device)
     files = tuple(str(path) for path in trajectories)
-    runs = load_pairs(files, network.horizon_fs, stride)
-    apart = divergence(runs[0].frames, read_frames(twin, stride)) if twin else None
+    units = None if lammps_units is None else lammps_units.value
+    runs = load_pairs(files, network.horizon_fs, stride, lammps_units=units)
+    apart = None
+    if twin is not None:
+        other = read_frames(twin, stride, lammps_units=units)
+        apart = divergence(runs[0].frames, other)
     growth = error_growth(network, runs[0], n_strides=strides) if strides else None
     forecasts = forecast_pairs(network, PairDataset(thin(runs, max_pairs)))
     errors = forecast_errors(forecasts)

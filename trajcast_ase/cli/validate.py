@@ -10,11 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from trajcast_ase.cli.options import LammpsUnitStyle
 from trajcast_ase.cli.run import run as run_model
 from trajcast_ase.cli.thermostat import ThermostatName
 
 if TYPE_CHECKING:
     from trajcast_ase.validation.inputs import Run
+    from trajcast_ase.validation.observables import Observables
     from trajcast_ase.validation.report import Report
 
 FAILED = 3
@@ -87,6 +89,10 @@ def validate(
         float | None,
         typer.Option(help="Time between frames, fs, where files do not tell."),
     ] = None,
+    lammps_units: Annotated[
+        LammpsUnitStyle | None,
+        typer.Option(help="Units of LAMMPS dumps, where they do not tell."),
+    ] = None,
     piece: Annotated[
         float | None,
         typer.Option(help="Length of a piece, ps. Default: a twentieth of the run."),
@@ -105,7 +111,11 @@ def validate(
     seed, and are judged together. With --write-observables and no
     --reference, only the observables are written.
     """
-    from trajcast_ase.validation.inputs import read_run  # noqa: PLC0415
+    from trajcast_ase.validation.inputs import (  # noqa: PLC0415
+        observe_both,
+        read_run,
+    )
+    from trajcast_ase.validation.report import compare  # noqa: PLC0415
 
     console = Console(highlight=False)
     if not reference and write_observables is None:
@@ -128,15 +138,23 @@ def validate(
             device=device,
         )
         rollouts = _make_rollouts(wanted, seeds, out)
+    units = None if lammps_units is None else lammps_units.value
     runs = [
-        read_run(path, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
+        read_run(
+            path,
+            stride_fs=stride,
+            temperature_K=temperature,
+            skip_ps=skip,
+            lammps_units=units,
+        )
         for path in rollouts or ()
     ]
     if write_observables is not None:
         _write_observables(runs, piece, write_observables)
         console.print(f"wrote {write_observables}", soft_wrap=True)
     if reference:
-        report = _report(runs, reference, stride, piece)
+        theirs = _reference(reference, stride, units)
+        report = compare(*observe_both(runs, theirs, piece))
         _show(report, out, console)
         if not report.passes:
             raise typer.Exit(FAILED)
@@ -175,27 +193,25 @@ def _make_rollouts(wanted: _Rollout, seeds: int, out: Path) -> list[Path]:
     return paths
 
 
-def _report(
-    runs: list[Run], reference: list[str], stride: float | None, piece: float | None
-) -> Report:
+def _reference(
+    names: list[str], stride: float | None, units: str | None
+) -> Observables | list[Run]:
+    """Return the observables that one name stands for, or the runs of several."""
     from trajcast_ase.validation.inputs import (  # noqa: PLC0415
         load_reference,
-        observe_both,
         read_run,
     )
-    from trajcast_ase.validation.report import compare  # noqa: PLC0415
 
-    observables = [load_reference(one) for one in reference]
-    if len(reference) == 1 and observables[0] is not None:
-        return compare(*observe_both(runs, observables[0], piece))
-    for name, one in zip(reference, observables, strict=True):
+    observables = [load_reference(name) for name in names]
+    if len(names) == 1 and observables[0] is not None:
+        return observables[0]
+    for name, one in zip(names, observables, strict=True):
         if one is not None:
             raise ValueError(
                 f"{name} holds observables, which are a whole reference; give it "
                 "alone, or trajectories only"
             )
-    theirs = [read_run(one, stride_fs=stride) for one in reference]
-    return compare(*observe_both(runs, theirs, piece))
+    return [read_run(name, stride_fs=stride, lammps_units=units) for name in names]
 
 
 def _show(report: Report, out: Path, console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from trajcast_ase.lammps_dump import LammpsUnits
 from trajcast_ase.thermostat_setting import ThermostatSetting
 
 
@@ -26,6 +27,8 @@ class DataConfig(_Section):
     horizon_fs: float = Field(gt=0.0)
     stride_fs: float | None = Field(default=None, gt=0.0)
     """Time between frames, for files that do not tell it."""
+    lammps_units: LammpsUnits | None = None
+    """Unit style of LAMMPS dumps that do not state theirs."""
     max_pairs: int | None = Field(default=None, gt=0)
     validation_pairs: int = Field(default=1000, gt=0)
     description: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 from jaxtyping import Int
 
 from trajcast_ase.conservation import Conservation
@@ -19,12 +20,14 @@ from trajcast_ase.training.pairs import (
     split_in_time,
     thin,
 )
-from trajcast_ase.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import Frames, TrajectoryError, read_frames
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 # Enough for three digits of an rms; computing from all pairs would change nothing.
 STATISTICS_PAIRS = 2000
 PAIRS_AT_A_TIME = 20
+# Programs round masses differently, in amu.
+SAME_MASS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,24 @@ class TrainingData:
 
 
 def load_pairs(
-    files: tuple[str, ...], horizon_fs: float, stride_fs: float | None = None
+    files: tuple[str, ...],
+    horizon_fs: float,
+    stride_fs: float | None = None,
+    *,
+    lammps_units: str | None = None,
 ) -> list[Pairs]:
-    """Return all pairs of each file at the horizon."""
-    return [make_pairs(read_frames(file, stride_fs), horizon_fs) for file in files]
+    """Return all pairs of each file at the horizon.
+
+    Raises
+    ------
+    TrajectoryError
+        A file cannot give pairs.
+    FileNotFoundError
+    """
+    return [
+        make_pairs(read_frames(file, stride_fs, lammps_units=lammps_units), horizon_fs)
+        for file in files
+    ]
 
 
 def load_data(config: DataConfig, cutoff: float) -> TrainingData:
@@ -89,11 +106,11 @@ def load_data(config: DataConfig, cutoff: float) -> TrainingData:
     Raises
     ------
     TrajectoryError
-        A file cannot give pairs.
+        A file cannot give pairs, or one element has several masses.
     """
-    train = load_pairs(config.train, config.horizon_fs, config.stride_fs)
+    train = _pairs(config, config.train)
     if config.validation:
-        held_out = load_pairs(config.validation, config.horizon_fs, config.stride_fs)
+        held_out = _pairs(config, config.validation)
     else:
         parts = [split_in_time(part, config.validation_fraction) for part in train]
         train = [early for early, _ in parts]
@@ -106,6 +123,12 @@ def load_data(config: DataConfig, cutoff: float) -> TrainingData:
         validation=PairDataset(thin(held_out, config.validation_pairs)),
         statistics=compute_statistics(dataset, cutoff),
         hash=content_hash(train),
+    )
+
+
+def _pairs(config: DataConfig, files: tuple[str, ...]) -> list[Pairs]:
+    return load_pairs(
+        files, config.horizon_fs, config.stride_fs, lammps_units=config.lammps_units
     )
 
 
@@ -123,26 +146,49 @@ def run_temperature(frames: Frames) -> float:
 
 
 def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
-    """Return the constants of `dataset` from evenly spaced pairs."""
+    """Return the constants of `dataset` from evenly spaced pairs.
+
+    Raises
+    ------
+    TrajectoryError
+        Atoms of one element have different masses.
+    """
+    masses = _element_masses(dataset)
     count = min(STATISTICS_PAIRS, len(dataset))
     chosen = np.linspace(0, len(dataset) - 1, count).round().astype(np.int64)
     batch = dataset.batch(chosen)
     state = batch.state
     numbers = state.atomic_numbers.numpy()
     speeds = state.velocities.norm(dim=1).numpy()
-    elements = tuple(int(number) for number in np.unique(numbers))
+    elements = tuple(masses)
     scales = {z: float(np.sqrt(np.mean(speeds[numbers == z] ** 2))) for z in elements}
     return Statistics(
         elements=elements,
-        masses_amu=tuple(
-            float(state.masses.numpy()[numbers == z].mean()) for z in elements
-        ),
+        masses_amu=tuple(masses.values()),
         displacement_rms=float(batch.displacements.square().mean().sqrt()),
         velocity_rms=float(batch.velocities.square().mean().sqrt()),
         velocity_scales=tuple(scales[z] for z in elements),
         avg_num_neighbors=_n_edges(dataset, chosen, cutoff) / state.n_atoms,
         n_pairs=count,
     )
+
+
+def _element_masses(dataset: PairDataset) -> dict[int, float]:
+    """Return the mass of each element by atomic number, ascending, amu."""
+    runs = [part.frames for part in dataset.parts]
+    numbers = np.concatenate([frames.atomic_numbers for frames in runs])
+    masses = np.concatenate([frames.masses for frames in runs])
+    found = {}
+    for number in np.unique(numbers):
+        of_element = masses[numbers == number]
+        if np.ptp(of_element) > SAME_MASS:
+            raise TrajectoryError(
+                f"{chemical_symbols[number]} has masses from {of_element.min():g} to "
+                f"{of_element.max():g} amu in {', '.join(one.source for one in runs)}; "
+                "a model knows one mass of each element, so train on one"
+            )
+        found[int(number)] = float(of_element.mean())
+    return found
 
 
 def _n_edges(

@@ -122,13 +122,22 @@ def evaluate(
     Raises
     ------
     ValueError
-        The horizon of the pairs is not the model's, or an element is unknown to it.
+        The horizon of the pairs is not the model's, an element is unknown to it or
+        never moves, or a forecast is not finite.
     """
     return forecast_errors(forecast_pairs(model, dataset, batch_size=batch_size))
 
 
 def forecast_errors(forecasts: PairForecasts) -> ForecastErrors:
-    """Return the errors of forecasts, of all atoms and by element."""
+    """Return the errors of forecasts, of all atoms and by element.
+
+    Raises
+    ------
+    ValueError
+        Forecasts are not finite, or the atoms of an element never move, so that there
+        is nothing to relate their error to.
+    """
+    _check(forecasts)
     moved = forecasts.displacements - forecasts.true_displacements
     changed = forecasts.velocities - forecasts.true_velocities
     by_element, covariances = {}, {}
@@ -147,6 +156,29 @@ def forecast_errors(forecasts: PairForecasts) -> ForecastErrors:
         covariances=covariances,
         n_pairs=forecasts.n_pairs,
     )
+
+
+def _check(forecasts: PairForecasts) -> None:
+    """Refuse what gives no errors."""
+    for name, target in (
+        ("displacements", "true_displacements"),
+        ("velocities", "true_velocities"),
+    ):
+        finite = np.isfinite(getattr(forecasts, name)).all(axis=1)
+        if not finite.all():
+            atom = int(np.argmin(finite)) * forecasts.n_pairs // len(finite)
+            raise ValueError(
+                f"forecast {name} of pair {atom} are not finite; its state is far "
+                "from all that the model was trained on"
+            )
+        true = getattr(forecasts, target)
+        for number in np.unique(forecasts.atomic_numbers):
+            if not true[forecasts.atomic_numbers == number].any():
+                raise ValueError(
+                    f"true {name} of {chemical_symbols[number]} are zero in all "
+                    f"{forecasts.n_pairs} pairs, so that an error in per cent has no "
+                    "meaning; give runs in which it moves"
+                )
 
 
 def _covariance(

@@ -10,6 +10,7 @@ import numpy as np
 from ase.geometry import find_mic
 from jaxtyping import Float, Int
 
+from trajcast_ase.training.motion import check_motion
 from trajcast_ase.trajectory import (
     STRIDE_TOLERANCE_FS,
     Frames,
@@ -64,7 +65,8 @@ def make_pairs(frames: Frames, horizon_fs: float) -> Pairs:
     Raises
     ------
     TrajectoryError
-        The horizon is not a whole number of strides, or the run is shorter than it.
+        The horizon is not a whole number of strides, the run is shorter than it, or
+        its displacements are not those of its velocities.
     """
     lag = round(horizon_fs / frames.stride_fs)
     if lag < 1 or abs(lag * frames.stride_fs - horizon_fs) > STRIDE_TOLERANCE_FS:
@@ -78,6 +80,7 @@ def make_pairs(frames: Frames, horizon_fs: float) -> Pairs:
             f"{frames.source}: {frames.n_frames} frames at {frames.stride_fs:g} fs are "
             f"too few for one pair at {horizon_fs:g} fs"
         )
+    check_motion(frames)
     return Pairs(frames, np.arange(frames.n_frames - lag), lag)
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trajcast_ase.trajectory import Frames, read_frames
+from trajcast_ase.trajectory import (
+    HDF5_SUFFIXES,
+    Frames,
+    TrajectoryError,
+    read_frames,
+    readable,
+    stated_settings,
+)
 from trajcast_ase.validation.observables import (
     Conditions,
     Observables,
@@ -108,6 +115,7 @@ def read_run(
     stride_fs: float | None = None,
     temperature_K: float | None = None,
     skip_ps: float = 0.0,
+    lammps_units: str | None = None,
 ) -> Run:
     """Return a trajectory without its first `skip_ps`.
 
@@ -120,14 +128,17 @@ def read_run(
     temperature_K : float, K, optional
         Of the thermostat, for files that do not tell it.
     skip_ps : float, ps
+    lammps_units : str, optional
+        Unit style of a LAMMPS dump that does not state its own.
 
     Raises
     ------
+    TrajectoryError
+        A damaged file, no velocities, an uneven stride, or a cell that changes.
     ValueError
-        No velocities, an uneven stride, a cell that changes, too short a run, or a
-        temperature other than the file's.
+        Too short a run, or a temperature other than the file's.
     """
-    frames = read_frames(path, stride_fs)
+    frames = read_frames(path, stride_fs, lammps_units=lammps_units)
     skipped = round(skip_ps * 1e3 / frames.stride_fs)
     if not 0 <= skipped < frames.n_frames:
         raise ValueError(
@@ -149,25 +160,32 @@ def read_run(
 
 
 def stated_temperature(path: Path) -> float | None:
-    """Return the temperature of the thermostat that a file states, K."""
-    if path.suffix in (".h5", ".hdf5"):
-        import h5py  # noqa: PLC0415  100 ms that other readers need not pay
+    """Return the temperature of the thermostat that a file states, K.
 
-        with h5py.File(path, "r") as file:
-            thermostatted = file.attrs.get("ensemble") == "nvt"
-            value = file.attrs.get("temperature_K") if thermostatted else None
-    elif path.suffix == ".traj":
-        from ase.io import Trajectory  # noqa: PLC0415
+    Raises
+    ------
+    TrajectoryError
+        The file is damaged.
+    """
+    with readable(path):
+        if path.suffix in HDF5_SUFFIXES:
+            import h5py  # noqa: PLC0415  100 ms that other readers need not pay
 
-        with Trajectory(str(path)) as trajectory:
-            settings = getattr(trajectory, "description", None) or {}
-        found = settings.get("thermostat") or [{}]
-        # A dictionary for one thermostat, a list for several of one temperature.
-        first = found if isinstance(found, dict) else found[0]
-        value = first.get("temperature_K")
-    else:
-        value = None
-    return float(value) if isinstance(value, int | float | np.number) else None
+            with h5py.File(path, "r") as file:
+                thermostatted = file.attrs.get("ensemble") == "nvt"
+                value = file.attrs.get("temperature_K") if thermostatted else None
+        else:
+            found = stated_settings(path).get("thermostat") or [{}]
+            # A dictionary for one thermostat, a list for several of one temperature.
+            first = found if isinstance(found, dict) else found[0]
+            value = first.get("temperature_K")
+        if not isinstance(value, int | float | np.number):
+            return None
+        if not (np.isfinite(value) and value >= 0):
+            raise TrajectoryError(
+                f"{path} states a temperature of {value:g} K; write it again"
+            )
+    return float(value)
 
 
 def observe_runs(
