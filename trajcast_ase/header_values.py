@@ -13,6 +13,7 @@ from trajcast_ase.strict import flag, integer, members, number, shortened, text
 
 UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
 HEAVIEST_AMU = 1000.0
+LONGEST_DTYPE = 16
 ITEM_SIZES = {"F32": 4, "F64": 8}
 COVARIANCE_KEYS = {"displacement", "cross", "velocity"}
 # Of one tensor; a whole file holds fewer.
@@ -158,8 +159,8 @@ def _tensor_end(entry: Any, name: str) -> int:
     name = f"tensor {shortened(name)}"
     if members(entry, name, dict).keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} must have a dtype, a shape and data_offsets")
-    if not isinstance(entry["dtype"], str):
-        raise ValueError(f"{name} has the dtype {shortened(entry['dtype'])}")  # noqa: TRY004  wrong content
+    if not isinstance(entry["dtype"], str) or len(entry["dtype"]) > LONGEST_DTYPE:
+        raise ValueError(f"{name} has the dtype {shortened(entry['dtype'])}")
     for size in members(entry["shape"], f"{name}, shape"):
         integer(size, f"{name}, a size", 0, MOST_NUMBERS)
     offsets = members(entry["data_offsets"], f"{name}, data_offsets")

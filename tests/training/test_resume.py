@@ -98,6 +98,7 @@ WEIGHT = "model/readout.weight"
         (lambda t: t | {WEIGHT: t[WEIGHT][1:]}, f"'{WEIGHT}' is of shape"),
         (lambda t: t | {WEIGHT: t[WEIGHT] * math.nan}, f"'{WEIGHT}' holds numbers"),
         (lambda t: t | {MOMENTS: t[MOMENTS] * math.inf}, f"'{MOMENTS}' holds numbers"),
+        (lambda t: t | {MOMENTS: -1 - t[MOMENTS]}, f"'{MOMENTS}' holds mean squares"),
         (
             lambda t: (
                 t

@@ -251,9 +251,9 @@ class TrainingConfig(_Section):
             raise ValueError(f"{source}: {key}: {first['msg']}") from error
         data = config.data.model_copy(
             update={
-                "train": _expand(config.data.train, folder, "data.train"),
+                "train": _expand(config.data.train, folder, f"{source}: data.train"),
                 "validation": _expand(
-                    config.data.validation, folder, "data.validation"
+                    config.data.validation, folder, f"{source}: data.validation"
                 ),
             }
         )

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from trajcast_ase.model_file import load_model
 from trajcast_ase.model_header import read_header
 from trajcast_ase.network import Forecaster, ForecasterConfig
+from trajcast_ase.strict import shortened
 from trajcast_ase.training.checkpoint import Checkpoint, save_checkpoint
 from trajcast_ase.training.config import RunConfig, TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
@@ -342,8 +343,8 @@ class Trainer:
             if json.dumps(stored.get(key)) != json.dumps(value):
                 raise ValueError(
                     f"{self.path} belongs to a training with {key} = "
-                    f"{stored.get(key)}, the configuration says {value}; restore it, "
-                    "choose another run.directory, or restart"
+                    f"{shortened(stored.get(key))}, the configuration says {value}; "
+                    "restore it, choose another run.directory, or restart"
                 )
 
     def finish(self) -> TrainingResult:

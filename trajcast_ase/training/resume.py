@@ -167,6 +167,8 @@ class TrainingParts:
             _check_like(found[name], expected[name], name)
             if _counts_steps(name):
                 number(float(found[name]), name, 0, checkpoint.step)
+            if _holds_squares(name) and bool((found[name] < 0).any()):
+                raise ValueError(f"{name!r} holds mean squares below zero")
 
     def _optimizer_tensors_after_a_step(self) -> Mapping[str, Tensor]:
         """Return the optimisers' tensors of a step without gradient, of a copy.
@@ -186,6 +188,12 @@ def _counts_steps(name: str) -> bool:
     kind = name.split("/")[1]
     return name == "average/n_averaged" or (
         name.startswith("optimizer/") and kind.endswith("step")
+    )
+
+
+def _holds_squares(name: str) -> bool:
+    return name.startswith("optimizer/") and name.split("/")[1].endswith(
+        ("exp_avg_sq", "-square")
     )
 
 
