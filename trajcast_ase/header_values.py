@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ase.data import atomic_numbers, chemical_symbols
-
 from trajcast_ase.strict import flag, integer, members, number, shortened, text
 
 UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
@@ -40,11 +38,18 @@ def _positive(value: Any, name: str) -> float:
 
 def _elements(value: Any, name: str) -> list[str]:
     for symbol in members(value, name):
-        if not isinstance(symbol, str) or atomic_numbers.get(symbol, 0) < 1:
+        if not isinstance(symbol, str) or _atomic_number(symbol) < 1:
             raise ValueError(f"{name} holds {shortened(symbol)}, which is no symbol")
     if not value or len(set(value)) != len(value):
         raise ValueError(f"{name} = {shortened(value)} must be distinct and not empty")
     return list(value)
+
+
+def _atomic_number(symbol: str) -> int:
+    """Return the atomic number of a symbol, 0 for none."""
+    from ase.data import atomic_numbers  # noqa: PLC0415  names are listed without
+
+    return int(atomic_numbers.get(symbol, 0))
 
 
 def _masses(value: Any, name: str) -> list[float]:
@@ -78,7 +83,7 @@ def _errors(value: Any, name: str) -> dict[str, Any]:
 
 
 def _check_covariance(symbol: str, one: Any, name: str) -> None:
-    if atomic_numbers.get(symbol, 0) < 1:
+    if _atomic_number(symbol) < 1:
         raise ValueError(f"{name} holds {shortened(symbol)}, which is no symbol")
     if members(one, f"{name}.{symbol}", dict).keys() != COVARIANCE_KEYS:
         raise ValueError(
@@ -131,7 +136,7 @@ def check_agreement(values: Mapping[str, Any]) -> None:
             f"masses_amu = {shortened(values['masses_amu'])} must hold one mass for "
             f"each of elements = {shortened(elements)}"
         )
-    numbers = [chemical_symbols.index(symbol) for symbol in elements]
+    numbers = [_atomic_number(symbol) for symbol in elements]
     for key, ours, theirs in (
         ("elements", numbers, "elements"),
         ("horizon_fs", values["horizon_fs"], "horizon_fs"),
