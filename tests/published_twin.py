@@ -243,7 +243,6 @@ def conserve(
 
 def tiny_config() -> dict:
     """Return the configuration of the committed case."""
-    perceptron = {"n_neurons": [4], "activation": "silu"}
     return {
         "num_chem_elements": 3,
         "edge_cutoff": 3.2,
@@ -255,8 +254,8 @@ def tiny_config() -> dict:
         "num_hidden_channels": 8,
         "num_mp_layers": 2,
         "avg_num_neighbors": 1.5,
-        "edge_mlp_kwargs": perceptron,
-        "vel_mlp_kwargs": dict(perceptron),
+        "edge_mlp_kwargs": {"n_neurons": [4], "activation": "silu"},
+        "vel_mlp_kwargs": {"n_neurons": [4], "activation": "silu"},
         "conserve_ang_mom": True,
         "net_lin_mom": [0.0, 0.0, 0.0],
         "net_ang_mom": [0.0, 0.0, 0.0],

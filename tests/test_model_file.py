@@ -21,6 +21,7 @@ from trajcast_ase import (
     save_model,
 )
 from trajcast_ase.files import write_atomically
+from trajcast_ase.fingerprint import fingerprint
 from trajcast_ase.model_header import (
     ModelCard,
     ModelFileError,
@@ -273,7 +274,7 @@ def test_wrong_tensors_are_refused(network, tmp_path, change, message):
     [
         ({"licence": None}, "lacks the header key 'licence'"),
         ({"horizon_fs": "soon"}, "horizon_fs = 'soon'"),
-        ({"elements": '"H"'}, "elements = '\"H\"'"),
+        ({"elements": '"H"'}, "elements = 'H' must be a list"),
     ],
 )
 def test_wrong_header_values_are_refused(network, tmp_path, texts, message):
@@ -298,20 +299,149 @@ def test_tensor_table_that_is_not_one_is_refused():
         parse_header(len(header).to_bytes(8, "little") + header, "bad.trajcast")
 
 
-def test_safetensors_faults_are_refused(network, tmp_path):
-    # Entries that overlap: the header reads well, the library refuses the layout.
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # The header reads well, the library refuses the layout.
+        ({"dtype": "F99"}, "not a valid safetensors file"),
+        ({"data_offsets": [0, 8]}, "damaged table of tensors .* has 8 bytes"),
+        ({"data_offsets": [0, -8]}, "damaged table of tensors .* end = -8 must"),
+        ({"data_offsets": "ab"}, "damaged table of tensors .* must be a list"),
+        ({"shape": [True]}, "damaged table of tensors .* size = True must be"),
+        ({"shape": [10**9, 10**9]}, "damaged table of tensors"),
+        ({"shape": None}, "damaged table of tensors .* must be a list"),
+        ({"dtype": 3}, "damaged table of tensors .* dtype 3"),
+        ({"more": 3}, "damaged table of tensors .* must have"),
+    ],
+)
+def test_faults_of_the_table_are_refused(network, tmp_path, change, message):
     good = rewritten(network, tmp_path).read_bytes()
     length = int.from_bytes(good[:8], "little")
     entries = json.loads(good[8 : 8 + length])
-    names = [name for name in entries if name != "__metadata__"]
-    entries[names[0]]["data_offsets"] = entries[names[1]]["data_offsets"]
+    entries["readout.weight"] |= change
     header = json.dumps(entries, separators=(",", ":")).encode()
-    path = tmp_path / "overlap.trajcast"
+    path = tmp_path / "table.trajcast"
     path.write_bytes(
         seal(len(header).to_bytes(8, "little") + header + good[8 + length :])
     )
-    with pytest.raises(ModelFileError, match="not a valid safetensors file"):
+    with pytest.raises(ModelFileError, match=message):
         load_model(path)
+
+
+def resealed(network, tmp_path, change):
+    """Write a file with a changed configuration and hashes that agree with it."""
+    config = json.loads(json.dumps(network.config.to_dict())) | change
+    digest = fingerprint(config, dict(network.state_dict()))
+    return rewritten(network, tmp_path, metadata={"config": config, "sha256": digest})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conserve_angular_momentum": "no"}, "conserve_angular_momentum = 'no'"),
+        ({"conserve_angular_momentum": 1}, "conserve_angular_momentum = 1 must be"),
+        ({"conserve_angular_momentum": False}, "conserved = .* contradicts"),
+        ({"n_channels": "8"}, "n_channels = '8' must be an integer"),
+        ({"n_channels": 600}, "of shape .* its configuration asks for"),
+        ({"n_layers": 10**7}, "n_layers = 10000000 must be"),
+        ({"n_layers": 16}, "lacks the tensor 'layers.1"),
+        ({"lmax": 6}, "its configuration asks for"),
+        ({"edge_poly_cutoff": 1.5}, r"edge_poly_cutoff = 1\.5 must be"),
+        ({"edge_mlp": 6}, "edge_mlp = 6 must be a tuple"),
+        ({"elements": [1, 6, "O"]}, "elements = .* contradicts"),
+        ({"horizon_fs": 8.0}, "horizon_fs = 7.0 contradicts horizon_fs = 8.0"),
+        ({"cutoff": 8.0}, "cutoff_A = 3.5 contradicts cutoff = 8.0"),
+        ({"velocity_max": True}, "velocity_max = True must be a finite number"),
+        ({"velocity_rms": "0.1"}, "velocity_rms = '0.1' must be a finite number"),
+        ({"velocity_rms": 1e-300}, "velocity_rms = 1e-300 must lie between"),
+        ({"velocity_scales": None}, "velocity_scales = None must be a tuple"),
+        ({"surroundings_cutoff": "9"}, "surroundings_cutoff = '9' must be"),
+        ({"fixed_angular_momentum": 3}, "fixed_angular_momentum = 3 must be"),
+        ({"parity": ["both"]}, r"parity = \('both',\); choose"),
+    ],
+)
+def test_edited_configurations_are_refused(network, tmp_path, change, message):
+    path = resealed(network, tmp_path, change)
+    with pytest.raises(ModelFileError, match=rf"n\.trajcast.*{message}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"config": "3"}, "config = 3 must be a dict"),
+        ({"config": "[" * 100_000}, "config = .* nests more than"),
+        ({"config": '{"a":' * 200 + "1" + "}" * 200}, "config = .* nests more than"),
+        ({"horizon_fs": "true"}, "horizon_fs = True must be a finite number"),
+        ({"horizon_fs": "NaN"}, "horizon_fs = 'NaN' .* not finite"),
+        ({"horizon_fs": "1e999"}, "horizon_fs = '1e999' .* not finite"),
+        ({"horizon_fs": "9" * 5000}, "horizon_fs = "),
+        ({"horizon_fs": "-7.0"}, "horizon_fs = -7.0 must be positive"),
+        ({"units": '{"length":"nm"}'}, "units = .* must be"),
+        ({"elements": '["H","C","Xy"]'}, "elements holds 'Xy'"),
+        ({"elements": '["H","C","C"]'}, "must be distinct"),
+        ({"elements": '["C","H","O"]'}, "elements = .* contradicts"),
+        ({"masses_amu": "[1.0,12.0]"}, "must hold one mass for each"),
+        ({"masses_amu": "[1.0,12.0,0]"}, "masses_amu holds a mass of 0"),
+        ({"masses_amu": "[1.0,12.0,-1]"}, "masses_amu.* = -1 must lie"),
+        ({"masses_amu": '[1.0,12.0,"16"]'}, "masses_amu.* = '16' must be"),
+        ({"periodic": '"yes"'}, "periodic = 'yes' must be true or false"),
+        ({"conserved": "[3]"}, "conserved.* = 3 must be text"),
+        ({"conserved": "[]"}, "conserved = .* contradicts"),
+        ({"sha256": "0"}, "sha256 = '0' must be a SHA-256"),
+        ({"name": "a\x1b[2J"}, "name = .* without control characters"),
+        ({"training": '{"a":["\\u001b"]}'}, r"training\.a = .* control characters"),
+        ({"errors": '{"covariances":{"H":3}}'}, r"errors\.covariances\.H = 3 must be"),
+        ({"errors": '{"covariances":{"H":{"x":1}}}'}, "must have the keys cross"),
+        ({"thermostat": "["}, "thermostat = .* is no JSON"),
+        (
+            {"thermostat": '{"chosen_by":"","members":[{"kind":[]}]}'},
+            r"unknown kind of thermostat \[\]",
+        ),
+    ],
+)
+def test_edited_headers_are_refused(network, tmp_path, texts, message):
+    path = rewritten(network, tmp_path, texts=texts)
+    with pytest.raises(ModelFileError, match=rf"n\.trajcast.*{message}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(network, tmp_path, value):
+    tensors = dict(network.state_dict())
+    tensors["readout.weight"] = tensors["readout.weight"].clone()
+    tensors["readout.weight"][1] = value
+    digest = fingerprint(network.config.to_dict(), tensors)
+    path = rewritten(network, tmp_path, tensors=tensors, texts={"sha256": digest})
+    with pytest.raises(
+        ModelFileError, match=r"n\.trajcast holds 'readout\.weight' with"
+    ):
+        load_model(path)
+
+
+def test_weights_beyond_float32_are_refused_in_float32(tmp_path):
+    model = small_model(n_layers=1)
+    model.readout.weight[1] = 1e200
+    save_model(model, tmp_path / "n.trajcast")
+    assert load_model(tmp_path / "n.trajcast").dtype == torch.float64
+    with pytest.raises(ModelFileError, match=r"not finite in torch\.float32"):
+        load_model(tmp_path / "n.trajcast", dtype=torch.float32)
+
+
+def test_files_that_no_model_fills_are_not_read(tmp_path):
+    path = tmp_path / "sparse.trajcast"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ModelFileError, match="has 1,099,511,627,776 bytes, no model"):
+        load_model(path)
+
+
+def test_what_could_not_be_read_is_not_written(network, tmp_path):
+    path = tmp_path / "n.trajcast"
+    for card in ({"licence": "\x1b[2J"}, {"masses_amu": {"H": float("inf")}}):
+        with pytest.raises(ValueError, match=r"licence|masses_amu"):
+            save_model(network, path, metadata=card)
+    assert not list(tmp_path.iterdir())
 
 
 class Bomb:

@@ -1,5 +1,6 @@
 """Published weights: the twin's forecasts, the authors' numbers, and refusals."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -323,6 +324,47 @@ def test_damaged_state_dict(weights, tmp_path):
         refuse("weights.pt is damaged", CONFIG, path)
 
 
+def test_state_dict_before_torch_1_6(weights, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    refuse(r"weights\.pt is damaged, or was not written by torch.save", CONFIG, path)
+
+
+def test_state_dict_that_would_fill_the_memory(tmp_path):
+    path = tmp_path / "weights.pt"
+    zeros = bytes(2**20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for k in range(2):
+            archive.writestr(f"weights/data/{k}", zeros)
+    # Claim 1 GiB each where the archive lists its records.
+    size = len(zeros).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(size, (2**30).to_bytes(4, "little")))
+    refuse(r"holds 2,147,483,648 bytes, weights have at most", CONFIG, path)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int64, torch.bool, torch.complex128, torch.float16, torch.bfloat16],
+)
+@pytest.mark.parametrize(
+    "name", ["rms_targets", "_int_out.mp_layer_1.linear_contraction.weight"]
+)
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
+def test_numbers_of_another_type(weights, name, dtype):
+    changed = weights | {name: weights[name].to(dtype)}
+    refuse(f"'{name}' in the weights is of {dtype}", CONFIG, changed)
+
+
+def test_tensors_that_are_not_plain(weights):
+    name = "_int_out.LinearReadOut.linear.weight"
+    for tensor in (weights[name].to_sparse(), weights[name].to("meta")):
+        refuse(f"'{name}' in the weights is of", CONFIG, weights | {name: tensor})
+    huge = torch.zeros(1).expand(10**12)
+    refuse("has the shape", CONFIG, weights | {name: huge})
+    refuse("unknown tensor 'x'", CONFIG, weights | {"x": huge})
+    refuse("is not a mapping of names", CONFIG, weights | {3: weights[name]})
+
+
 def test_missing_files_are_named(weights, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.pt"):
         import_published(
@@ -361,6 +403,13 @@ def test_state_dict_runs_no_code(tmp_path, monkeypatch):
         ("model: [1, {]}\n", "is not a YAML file"),
         ("\t:\t- {", "is not a YAML file"),
         ("model: !!python/object/apply:os.getcwd []\n", "is not a YAML file"),
+        ("model: !!bool maybe\n", "has the tag tag:yaml.org,2002:bool"),
+        ("model: 2001-99-99\n", "is not a YAML file"),
+        ("model: &a [1]\nother: *a\n", r"has an alias, \*a; write the value out"),
+        ("model: " + "[" * 5000, "nests more than 10 levels"),
+        ("model: " + "{a: " * 11, "nests more than 10 levels"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nmodel: *c\n", "has an alias"),
+        ("#" * 70_000, "has 70,000 bytes, a configuration at most 65,536"),
     ],
 )
 def test_nonsense_configuration(weights, tmp_path, text, match):
@@ -380,11 +429,26 @@ def test_binary_configuration(weights, tmp_path):
         ({"vel_mlp_kwargs": {"n_neurons": 4}}, "vel_mlp_kwargs"),
         ({"edge_mlp_kwargs": {"n_neurons": [4], "activation": "relu"}}, "'relu'"),
         ({"nl_gate_kwargs": {"activation_gates": {"e": "relu"}}}, "nl_gate_kwargs"),
-        ({"edge_cutoff": -1.0}, "cutoff = -1.0 must be positive"),
+        ({"edge_cutoff": -1.0}, "edge_cutoff = -1.0 must lie between"),
         ({"max_rotation_order": 1}, "has the shape"),
         ({"num_mp_layers": 1}, "unknown tensor"),
         ({"num_mp_layers": 3}, "the weights lack"),
         ({"num_hidden_channels": 16}, "has the shape"),
+        ({"num_mp_layers": 10**7}, "num_mp_layers = 10000000 must be an integer"),
+        ({"num_mp_layers": "2"}, "num_mp_layers = '2' must be an integer"),
+        ({"num_mp_layers": 2.5}, r"num_mp_layers = 2\.5 must be an integer"),
+        ({"max_rotation_order": True}, "max_rotation_order = True must be"),
+        ({"num_hidden_channels": None}, "num_hidden_channels = None must be"),
+        ({"num_edge_rbf": float("inf")}, "num_edge_rbf = inf must be"),
+        ({"num_chem_elements": "3"}, "num_chem_elements = '3' must be"),
+        ({"edge_cutoff": "3.2"}, "edge_cutoff = '3.2' must be a finite number"),
+        ({"vel_max": float("nan")}, "vel_max = nan must be a finite number"),
+        ({"vel_mlp_kwargs": {"n_neurons": ["4"]}}, "velocity_mlp, a width = '4' must"),
+        ({"vel_mlp_kwargs": {"n_neurons": [10**9]}}, "velocity_mlp, a width = 10000"),
+        ({"conserve_ang_mom": "no"}, "conserve_ang_mom = 'no' must be true or false"),
+        ({"net_ang_mom": 3.0}, r"net_ang_mom = 3\.0 must be a list"),
+        ({"net_ang_mom": [0.0, 0.0]}, "must hold three numbers"),
+        ({"net_ang_mom": [0.0, "a", 0.0]}, "net_ang_mom, y = 'a' must be"),
     ],
 )
 def test_configuration_that_does_not_fit(weights, change, match):

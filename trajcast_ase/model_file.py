@@ -17,6 +17,7 @@ from torch import Tensor
 from trajcast_ase._version import __version__
 from trajcast_ase.files import write_atomically
 from trajcast_ase.fingerprint import fingerprint
+from trajcast_ase.header_values import UNITS
 from trajcast_ase.model_header import (
     SUFFIX,
     ModelCard,
@@ -32,9 +33,9 @@ from trajcast_ase.model_header import (
 from trajcast_ase.model_zoo import find_model
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.forecaster import Forecaster
+from trajcast_ase.network.shapes import tensor_shapes
 from trajcast_ase.thermostat_setting import ThermostatSetting
 
-UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -62,14 +63,12 @@ def save_model(
     ------
     ValueError
         Another suffix, parameters that are not finite or neither float32 nor float64,
-        or metadata that JSON cannot hold.
+        or metadata that a model file cannot hold.
     """
     path = _checked_path(path)
     tensors = _tensors_to_save(model)
     header = _header_values(model, tensors, path.stem, _card(metadata))
-    data = seal(safetensors.torch.save(tensors, header_texts(header)))
-    write_atomically(path, data)
-    return parse_header(data, str(path))
+    return _written(tensors, header_texts(header), path)
 
 
 def load_model(
@@ -101,11 +100,16 @@ def load_model(
     source = find_model(name_or_path)
     data, name = read_bytes(source), str(source)
     header = parse_header(data, name)
+    config = _config(header, name)
     tensors = _read_tensors(data, name)
-    model = _build(header, name)
-    _check_tensors(model, tensors, header, name)
+    _check_tensors(config, tensors, header, name)
     stored = next(iter(tensors.values())).dtype
     chosen = stored if dtype is None else _checked_dtype(dtype)
+    tensors = {key: tensor.to(chosen) for key, tensor in tensors.items()}
+    _check_finite(tensors, name)
+    # The weights drawn here are overwritten; the caller's random stream stays.
+    with torch.random.fork_rng(devices=[]):
+        model = Forecaster(config)
     model.to(device=where, dtype=chosen)
     model.load_state_dict(tensors)
     model.name, model.header = header.name, header
@@ -142,9 +146,17 @@ def with_thermostat(
     parse_header(data, name)
     _, texts, _ = split_file(data, name)
     texts = texts_with_thermostat(texts | {"name": path.stem}, setting)
-    data = seal(safetensors.torch.save(_read_tensors(data, name), texts))
+    return _written(_read_tensors(data, name), texts, path)
+
+
+def _written(
+    tensors: Mapping[str, Tensor], texts: Mapping[str, str], path: Path
+) -> ModelHeader:
+    """Write a file that can be read, and return its header."""
+    data = seal(safetensors.torch.save(dict(tensors), dict(texts)))
+    header = parse_header(data, str(path))
     write_atomically(path, data)
-    return parse_header(data, str(path))
+    return header
 
 
 def _checked_path(path: str | Path) -> Path:
@@ -238,29 +250,39 @@ def _read_tensors(data: bytes, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _build(header: ModelHeader, source: str) -> Forecaster:
+def _config(header: ModelHeader, source: str) -> ForecasterConfig:
+    """Return the network's configuration, which the header must not contradict."""
     try:
         config = ForecasterConfig.from_dict(header.config)
-        # The weights drawn here are overwritten; the caller's random stream stays.
-        with torch.random.fork_rng(devices=[]):
-            return Forecaster(config)
-    except (ValueError, TypeError) as error:
-        raise ModelFileError(f"{source}: {error}") from error
+    except ValueError as error:
+        raise ModelFileError(
+            f"{source}: {error}, in its configuration; write it anew with save_model"
+        ) from error
+    if list(header.conserved) != _conserved(config):
+        raise ModelFileError(
+            f"{source}: conserved = {', '.join(header.conserved)} contradicts its "
+            "configuration; write it anew with save_model"
+        )
+    return config
 
 
 def _check_tensors(
-    model: Forecaster, tensors: Mapping[str, Tensor], header: ModelHeader, source: str
+    config: ForecasterConfig,
+    tensors: Mapping[str, Tensor],
+    header: ModelHeader,
+    source: str,
 ) -> None:
-    expected = model.state_dict()
+    """Refuse tensors of another network, before one is built."""
+    expected = tensor_shapes(config)
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             fault = f"lacks the tensor {name!r}"
         elif name not in expected:
             fault = f"holds a tensor {name!r} that its configuration does not have"
-        elif tensors[name].shape != expected[name].shape:
+        elif tensors[name].shape != expected[name]:
             fault = (
                 f"holds {name!r} of shape {tuple(tensors[name].shape)} where its "
-                f"configuration asks for {tuple(expected[name].shape)}"
+                f"configuration asks for {expected[name]}"
             )
         else:
             continue
@@ -270,6 +292,15 @@ def _check_tensors(
             f"{source} holds other weights than its header names; write it anew with "
             "save_model"
         )
+
+
+def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(
+                f"{source} holds {name!r} with numbers that are not finite in "
+                f"{tensor.dtype}; it diverged or was damaged, take an earlier one"
+            )
 
 
 def _checked_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -17,6 +17,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from trajcast_ase.header_values import (
+    JSON_CHECKS,
+    TEXT_CHECKS,
+    check_agreement,
+    tensor_entries,
+)
+from trajcast_ase.strict import parse_json, shortened, text
 from trajcast_ase.thermostat_setting import ThermostatSetting
 
 FORMAT = "trajcast-model"
@@ -26,19 +33,8 @@ UNSEALED = "0" * 64
 # First bytes of a zip archive and of pickle protocols 2 to 5.
 _PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _SEAL = b'"file_sha256":"'
-_TEXTS = ("name", "package_version", "licence", "citation", "created", "sha256")
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "config": (dict,),
-    "horizon_fs": (float,),
-    "units": (dict,),
-    "elements": (list,),
-    "masses_amu": (list,),
-    "cutoff_A": (float,),
-    "periodic": (bool, type(None)),
-    "conserved": (list,),
-    "training": (dict,),
-    "errors": (dict,),
-}
+# A network of as many parameters as the package supports, in float64, is smaller.
+LARGEST_FILE = 2**30
 
 
 class ModelFileError(ValueError):
@@ -146,6 +142,11 @@ def read_header(path: str | Path | Traversable) -> ModelHeader:
 def read_bytes(source: Traversable) -> bytes:
     """Return the content of a file, or raise ModelFileError."""
     try:
+        if isinstance(source, Path) and source.stat().st_size > LARGEST_FILE:
+            raise ModelFileError(
+                f"{source} has {source.stat().st_size:,} bytes, no model has more than "
+                f"{LARGEST_FILE:,}; give the path of a {SUFFIX} file"
+            )
         return source.read_bytes()
     except OSError as error:
         raise ModelFileError(
@@ -155,24 +156,50 @@ def read_bytes(source: Traversable) -> bytes:
 
 
 def parse_header(data: bytes, source: str) -> ModelHeader:
-    """Return the header of a model file's bytes; `source` names it in errors."""
+    """Return the header of a model file's bytes; `source` names it in errors.
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged, of another kind or of a newer format, or states a value
+        that no model has; the text names the key.
+    """
     entries, texts, n_data = split_file(data, source)
     _check_kind(texts, source)
     _check_length(entries, n_data, source)
     _check_seal(data, texts, source)
-    values: dict[str, Any] = {name: _text(texts, name, source) for name in _TEXTS}
-    values |= {name: _json(texts, name, source) for name in _JSON_TYPES}
-    for name in ("elements", "masses_amu", "conserved"):
-        values[name] = tuple(values[name])
+    try:
+        values = _values(texts)
+    except ValueError as error:
+        raise ModelFileError(
+            f"{source}: {error}; write it anew with trajcast_ase.save_model"
+        ) from error
     return ModelHeader(
         version=VERSION,
         file_sha256=texts["file_sha256"],
         n_parameters=sum(math.prod(entry["shape"]) for entry in entries.values()),
         n_bytes=len(data),
         dtypes=tuple(sorted({entry["dtype"] for entry in entries.values()})),
-        thermostat=_thermostat(texts, source),
         **values,
     )
+
+
+def _values(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what metadata state, checked."""
+    values: dict[str, Any] = {}
+    for name, check in TEXT_CHECKS.items():
+        values[name] = check(_text(texts, name), name)
+    for name, check in JSON_CHECKS.items():
+        values[name] = check(_json(texts, name), name)
+    check_agreement(values)
+    for name in ("elements", "masses_amu", "conserved"):
+        values[name] = tuple(values[name])
+    # Absent where nobody has validated any.
+    stated = "thermostat" in texts
+    values["thermostat"] = (
+        ThermostatSetting.from_plain(_json(texts, "thermostat")) if stated else None
+    )
+    return values
 
 
 def header_texts(header: Mapping[str, Any]) -> dict[str, str]:
@@ -184,8 +211,8 @@ def header_texts(header: Mapping[str, Any]) -> dict[str, str]:
         A value is not JSON: NaN, or an object of another type.
     """
     texts = {"format": FORMAT, "version": str(VERSION), "file_sha256": UNSEALED}
-    texts |= {name: str(header[name]) for name in _TEXTS}
-    for name in _JSON_TYPES:
+    texts |= {name: str(header[name]) for name in TEXT_CHECKS}
+    for name in JSON_CHECKS:
         try:
             texts[name] = json.dumps(header[name], allow_nan=False, sort_keys=True)
         except (TypeError, ValueError) as error:
@@ -233,11 +260,11 @@ def split_file(data: bytes, source: str) -> tuple[dict[str, Any], dict[str, str]
             f"truncated or no {SUFFIX} file; copy or download it again"
         )
     try:
-        entries = json.loads(data[8 : 8 + length])
+        entries = parse_json(data[8 : 8 + length])
         texts = entries.pop("__metadata__", {})
         if not isinstance(texts, dict):
             raise TypeError("its metadata are not a dictionary")  # noqa: TRY301
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise ModelFileError(
             f"{source} has no readable header ({error}): it is damaged or no {SUFFIX} "
             "file; copy or download it again"
@@ -262,18 +289,12 @@ def _check_kind(texts: Mapping[str, str], source: str) -> None:
 
 def _check_length(entries: Mapping[str, Any], n_data: int, source: str) -> None:
     try:
-        ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
-        readable = all(
-            isinstance(entry["dtype"], str)
-            and all(isinstance(size, int) for size in entry["shape"])
-            for entry in entries.values()
-        )
-    except (KeyError, IndexError, TypeError, ValueError):
-        readable = False
-    if not readable:
+        ends = tensor_entries(entries)
+    except ValueError as error:
         raise ModelFileError(
-            f"{source} has a damaged table of tensors; copy or download it again"
-        )
+            f"{source} has a damaged table of tensors ({error}); copy or download it "
+            "again"
+        ) from error
     if max(ends, default=0) != n_data:
         raise ModelFileError(
             f"{source} holds {n_data} bytes of tensors instead of "
@@ -306,34 +327,17 @@ def _file_digest(data: bytes, start: int) -> str:
     return hashlib.sha256(data[:start] + UNSEALED.encode() + data[rest:]).hexdigest()
 
 
-def _text(texts: Mapping[str, str], name: str, source: str) -> str:
+def _text(texts: Mapping[str, Any], name: str) -> Any:
     if name not in texts:
-        raise ModelFileError(
-            f"{source} lacks the header key {name!r}; write it anew with "
-            "trajcast_ase.save_model"
-        )
-    return str(texts[name])
+        raise ValueError(f"it lacks the header key {name!r}")
+    return texts[name]
 
 
-def _thermostat(texts: Mapping[str, str], source: str) -> ThermostatSetting | None:
-    """Return the setting that a file states; none without the key."""
-    if "thermostat" not in texts:
-        return None
+def _json(texts: Mapping[str, Any], name: str) -> Any:
+    content = text(_text(texts, name), name)
     try:
-        return ThermostatSetting.from_plain(json.loads(texts["thermostat"]))
+        return parse_json(content)
     except ValueError as error:
-        raise ModelFileError(f"{source}: {error}") from error
-
-
-def _json(texts: Mapping[str, str], name: str, source: str) -> Any:
-    text = _text(texts, name, source)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = ...
-    if not isinstance(value, _JSON_TYPES[name]):
-        raise ModelFileError(
-            f"{source} has {name} = {text!r} in its header, which is not what the key "
-            "needs; write it anew with trajcast_ase.save_model"
-        )
-    return value
+        raise ValueError(
+            f"{name} = {shortened(content)} is no JSON ({error})"
+        ) from error

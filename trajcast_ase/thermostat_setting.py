@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from trajcast_ase.strict import is_finite_number, shortened
 
 TIME_CONSTANTS: dict[str, tuple[str, ...]] = {
     "Langevin": ("time_constant_fs",),
@@ -61,13 +62,14 @@ class ThermostatSetting:
         if not (
             isinstance(value, Mapping)
             and value.keys() == {"members", "chosen_by"}
-            and isinstance(value["members"], Sequence)
+            and isinstance(value["members"], list | tuple)
             and all(isinstance(member, Mapping) for member in value["members"])
             and isinstance(value["chosen_by"], str)
         ):
             raise ValueError(
-                f"the thermostat setting {value!r} is not a list of members and what "
-                "chose them; write it with trajcast_ase.model_file.with_thermostat"
+                f"the thermostat setting {shortened(value)} is not a list of members "
+                "and what chose them; write it with "
+                "trajcast_ase.model_file.with_thermostat"
             )
         return cls(
             tuple(dict(member) for member in value["members"]), value["chosen_by"]
@@ -92,25 +94,24 @@ def _named(member: Mapping[str, Any]) -> str:
 def _check(member: Mapping[str, Any]) -> None:
     """Raise ValueError for a member that no thermostat can be made of."""
     kind = member.get("kind")
-    if kind not in TIME_CONSTANTS:
+    if not isinstance(kind, str) or kind not in TIME_CONSTANTS:
         raise ValueError(
-            f"unknown kind of thermostat {kind!r}; known are "
+            f"unknown kind of thermostat {shortened(kind)}; known are "
             f"{', '.join(TIME_CONSTANTS)}"
         )
     needed = TIME_CONSTANTS[kind]
     unknown = sorted(set(member) - {"kind", *needed})
     if unknown:
         raise ValueError(
-            f"the thermostat {kind} has no key {unknown[0]!r}; give "
+            f"the thermostat {kind} has no key {shortened(unknown[0])}; give "
             f"{' and '.join(needed)}"
         )
     for key in needed:
         if key not in member:
             raise ValueError(f"the thermostat {kind} lacks {key}; give it in fs")
         value = member[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and value > 0):
+        if not (is_finite_number(value) and value > 0):
             raise ValueError(
-                f"{key} = {value!r} of the thermostat {kind} must be a positive number "
-                "of fs"
+                f"{key} = {shortened(value)} of the thermostat {kind} must be a "
+                "positive number of fs"
             )

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster, ForecasterConfig
+from trajcast_ase.network.shapes import n_numbers, tensor_shapes
 from trajcast_ase.stride import conserved_forecast
 
 F64 = TOLERANCES[torch.float64]
@@ -333,23 +334,57 @@ def test_config_refuses_unknown_and_missing_keys():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cutoff": 0.0}, r"cutoff = 0\.0 must be positive"),
-        ({"horizon_fs": float("nan")}, "horizon_fs = nan must be positive"),
+        ({"cutoff": 0.0}, r"cutoff = 0\.0 must lie between 0\.1 and 100"),
+        ({"horizon_fs": float("nan")}, "horizon_fs = nan must be a finite number"),
         ({"velocity_rms": -1.0}, "velocity_rms = -1"),
         ({"avg_num_neighbors": 0}, "avg_num_neighbors = 0"),
         ({"n_layers": 0}, "n_layers = 0"),
         ({"elements": ()}, "must be distinct and not empty"),
         ({"elements": (1, 6, 6)}, "must be distinct and not empty"),
-        ({"lmax": 0}, "use lmax >= 1"),
-        ({"n_channels": 3}, "the least is 4"),
+        ({"lmax": 0}, "lmax = 0 must be an integer from 1 to 6"),
+        ({"n_channels": 3}, "n_channels = 3 must be an integer from 4"),
         ({"surroundings_cutoff": 3.5}, r"3\.5 Å must be larger than cutoff = 3\.5"),
         ({"parity": "odd"}, "parity = 'odd'; choose 'both' or 'natural'"),
         ({"velocity_encoding": "polar"}, "'polar'; choose 'direction' or"),
         ({"velocity_scales": (1.0,)}, "must hold 3 positive"),
-        ({"velocity_scales": (1.0, 1.0, 0.0)}, "must hold 3 positive"),
+        ({"velocity_scales": (1.0, 1.0, 0.0)}, r"velocity_scales.* = 0\.0 must lie"),
+        ({"velocity_scales": [1.0, 1.0, 1.0]}, "velocity_scales .* must be a tuple"),
+        ({"velocity_scales": (1.0, 1.0, True)}, "= True must be a finite number"),
+        ({"conserve_angular_momentum": "no"}, "= 'no' must be true or false"),
+        ({"conserve_angular_momentum": 0}, "= 0 must be true or false"),
+        ({"n_channels": True}, "n_channels = True must be an integer"),
+        ({"n_channels": 8.0}, r"n_channels = 8\.0 must be an integer"),
+        ({"n_layers": 10**7}, "n_layers = 10000000 must be an integer from 1 to 16"),
+        ({"n_channels": 1024, "lmax": 6}, "at most 100,000,000 are supported"),
+        ({"edge_mlp": (6, -1)}, "edge_mlp, a width = -1 must be"),
+        ({"edge_mlp": (6,) * 9}, "edge_mlp has 9 widths"),
+        ({"elements": (1, 6, 119)}, "an atomic number = 119 must be"),
+        ({"cutoff": 10**400}, "cutoff = .* must be a finite number"),
+        ({"velocity_saturation": 0.0}, r"velocity_saturation = 0\.0 must lie"),
+        ({"fixed_angular_momentum": (0.0, 0.0)}, "must hold three numbers"),
+        ({"fixed_angular_momentum": (0.0, 0.0, float("inf"))}, "= inf must be a fin"),
         ({"velocity_encoding": "direction"}, "must hold 0 positive"),
     ],
 )
 def test_config_refuses_nonsense(change, message):
     with pytest.raises(ValueError, match=message):
         small_config(**change)
+
+
+@pytest.mark.parametrize("encoding", ["thermal", "direction"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"parity": "natural"},
+        {"lmax": 1},
+        {"lmax": 3, "n_layers": 3},
+        {"surroundings_cutoff": 7.0, "edge_mlp": ()},
+        {"n_channels": 9, "velocity_mlp": (4, 6, 5)},
+    ],
+)
+def test_shapes_are_known_before_the_network_is_built(encoding, change):
+    model = small_model(encoding, **change)
+    shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    assert tensor_shapes(model.config) == shapes
+    assert n_numbers(model.config) == model.n_parameters

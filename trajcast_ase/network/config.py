@@ -9,6 +9,34 @@ from typing import Any, Literal, Self, get_args
 from ase.data import chemical_symbols
 
 from trajcast_ase.network.irreps import Parity
+from trajcast_ase.network.shapes import n_numbers
+from trajcast_ase.strict import choice, flag, integer, members, number, shortened
+
+CONSTANTS = (
+    "horizon_fs",
+    "displacement_rms",
+    "velocity_rms",
+    "avg_num_neighbors",
+    "velocity_max",
+)
+# Beyond these no physics is meant, and float32 would overflow.
+CONSTANT_RANGE = (1e-12, 1e12)
+CUTOFF_RANGE = (0.1, 100.0)
+# Far above what anybody trains, far below what would not fit into memory. Products grow
+# as the fifth power of lmax, displacements are vectors, and the readout uses a quarter
+# of the channels.
+COUNTS = {
+    "n_channels": (4, 1024),
+    "lmax": (1, 6),
+    "n_layers": (1, 16),
+    "n_edge_rbf": (1, 256),
+    "edge_poly_cutoff": (2, 64),
+    "n_surroundings_rbf": (1, 256),
+    "n_velocity_rbf": (1, 256),
+}
+MOST_WIDTHS = 8
+LARGEST_WIDTH = 4096
+MOST_NUMBERS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +141,12 @@ class ForecasterConfig:
             A key is unknown or missing, or a value is out of range.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
+        members(values, "the network configuration", dict)
         unknown = sorted(set(values) - set(fields))
         if unknown:
             raise ValueError(
-                f"unknown key {unknown[0]!r} in the network configuration; known: "
-                + ", ".join(fields)
+                f"unknown key {shortened(unknown[0])} in the network configuration; "
+                f"known: {', '.join(fields)}"
             )
         required = [
             name
@@ -135,44 +164,76 @@ class ForecasterConfig:
 
 
 def _check_config(config: ForecasterConfig) -> None:
-    positive = (
-        "horizon_fs",
-        "cutoff",
-        "displacement_rms",
-        "velocity_rms",
-        "avg_num_neighbors",
-        "n_layers",
-        "velocity_max",
-    )
-    for name in positive:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} = {getattr(config, name)} must be positive")
-    if not config.elements or len(set(config.elements)) != len(config.elements):
-        raise ValueError(f"elements = {config.elements} must be distinct and not empty")
-    if config.lmax < 1:
+    for name in CONSTANTS:
+        number(getattr(config, name), name, *CONSTANT_RANGE)
+    for name, (low, high) in COUNTS.items():
+        integer(getattr(config, name), name, low, high)
+    for name in ("edge_mlp", "velocity_mlp"):
+        _check_widths(getattr(config, name), name)
+    choice(config.parity, "parity", get_args(Parity))
+    choice(config.velocity_encoding, "velocity_encoding", ("direction", "thermal"))
+    _check_elements(config.elements)
+    _check_cutoffs(config)
+    _check_velocities(config)
+    flag(config.conserve_angular_momentum, "conserve_angular_momentum")
+    _check_fixed_momentum(config.fixed_angular_momentum)
+    size = n_numbers(config)
+    if size > MOST_NUMBERS:
         raise ValueError(
-            f"lmax = {config.lmax}: displacements are vectors, use lmax >= 1"
+            f"n_channels = {config.n_channels} and the other sizes make a network of "
+            f"{size:,} parameters; at most {MOST_NUMBERS:,} are supported"
         )
-    if config.n_channels < 4:  # noqa: PLR2004  the readout uses a quarter of them
-        raise ValueError(f"n_channels = {config.n_channels}; the least is 4")
+
+
+def _check_widths(widths: Any, name: str) -> None:
+    if len(members(widths, name, tuple)) > MOST_WIDTHS:
+        raise ValueError(f"{name} has {len(widths)} widths; at most {MOST_WIDTHS}")
+    for width in widths:
+        integer(width, f"{name}, a width", 1, LARGEST_WIDTH)
+
+
+def _check_elements(elements: Any) -> None:
+    for atomic_number in members(elements, "elements", tuple):
+        integer(
+            atomic_number, "elements, an atomic number", 1, len(chemical_symbols) - 1
+        )
+    if not elements or len(set(elements)) != len(elements):
+        raise ValueError(f"elements = {elements} must be distinct and not empty")
+
+
+def _check_cutoffs(config: ForecasterConfig) -> None:
+    number(config.cutoff, "cutoff", *CUTOFF_RANGE)
     farthest = config.surroundings_cutoff
-    if farthest is not None and not farthest > config.cutoff:
+    if farthest is None:
+        return
+    number(farthest, "surroundings_cutoff", *CUTOFF_RANGE)
+    if not farthest > config.cutoff:
         raise ValueError(
             f"surroundings_cutoff = {farthest:g} Å must be larger than cutoff = "
             f"{config.cutoff:g} Å, or left out"
         )
-    if config.parity not in get_args(Parity):
-        raise ValueError(f"parity = {config.parity!r}; choose 'both' or 'natural'")
-    if config.velocity_encoding not in ("direction", "thermal"):
-        raise ValueError(
-            f"velocity_encoding = {config.velocity_encoding!r}; choose 'direction' or "
-            "'thermal'"
-        )
+
+
+def _check_velocities(config: ForecasterConfig) -> None:
+    if config.velocity_saturation is not None:
+        number(config.velocity_saturation, "velocity_saturation", *CONSTANT_RANGE)
+    scales = members(config.velocity_scales, "velocity_scales", tuple)
     expected = len(config.elements) if config.velocity_encoding == "thermal" else 0
-    if len(config.velocity_scales) != expected or any(
-        not scale > 0 for scale in config.velocity_scales
-    ):
+    if len(scales) != expected:
         raise ValueError(
-            f"velocity_scales = {config.velocity_scales} must hold {expected} positive "
-            f"numbers for velocity_encoding = {config.velocity_encoding!r}"
+            f"velocity_scales = {scales} must hold {expected} positive numbers for "
+            f"velocity_encoding = {config.velocity_encoding!r}"
         )
+    for scale in scales:
+        number(scale, "velocity_scales, one of them", *CONSTANT_RANGE)
+
+
+def _check_fixed_momentum(momentum: Any) -> None:
+    if momentum is None:
+        return
+    name = "fixed_angular_momentum"
+    if len(members(momentum, name, tuple)) != 3:  # noqa: PLR2004  a vector
+        raise ValueError(f"{name} = {momentum} must hold three numbers")
+    high = CONSTANT_RANGE[1]
+    for component in momentum:
+        number(component, f"{name}, a component", -high, high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from trajcast_ase.files import write_atomically
+from trajcast_ase.strict import members, shortened
 
 CHECKPOINT_FORMAT = "trajcast-training-2"
+_COUNT = re.compile("[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} is not as it was written: its contents do not match their hash; "
             "restore it, or delete it to start anew"
         )
-    return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["extra"]))
+    return _checkpoint(*parts, tensors, path)
+
+
+def _checkpoint(
+    step: str, extra: str, tensors: dict[str, Tensor], path: Path
+) -> Checkpoint:
+    try:
+        if not _COUNT.fullmatch(step):
+            raise ValueError(f"step = {shortened(step)} is no number of steps")  # noqa: TRY301
+        # Plain JSON: the best error before the first validation is infinite.
+        values = members(json.loads(extra), "extra", dict)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is no training checkpoint ({error}); restore it, or delete it to "
+            "start anew"
+        ) from error
+    return Checkpoint(int(step), tensors, values)
 
 
 def _seal(step: str, extra: str, tensors: Mapping[str, Tensor]) -> str:

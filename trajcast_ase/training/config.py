@@ -4,24 +4,66 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from trajcast_ase.lammps_dump import LammpsUnits
+from trajcast_ase.network.config import ForecasterConfig
+from trajcast_ase.strict import shortened, text
 from trajcast_ase.thermostat_setting import ThermostatSetting
+
+# Larger than any list of files that somebody writes.
+LARGEST_TOML = 2**20
+# torch and NumPy count in 64 bits; nobody trains for as long.
+MOST_STEPS = 10**9
+LARGEST_SEED = 2**63 - 1
+MOST_THREADS = 1024
+
+
+def _plain(value: str) -> str:
+    return text(value, "it")
+
+
+def _file_name(value: str) -> str:
+    if not value or value != Path(value).name or "\n" in value or "\t" in value:
+        raise ValueError("it names a file: no folder, not empty, on one line")
+    return value
+
+
+def _path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("no path holds the character NUL")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_plain)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
+FileName = Annotated[str, AfterValidator(_plain), AfterValidator(_file_name)]
+# TOML has no paths: a string is one.
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_path)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(_Section):
     """Where the pairs come from."""
 
-    train: tuple[str, ...] = Field(min_length=1)
+    train: tuple[Pattern, ...] = Field(min_length=1)
     """Trajectory files or glob patterns, relative to the configuration file."""
-    validation: tuple[str, ...] = ()
+    validation: tuple[Pattern, ...] = ()
     """Files of independent runs; without them, the end of each training run."""
     validation_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     horizon_fs: float = Field(gt=0.0)
@@ -31,7 +73,7 @@ class DataConfig(_Section):
     """Unit style of LAMMPS dumps that do not state theirs."""
     max_pairs: int | None = Field(default=None, gt=0)
     validation_pairs: int = Field(default=1000, gt=0)
-    description: str = ""
+    description: Text = ""
     """How the reference trajectories were made; goes into the model file."""
 
 
@@ -54,13 +96,29 @@ class NetworkConfig(_Section):
     velocity_saturation: float | None = Field(default=3.0, gt=0.0)
     conserve_angular_momentum: bool = True
 
+    @model_validator(mode="after")
+    def _network_exists(self) -> Self:
+        # One of any element and scale: raises for one that cannot be made.
+        thermal = self.velocity_encoding == "thermal"
+        ForecasterConfig(
+            elements=(1,),
+            horizon_fs=1.0,
+            displacement_rms=1.0,
+            velocity_rms=1.0,
+            avg_num_neighbors=1.0,
+            velocity_max=1.0,
+            velocity_scales=(1.0,) if thermal else (),
+            **self.model_dump(),
+        )
+        return self
+
 
 class OptimizerConfig(_Section):
     """Optimiser, schedule and regularisation."""
 
-    steps: int = Field(gt=0)
-    batch_size: int = Field(default=10, ge=1)
-    consecutive_pairs: int = Field(default=1, ge=1)
+    steps: int = Field(gt=0, le=MOST_STEPS)
+    batch_size: int = Field(default=10, ge=1, le=10**6)
+    consecutive_pairs: int = Field(default=1, ge=1, le=10**6)
     """Pairs in a row that each of the `batch_size` draws brings."""
     residual_sum_weight: float = Field(default=0.0, ge=0.0)
     """Of the squared sum of the residuals of pairs in a row, beside their squares."""
@@ -74,7 +132,7 @@ class OptimizerConfig(_Section):
     """Steps between updates of the eigenbases of SOAP."""
     longest_side: int = Field(default=256, ge=0)
     """Of the weight matrices that SOAP turns into an eigenbasis; 0 is Adam."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
     weight_decay: float = Field(default=1e-3, ge=0.0)
     """Decoupled; times the learning rate."""
     warmup_steps: int = Field(default=300, ge=0)
@@ -92,26 +150,28 @@ class OptimizerConfig(_Section):
 class RunConfig(_Section):
     """Where and how the training runs, and what it writes."""
 
-    name: str = "model"
-    init: Path | None = None
+    name: FileName = "model"
+    init: FilePath | None = None
     """Model file whose weights the training starts from."""
-    directory: Path = Path("training")
-    seed: int = Field(default=0, ge=0)
-    device: str = "cpu"
+    directory: FilePath = Path("training")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")
     dtype: Literal["float32", "float64"] = "float32"
-    threads: int | Literal["measure"] = "measure"
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["measure"] = (
+        "measure"
+    )
     """Threads of each process; "measure" times one step for each count and decides."""
     backend: Literal["auto", "reference", "cpp"] = "auto"
     checkpoint_minutes: float = Field(default=5.0, gt=0.0)
     validate_every: int = Field(default=1000, gt=0)
     log_every: int = Field(default=100, gt=0)
     tensorboard: bool = False
-    licence: str = ""
-    citation: str = ""
+    licence: Text = ""
+    citation: Text = ""
     thermostat: tuple[dict[str, str | float], ...] = ()
     """Recommended with the model, in order: ``{kind = "CSVR", time_constant_fs = 70}``;
     see :class:`trajcast_ase.thermostat_setting.ThermostatSetting`."""
-    thermostat_chosen_by: str = ""
+    thermostat_chosen_by: Text = ""
     """What validation chose them."""
 
     @property
@@ -163,12 +223,19 @@ class TrainingConfig(_Section):
         Raises
         ------
         ValueError
-            Not TOML, an unknown key, or a value out of range; the text names the key.
+            Not TOML, an unknown key, or a value of another type or out of range; the
+            text names the key.
         """
         path = Path(path)
+        if path.stat().st_size > LARGEST_TOML:
+            raise ValueError(
+                f"{path} has {path.stat().st_size:,} bytes, a configuration at most "
+                f"{LARGEST_TOML:,}; give a TOML file"
+            )
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Numbers of thousands of digits are a plain ValueError.
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not TOML: {error}") from error
         return cls.from_dict(content, folder=path.parent, source=str(path))
 
@@ -178,7 +245,7 @@ class TrainingConfig(_Section):
     ) -> Self:
         """Return the configuration in a nested dictionary; see :meth:`from_toml`."""
         try:
-            config = cls.model_validate(content)
+            config = cls.model_validate(_with_tuples(content))
         except ValidationError as error:
             # A misspelt key explains the missing one; name it first.
             found = error.errors()
@@ -187,9 +254,9 @@ class TrainingConfig(_Section):
             raise ValueError(f"{source}: {key}: {first['msg']}") from error
         data = config.data.model_copy(
             update={
-                "train": _expand(config.data.train, folder, "data.train"),
+                "train": _expand(config.data.train, folder, f"{source}: data.train"),
                 "validation": _expand(
-                    config.data.validation, folder, "data.validation"
+                    config.data.validation, folder, f"{source}: data.validation"
                 ),
             }
         )
@@ -200,6 +267,15 @@ class TrainingConfig(_Section):
         return config.model_copy(update={"data": data, "run": run})
 
 
+def _with_tuples(value: Any) -> Any:
+    """Return `value` with tuples for lists: TOML has lists only."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_tuples(entry) for entry in value)
+    return value
+
+
 def _expand(patterns: tuple[str, ...], folder: Path, key: str) -> tuple[str, ...]:
     """Return the files that match `patterns`, sorted within each."""
     files: list[str] = []
@@ -207,7 +283,13 @@ def _expand(patterns: tuple[str, ...], folder: Path, key: str) -> tuple[str, ...
         path = folder / pattern
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         relative = str(path.relative_to(anchor))
-        found = sorted(str(match) for match in anchor.glob(relative))
+        try:
+            found = sorted(str(match) for match in anchor.glob(relative))
+        # Names that are too long, and patterns that are none.
+        except (OSError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"{key}: {shortened(pattern)} is no file or pattern ({error})"
+            ) from error
         if not found:
             raise ValueError(f"{key}: {path} matches no file")
         files += found

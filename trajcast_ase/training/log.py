@@ -80,12 +80,26 @@ class CsvLog:
         """Drop rows beyond `step`: a resumed run writes them again."""
         if not self.path.exists():
             return
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        rows = self._rows_until(step)
         with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
+
+    def _rows_until(self, step: int) -> list[dict[str, str]]:
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file, strict=True)
+                rows = [row for row in reader if int(row["step"]) <= step]
+            whole = all(row.keys() == set(COLUMNS) for row in rows)
+        except (KeyError, TypeError, ValueError, csv.Error):
+            whole = False
+        if not whole:
+            raise ValueError(
+                f"{self.path} is no log of a training; restore it, or delete it to "
+                "begin a new one"
+            )
+        return rows
 
 
 def _row(report: TrainingStep) -> dict[str, Any]:

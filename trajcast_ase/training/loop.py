@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,8 @@ from trajcast_ase.interruption import Interrupted, noted_signals
 from trajcast_ase.model_file import load_model
 from trajcast_ase.model_header import read_header
 from trajcast_ase.network import Forecaster, ForecasterConfig
-from trajcast_ase.training.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizers,
-    save_checkpoint,
-)
+from trajcast_ase.strict import shortened
+from trajcast_ase.training.checkpoint import Checkpoint, save_checkpoint
 from trajcast_ase.training.config import RunConfig, TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
 from trajcast_ase.training.dataset import Batch, BatchOrder
@@ -40,6 +36,12 @@ from trajcast_ase.training.optimizer import (
     learning_rate,
     make_optimizers,
     set_learning_rate,
+)
+from trajcast_ase.training.resume import (
+    Progress,
+    TrainingParts,
+    read_checkpoint,
+    unusable,
 )
 
 # Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
@@ -271,23 +273,16 @@ class Trainer:
         """Write the checkpoint (first process only)."""
         if not self.ranks.is_first:
             return
-        tensors = {
-            f"model/{name}": value for name, value in self.model.state_dict().items()
-        }
-        tensors |= {
-            f"average/{name}": value
-            for name, value in self.average.state_dict().items()
-        }
-        tensors |= optimizer_tensors(self.optimizers, self.model)
-        extra = {
-            "identity": self._identity(),
-            "seconds": self.seconds,
-            "seconds_reported": self.seconds_reported,
-            "unreported": [float(loss) for loss in self.unreported],
-            "plateau": asdict(self.plateau),
-            "threads": torch.get_num_threads(),
-        }
-        save_checkpoint(Checkpoint(self.step, tensors, extra), self.path)
+        progress = Progress(
+            step=self.step,
+            seconds=self.seconds,
+            seconds_reported=self.seconds_reported,
+            unreported=tuple(float(loss) for loss in self.unreported),
+            plateau=self.plateau,
+            threads=torch.get_num_threads(),
+        )
+        extra = {"identity": self._identity(), **progress.to_plain()}
+        save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
 
     def set_aside(self) -> None:
         """Rename what an earlier training left, so that nothing goes on with it."""
@@ -300,28 +295,28 @@ class Trainer:
         """Go on from the checkpoint, where there is one, and return its threads."""
         if not self.path.exists():
             return None
-        checkpoint = load_checkpoint(self.path)
-        self._check_identity(checkpoint)
-        for prefix, module in (("model/", self.model), ("average/", self.average)):
-            module.load_state_dict(
-                {
-                    name.removeprefix(prefix): tensor
-                    for name, tensor in checkpoint.tensors.items()
-                    if name.startswith(prefix)
-                }
-            )
-        restore_optimizers(self.optimizers, checkpoint.tensors, self.model)
-        self.plateau = Plateau(**checkpoint.extra["plateau"])
-        self.step = checkpoint.step
-        self.seconds = checkpoint.extra["seconds"]
-        self.seconds_reported = checkpoint.extra["seconds_reported"]
+        checkpoint, progress, identity = read_checkpoint(self.path)
+        self._check_identity(identity)
+        try:
+            self._parts.restore(checkpoint)
+        except ValueError as error:
+            raise unusable(self.path, error) from error
+        self.plateau = progress.plateau
+        self.step = progress.step
+        self.seconds = progress.seconds
+        self.seconds_reported = progress.seconds_reported
         self.unreported = [
-            torch.tensor(loss, dtype=torch.float64)
-            for loss in checkpoint.extra["unreported"]
+            torch.tensor(loss, dtype=torch.float64) for loss in progress.unreported
         ]
         if self.ranks.is_first:
             self.log.cut_after(self.step)
-        return int(checkpoint.extra["threads"])
+        return progress.threads
+
+    @property
+    def _parts(self) -> TrainingParts:
+        """All that has tensors."""
+        options = self.config.optimizer
+        return TrainingParts(self.model, self.average, self.optimizers, options)
 
     def _identity(self) -> dict[str, Any]:
         """Return what a resumed run must share with the one it continues."""
@@ -343,14 +338,13 @@ class Trainer:
             "schedule": options.schedule,
         }
 
-    def _check_identity(self, checkpoint: Checkpoint) -> None:
-        stored, now = checkpoint.extra["identity"], self._identity()
-        for key, value in now.items():
+    def _check_identity(self, stored: Mapping[str, Any]) -> None:
+        for key, value in self._identity().items():
             if json.dumps(stored.get(key)) != json.dumps(value):
                 raise ValueError(
                     f"{self.path} belongs to a training with {key} = "
-                    f"{stored.get(key)}, the configuration says {value}; restore it, "
-                    "choose another run.directory, or restart"
+                    f"{shortened(stored.get(key))}, the configuration says {value}; "
+                    "restore it, choose another run.directory, or restart"
                 )
 
     def finish(self) -> TrainingResult:
