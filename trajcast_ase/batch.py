@@ -198,7 +198,7 @@ class Batch:
                 self._blame_forecast(error)
                 self._noise_before.restore()
                 continue
-            forecast = self._checked(self._where(after, self.state), "forecast")
+            forecast = self._checked_forecast(self._where(after, self.state))
             return forecast, bodies if forecast is after else None
         return self.state, None
 
@@ -212,7 +212,7 @@ class Batch:
                 self._blame_thermostat(forecast, error)
                 forecast, bodies = self._where(forecast, self.state), None
                 continue
-            return self._checked(self._where(after, self.state), "thermostat")
+            return self._checked_thermostat(self._where(after, self.state))
         return forecast
 
     def _at_their_times(self, forecast: State, bodies: RigidBodies | None) -> State:
@@ -235,16 +235,36 @@ class Batch:
             after = _chosen(_atoms_of(members, forecast), changed, after)
         return after
 
-    def _checked(self, after: State, source: str) -> State:
+    def _checked_forecast(self, after: State) -> State:
+        """Return `after`, where systems with senseless forecasts are lost and stay."""
+        sound, sizes = self.drivers[0]._sound_atoms(self.state, after)  # noqa: SLF001
+        if bool(sound.all()):
+            return after
+        for place, atom in self._first_atoms(~sound, after):
+            kick = float(sizes[sum(after.sizes()[:place]) + atom])
+            self.lose(place, self.drivers[place]._unsound(atom, kick))  # noqa: SLF001
+        return self._where(after, self.state)
+
+    def _checked_thermostat(self, after: State) -> State:
         """Return `after`, where systems that are not finite are lost and stay."""
         finite = finite_atoms(after)
         if bool(finite.all()):
             return after
-        for place in sorted(set(after.system_index[~finite].tolist())):
-            bad = (~finite & (after.system_index == place)).nonzero()
-            first = int(bad[0]) - sum(after.sizes()[:place])
-            self.lose(place, self.drivers[place]._not_finite(source, first))  # noqa: SLF001
+        for place, atom in self._first_atoms(~finite, after):
+            driver = self.drivers[place]
+            self.lose(place, driver._not_finite("thermostat", atom))  # noqa: SLF001
         return self._where(after, self.state)
+
+    def _first_atoms(
+        self, atoms: Bool[Tensor, " atoms"], state: State
+    ) -> list[tuple[int, int]]:
+        """Return each system that has some of `atoms`, with the first of its own."""
+        places = sorted(set(state.system_index[atoms].tolist()))
+        sizes = state.sizes()
+        return [
+            (place, int((atoms & (state.system_index == place)).nonzero()[0]) - first)
+            for place, first in ((place, sum(sizes[:place])) for place in places)
+        ]
 
     def _blame_forecast(self, error: Exception) -> None:
         """Lose the systems whose forecast fails alone; raise if there are none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 from ase.md.md import MolecularDynamics
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from trajcast_ase.arguments import (
     check_keywords,
@@ -41,10 +44,12 @@ from trajcast_ase.md_logger import ForceFreeLogger
 from trajcast_ase.mirror import Mirror
 from trajcast_ase.noise import ForecastNoise, NoisyModel
 from trajcast_ase.state import State
-from trajcast_ase.stepper import Stepper, finite_atoms
+from trajcast_ase.stepper import Stepper, finite_atoms, kicks
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats import ChecksStart, Thermostat
 
+LARGEST_KICK = 10.0
+"""From five times the rms speed to its opposite: thermal atoms do not."""
 # Replacing one of these, in a subclass or on an object, asks for a call at each step.
 PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
 
@@ -78,6 +83,11 @@ class TrajCast(MolecularDynamics):
         Steps between rows of the log and frames of the trajectory.
     append_trajectory : bool
         Append to an existing trajectory instead of overwriting it.
+    largest_kick : float or None
+        A forecast that changes the velocity of an atom, or bends its flight, by more
+        than this multiple of its element's rms speed in the training data ends the
+        run: no thermal atom does that, and what follows is not dynamics. None: only
+        forecasts that are not finite do.
     device : str or torch.device, optional
         Default: where the model is. Elsewhere a copy of the model is used.
     **kwargs
@@ -117,6 +127,7 @@ class TrajCast(MolecularDynamics):
         logfile: Any = None,
         loginterval: int = 1,
         append_trajectory: bool = False,
+        largest_kick: float | None = LARGEST_KICK,
         device: torch.device | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -125,6 +136,7 @@ class TrajCast(MolecularDynamics):
         self.thermostats = checked_thermostats(thermostat)
         self._place = 0  # among the systems on which the thermostats act
         self.noise = checked_noise(noise)
+        self.largest_kick = largest_kick
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
         self._mirror = Mirror(atoms, self.model.device, self._accept)
@@ -315,7 +327,8 @@ class TrajCast(MolecularDynamics):
         Raises
         ------
         RuntimeError
-            A forecast is not finite; the Atoms hold the step before.
+            A forecast is not finite, or kicks an atom beyond `largest_kick`; the Atoms
+            hold the step before.
         ValueError, TypeError, NotImplementedError
             The Atoms were changed to something that cannot be forecast.
         """
@@ -356,7 +369,7 @@ class TrajCast(MolecularDynamics):
         snapshot = stepper.snapshot()
         try:
             after, bodies = stepper.forecast(self._mirror.state, constraints)
-            self._check_finite(after, "forecast")
+            self._check_forecast(self._mirror.state, after)
             after = stepper.thermalized(after, constraints, self.nsteps + 1, bodies)
             self._check_finite(after, "thermostat")
             after = self._shared(after)
@@ -364,6 +377,24 @@ class TrajCast(MolecularDynamics):
             snapshot.restore()
             raise
         self._mirror.advance(after)
+
+    def _check_forecast(self, before: State, after: State) -> None:
+        sound, sizes = self._sound_atoms(before, after)
+        if not bool(sound.all()):
+            atom = int((~sound).nonzero()[0])
+            raise self._unsound(atom, float(sizes[atom]))
+
+    def _sound_atoms(
+        self, before: State, after: State
+    ) -> tuple[Bool[Tensor, " atoms"], Float[Tensor, " atoms"]]:
+        """Return the atoms with sensible forecasts, and how strongly each is kicked."""
+        find = getattr(self.model, "thermal_speeds", None)
+        if self.largest_kick is None or find is None:
+            finite = finite_atoms(after)
+            return finite, torch.where(finite, 0.0, torch.nan)
+        scales = find(before.atomic_numbers)
+        sizes = kicks(before, after, scales, self.model.horizon_fs)
+        return sizes <= self.largest_kick, sizes  # a NaN is not
 
     def _check_finite(self, state: State, source: str) -> None:
         finite = finite_atoms(state)
@@ -409,6 +440,19 @@ class TrajCast(MolecularDynamics):
         self.comm.broadcast(shared, 0)
         values = torch.from_numpy(shared).to(state.device)
         return state.moved(values[:, :3], values[:, 3:])
+
+    def _unsound(self, atom: int, kick: float) -> RuntimeError:
+        """Return the error of a forecast that is no motion of the trained kind."""
+        if not math.isfinite(kick):
+            return self._not_finite("forecast", atom)
+        symbol = self.atoms.symbols[atom]
+        return RuntimeError(
+            f"the forecast of step {self.nsteps + 1} kicks atom {atom} ({symbol}) by "
+            f"{kick:.3g} times the thermal speed of {symbol} in the training data, the "
+            f"limit is {self.largest_kick:g}: the model does not know this state; the "
+            f"Atoms hold step {self.nsteps}: look for broken bonds, atoms that are too "
+            "close or too hot (largest_kick=None lets every finite forecast pass)"
+        )
 
     def _not_finite(self, source: str, atom: int) -> RuntimeError:
         """Return the error of a step that is not finite for one of the atoms."""

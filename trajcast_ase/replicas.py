@@ -31,7 +31,7 @@ from trajcast_ase.checkpoint import (
     rewind_files,
     write_checkpoint,
 )
-from trajcast_ase.driver import TrajCast
+from trajcast_ase.driver import LARGEST_KICK, TrajCast
 from trajcast_ase.losses import (
     EXPLAINED,
     LostReplica,
@@ -86,6 +86,8 @@ class Replicas(Sequence[TrajCast]):
     batch_atoms : int
         Largest number of atoms in one forward pass; it bounds the memory. A system
         that has more is a pass of its own.
+    largest_kick : float or None
+        As of :class:`TrajCast`; a replica with a larger one is lost.
     device : str or torch.device, optional
 
     Raises
@@ -116,6 +118,7 @@ class Replicas(Sequence[TrajCast]):
         loginterval: int = 1,
         append_trajectory: bool = False,
         batch_atoms: int = BATCH_ATOMS,
+        largest_kick: float | None = LARGEST_KICK,
         device: torch.device | str | None = None,
     ) -> None:
         _check_systems(systems)
@@ -151,6 +154,7 @@ class Replicas(Sequence[TrajCast]):
                         logfile=_path(logfile, number),
                         loginterval=loginterval,
                         append_trajectory=append_trajectory,
+                        largest_kick=largest_kick,
                     )
                 driver._place = k - part.start  # noqa: SLF001  a friend of the driver
                 self._drivers.append(driver)
@@ -168,6 +172,7 @@ class Replicas(Sequence[TrajCast]):
         logfile: str | None = None,
         loginterval: int = 1,
         batch_atoms: int = BATCH_ATOMS,
+        largest_kick: float | None = LARGEST_KICK,
         device: torch.device | str | None = None,
     ) -> Self:
         """Go on from a checkpoint as if nothing had happened; lost ones stay lost.
@@ -176,7 +181,7 @@ class Replicas(Sequence[TrajCast]):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, batch_atoms, device
+        model, thermostat, noise, loginterval, batch_atoms, largest_kick, device
             As of the replicas that wrote it.
         trajectory, logfile : str, optional
             Existing files are cut back to the checkpoint and continued; others begin.
@@ -195,6 +200,7 @@ class Replicas(Sequence[TrajCast]):
             "noise": noise,
             "first_replica": runs[0].number,
             "batch_atoms": batch_atoms,
+            "largest_kick": largest_kick,
         }
         systems = [run.atoms for run in runs]
         probe = cls(systems, model, device=device, **settings)

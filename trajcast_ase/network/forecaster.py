@@ -14,6 +14,7 @@ v_i(t + Δt) / s_v    ``targets[:, 1]``         (n_atoms, 3)        1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Self
 
@@ -234,6 +235,18 @@ class Forecaster(nn.Module):
             Default: a fresh ``np.random.default_rng()``.
         """
         return thermostats_of(setting_of(self), temperature_K, rng)
+
+    def thermal_speeds(
+        self, atomic_numbers: Int[Tensor, " atoms"]
+    ) -> Float[Tensor, " atoms"]:
+        """Return the rms speed of each atom's element in the training data, Å/fs.
+
+        Published networks know only one for all elements.
+        """
+        if len(self.velocity_scales) > 0:
+            return self.velocity_scales[self.species_index(atomic_numbers)]
+        speed = math.sqrt(3.0) * self.config.velocity_rms
+        return torch.full_like(atomic_numbers, 1, dtype=torch.float64) * speed
 
     def check_elements(self, atomic_numbers: Int[Tensor, " atoms"]) -> None:
         """Raise ValueError for an element that the network was not trained on."""
