@@ -70,7 +70,7 @@ def test_a_dump_without_units_asks_for_them(tmp_path):
 def test_wrong_units_are_noticed(tmp_path):
     with pytest.raises(TrajectoryError, match="states units 'real', but 'metal'"):
         read_frames(dump(tmp_path), STRIDE_FS, lammps_units="metal")
-    with pytest.raises(TrajectoryError, match="temperature of .* K, outside.*units"):
+    with pytest.raises(TrajectoryError, match=r"temperature of .* K, outside.*units"):
         read_frames(dump(tmp_path, units=None), STRIDE_FS, lammps_units="metal")
 
 
