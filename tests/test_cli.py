@@ -695,7 +695,7 @@ def write_published(network):
     config, parameters = network.config, dict(network.named_parameters())
     tensors = {
         theirs: parameters[ours].detach().flatten()
-        for ours, theirs in published._renamed(network)
+        for ours, theirs in published._renamed(network.config)
     }
     rms = torch.tensor([config.displacement_rms, config.velocity_rms]).double()
     tensors["rms_targets"] = rms
