@@ -714,12 +714,27 @@ def test_bad_training_input_ends_in_one_line(training, model_file):
     assert "nix.h5" in error_of("evaluate", model_file, "nix.h5")
 
 
+def test_evaluation_refuses_what_gives_no_errors(training):
+    call("train", training)
+    frames = ase.io.read("md.traj", ":")
+    for frame in frames:
+        frame.set_momenta(np.zeros((9, 3)))
+    ase.io.write("still.traj", frames)
+    Path("empty.traj").touch()
+    for name, message in (("still", "temperature of 0 K"), ("empty", "cannot be read")):
+        options = ("out/short.trajcast", f"{name}.traj", "--stride", 7)
+        found = error_of("evaluate", *options)
+        assert found.startswith(f"{name}.traj")
+        assert message in found
+    assert "empty.traj" in error_of("validate", "empty.traj", "--reference", "water")
+
+
 def write_published(network):
     """Write `network` as published files do: config.yaml and state_dict.pt."""
     config, parameters = network.config, dict(network.named_parameters())
     tensors = {
         theirs: parameters[ours].detach().flatten()
-        for ours, theirs in published._renamed(network)
+        for ours, theirs in published._renamed(network.config)
     }
     rms = torch.tensor([config.displacement_rms, config.velocity_rms]).double()
     tensors["rms_targets"] = rms

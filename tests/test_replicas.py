@@ -10,7 +10,7 @@ from helpers import small_model
 
 from trajcast_ase import CSVR, ForecastNoise, Langevin, Replicas, TrajCast
 from trajcast_ase.noise import ResidualCovariance
-from trajcast_ase.replicas import _batches
+from trajcast_ase.replicas import _batches, _of_replica
 from trajcast_ase.streams import Streams
 from trajcast_ase.testing import Ballistic
 
@@ -163,3 +163,10 @@ def test_bad_input_is_refused(model):
         Replicas([water(0)], model, batch_atoms=0)
     with pytest.raises(ValueError, match="replica 1: "):
         Replicas([water(0), Atoms("Xe", momenta=[[1, 0, 0]])], model)
+
+
+def test_an_error_of_any_class_gets_its_replica_number():
+    odd = UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")
+    named = _of_replica(odd, 3)
+    assert type(named) is ValueError
+    assert str(named).startswith("replica 3: 'utf-8' codec")

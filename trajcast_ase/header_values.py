@@ -38,18 +38,16 @@ def _positive(value: Any, name: str) -> float:
 
 def _elements(value: Any, name: str) -> list[str]:
     for symbol in members(value, name):
-        if not isinstance(symbol, str) or _atomic_number(symbol) < 1:
+        if not _is_symbol(symbol):
             raise ValueError(f"{name} holds {shortened(symbol)}, which is no symbol")
     if not value or len(set(value)) != len(value):
         raise ValueError(f"{name} = {shortened(value)} must be distinct and not empty")
     return list(value)
 
 
-def _atomic_number(symbol: str) -> int:
-    """Return the atomic number of a symbol, 0 for none."""
-    from ase.data import atomic_numbers  # noqa: PLC0415  names are listed without
-
-    return int(atomic_numbers.get(symbol, 0))
+def _is_symbol(value: Any) -> bool:
+    """Return whether `value` looks like a symbol; a loaded model checks which."""
+    return isinstance(value, str) and bool(re.fullmatch("[A-Z][a-z]?", value))
 
 
 def _masses(value: Any, name: str) -> list[float]:
@@ -83,7 +81,7 @@ def _errors(value: Any, name: str) -> dict[str, Any]:
 
 
 def _check_covariance(symbol: str, one: Any, name: str) -> None:
-    if _atomic_number(symbol) < 1:
+    if not _is_symbol(symbol):
         raise ValueError(f"{name} holds {shortened(symbol)}, which is no symbol")
     if members(one, f"{name}.{symbol}", dict).keys() != COVARIANCE_KEYS:
         raise ValueError(
@@ -136,9 +134,7 @@ def check_agreement(values: Mapping[str, Any]) -> None:
             f"masses_amu = {shortened(values['masses_amu'])} must hold one mass for "
             f"each of elements = {shortened(elements)}"
         )
-    numbers = [_atomic_number(symbol) for symbol in elements]
     for key, ours, theirs in (
-        ("elements", numbers, "elements"),
         ("horizon_fs", values["horizon_fs"], "horizon_fs"),
         ("cutoff_A", values["cutoff_A"], "cutoff"),
     ):

@@ -258,11 +258,15 @@ def _config(header: ModelHeader, source: str) -> ForecasterConfig:
         raise ModelFileError(
             f"{source}: {error}, in its configuration; write it anew with save_model"
         ) from error
-    if list(header.conserved) != _conserved(config):
-        raise ModelFileError(
-            f"{source}: conserved = {', '.join(header.conserved)} contradicts its "
-            "configuration; write it anew with save_model"
-        )
+    for key, expected in (
+        ("elements", config.symbols),
+        ("conserved", tuple(_conserved(config))),
+    ):
+        if getattr(header, key) != expected:
+            raise ModelFileError(
+                f"{source}: {key} = {', '.join(getattr(header, key))} contradicts its "
+                "configuration; write it anew with save_model"
+            )
     return config
 
 

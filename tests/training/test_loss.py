@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,12 @@ from spring_runs import spring_run
 
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.stride import conserved_forecast
+from trajcast_ase.training.data import compute_statistics
 from trajcast_ase.training.dataset import PairDataset
+from trajcast_ase.training.evaluate import PairForecasts, forecast_errors
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.pairs import make_pairs, thin
+from trajcast_ase.trajectory import TrajectoryError
 
 from .test_pairs import frames_of
 
@@ -84,3 +89,29 @@ def test_residuals_that_cancel_in_a_row_cost_no_more(model, dataset):
     index = batch.state.system_index
     assert float(loss._sums(equal, index).square().sum()) == 16 * 2 * 2 * 3
     assert float(loss._sums(equal * signs[:, None, None], index).abs().sum()) == 0.0
+
+
+def test_an_element_that_never_moves_has_no_relative_error():
+    still = np.zeros((4, 3))
+    moving = np.ones((4, 3))
+    forecasts = PairForecasts(
+        atomic_numbers=np.array([1, 6, 1, 6]),
+        displacements=moving,
+        true_displacements=np.where([[True], [False], [True], [False]], moving, still),
+        velocities=moving,
+        true_velocities=moving,
+        n_pairs=2,
+    )
+    with pytest.raises(ValueError, match="true displacements of C are zero"):
+        forecast_errors(forecasts)
+    lost = replace(forecasts, true_displacements=moving, velocities=moving * np.nan)
+    with pytest.raises(ValueError, match="velocities of pair 0 are not finite"):
+        forecast_errors(lost)
+
+
+def test_one_element_has_one_mass():
+    frames = frames_of(*spring_run(40, 1))
+    heavy = replace(frames, masses=frames.masses * np.array([2.0, 1.0]))
+    dataset = PairDataset([make_pairs(one, 4.0) for one in (frames, heavy)])
+    with pytest.raises(TrajectoryError, match=r"H has masses from 1\.008 to 2\.016"):
+        compute_statistics(dataset, 3.0)
