@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from trajcast_ase.cli.run import run as run_model
 from trajcast_ase.cli.thermostat import ThermostatName
@@ -199,17 +198,12 @@ def _report(
 
 
 def _show(report: Report, out: Path, console: Console) -> None:
-    from trajcast_ase.validation.difference import Verdict  # noqa: PLC0415
-    from trajcast_ase.validation.output import cells, write_report  # noqa: PLC0415
+    from trajcast_ase.validation.output import (  # noqa: PLC0415
+        console_table,
+        write_report,
+    )
 
-    names = ("observable", "run", "reference", "limit", "verdict", "fails at 80 %")
-    table = Table(*names, box=None)
-    for row in report.rows:
-        *texts, verdict, seen = cells(row)
-        if row.verdict is Verdict.FAIL:
-            verdict = "[bold red]FAIL[/]"
-        table.add_row(*texts, verdict, seen)
-    console.print(table)
+    console.print(console_table(report.rows))
     console.print(report.odds)
     console.print(report.memory)
     write_report(report, out)

@@ -19,6 +19,8 @@ from trajcast_ase.trajectory import Frames
 
 SAMPLED_FRAMES = 100
 """Of a reference, in which bonds are sought."""
+BREAKING = 1.3
+"""A bond is broken where it exceeds this multiple of the reference's longest."""
 FAR = 1.6
 """Multiple of `REACH` beyond which a bond is broken, whoever is nearer."""
 FRAMES_AT_ONCE = 2000
