@@ -14,7 +14,7 @@ from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Int
 
 from trajcast_ase.analysis.bonds import REACH, bond_kinds, bond_lengths, bonded_pairs
-from trajcast_ase.analysis.box import Box
+from trajcast_ase.box import Box
 from trajcast_ase.trajectory import Frames
 
 SAMPLED_FRAMES = 100
