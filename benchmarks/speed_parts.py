@@ -49,8 +49,8 @@ def parts(
     edge convolution. That holds for every backend, whatever its kernels merge.
     """
     with torch.no_grad():
-        far_sums = model.far_sums(state)
-    cutoff = model.config.reach if far_sums is None else model.config.cutoff
+        around = model.surroundings_sums(state)
+    cutoff = model.config.reach if around is None else model.config.cutoff
     edges = find_edges(state, cutoff)
     none = find_edges(state, NO_BOND)
     thermostat = CSVR(TEMPERATURE_K, case.taut_fs * units.fs, np.random.default_rng(3))
@@ -60,11 +60,11 @@ def parts(
 
     def network(edges: Edges) -> None:
         with torch.no_grad():
-            model(state.atomic_numbers, state.velocities, edges, far_sums)
+            model(state.atomic_numbers, state.velocities, edges, around)
 
     def surroundings() -> None:
         with torch.no_grad():
-            model.far_sums(state)
+            model.surroundings_sums(state)
 
     def conservation() -> None:
         com_velocity(state)

@@ -323,10 +323,13 @@ def float32_error(family: str, network: Network) -> float:
 
 def _outputs(model: Forecaster, state: State) -> torch.Tensor:
     """Return the network's targets as a run computes them."""
-    far_sums = model.far_sums(state)
-    cutoff = model.config.reach if far_sums is None else model.config.cutoff
+    around = model.surroundings_sums(state)
+    cutoff = model.config.reach if around is None else model.config.cutoff
     targets: torch.Tensor = model(
-        state.atomic_numbers, state.velocities, find_edges(state, cutoff), far_sums
+        state.atomic_numbers,
+        state.velocities,
+        find_edges(state, cutoff),
+        around,
     )
     return targets
 

@@ -48,10 +48,10 @@ from trajcast_ase.network.interaction import (
 )
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.kernels.build import CompilerError, find_compiler
-from trajcast_ase.network.kernels.far import HIGHEST_LMAX, far_sums
+from trajcast_ase.network.kernels.surroundings import HIGHEST_LMAX, surroundings_sums
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.surroundings import Surroundings, joined
+from trajcast_ase.network.surroundings import Surroundings, with_surroundings
 from trajcast_ase.network.weights import SampledLengths, training_grid
 from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.schedules import Temperature
@@ -261,7 +261,7 @@ class Forecaster(nn.Module):
             targets[:, 1] * self.config.velocity_rms,
         )
 
-    def far_sums(
+    def surroundings_sums(
         self, state: State
     ) -> Float[Tensor, "atoms harmonics channels"] | None:
         """Return the sums over the surroundings, without a list of their pairs.
@@ -288,7 +288,7 @@ class Forecaster(nn.Module):
             grid, values = layers.surroundings.grid, layers.surroundings.values
         else:
             return None
-        return far_sums(state, species, values, grid, lmax)
+        return surroundings_sums(state, species, values, grid, lmax)
 
     def species_index(
         self, atomic_numbers: Int[Tensor, " atoms"]
@@ -319,7 +319,7 @@ class Forecaster(nn.Module):
         atomic_numbers: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
         edges: Edges,
-        far_sums: Float[Tensor, "atoms harmonics channels"] | None = None,
+        around: Float[Tensor, "atoms harmonics channels"] | None = None,
     ) -> Float[Tensor, "atoms 2 3"]:
         """Return displacement and velocity in units of their training rms.
 
@@ -329,33 +329,33 @@ class Forecaster(nn.Module):
         velocities : (n_atoms, 3), Å/fs
             Relative to the centre of mass of each system.
         edges : Edges
-            All pairs within ``config.reach``, or, with `far_sums`, ``config.cutoff``.
-        far_sums : (n_atoms, (lmax + 1)², n_channels), optional
+            All pairs within ``config.reach``, or, with `around`, ``config.cutoff``.
+        around : (n_atoms, (lmax + 1)², n_channels), optional
             What :meth:`.Surroundings.sums` gives, where it is known.
         """
         species = self.species_index(atomic_numbers)
         layers = self._current_inference()
-        return self._targets(species, velocities, edges, far_sums, layers)
+        return self._targets(species, velocities, edges, around, layers)
 
     def _targets(
         self,
         species: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
         edges: Edges,
-        far_sums: Float[Tensor, "atoms harmonics channels"] | None,
+        around: Float[Tensor, "atoms harmonics channels"] | None,
         layers: Inference | None,
     ) -> Float[Tensor, "atoms 2 3"]:
         near = edges
-        if self.surroundings is not None and far_sums is None:
+        if self.surroundings is not None and around is None:
             near = edges.within(self.config.cutoff)
         graph = self.graph(species, velocities, near)
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
         if self.surroundings is not None:
-            if far_sums is None:
-                far_sums = self._sums_of_pairs(self.surroundings, graph, edges)
-            x = joined(x, self.surroundings(far_sums, graph.species_one_hot))
+            if around is None:
+                around = self._sums_of_pairs(self.surroundings, graph, edges)
+            x = with_surroundings(x, self.surroundings(around, graph.species_one_hot))
         if layers is None:
             weights = self.perceptron_weights(graph, near)
             for layer, layer_weights in zip(self.layers, weights, strict=True):

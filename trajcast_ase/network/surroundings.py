@@ -113,7 +113,7 @@ class Surroundings(nn.Module):
         return torch.cat(self.receivers(sums, species_one_hot), dim=1)
 
 
-def joined(
+def with_surroundings(
     own: Float[Tensor, "atoms dim channels"],
     around: Float[Tensor, "atoms dim channels"],
 ) -> Float[Tensor, "atoms dim channels"]:
