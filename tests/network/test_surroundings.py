@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajcast_ase.neighbors import find_edges
+from trajcast_ase.network.graph import embedded_graph
 from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.kernels.surroundings import surroundings_sums
 from trajcast_ase.network.tables import Grid
@@ -88,7 +89,7 @@ def test_weights_of_a_network(lmax):
     state = random_state(np.random.default_rng(1), 12, cell=np.diag([5.0, 6, 7]))
     species = model.species_index(state.atomic_numbers)
     edges = find_edges(state, CUTOFF)
-    graph = model.graph(species, state.velocities, edges)
+    graph = embedded_graph(model, species, state.velocities, edges)
     expected = model._sums_of_pairs(module, graph, edges)
     found = surroundings_sums(state, species, table.values, table.grid, lmax)
     assert relative_error(found, expected) < 1e-5

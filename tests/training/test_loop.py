@@ -331,7 +331,7 @@ def test_two_processes_train_as_one(data_folder, tmp_path):
     alone = train(configured(data_folder, tmp_path / "alone", optimizer="muon"))
     script = (
         "import sys; from pathlib import Path\n"
-        f"sys.path[:0] = [{str(ROOT)!r}]\n"
+        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n"
         "from tests.training.test_loop import configured, train\n"
         f"folders = Path({str(data_folder)!r}), Path({str(tmp_path / 'two')!r})\n"
         "train(configured(*folders, optimizer='muon'))"

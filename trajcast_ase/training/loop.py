@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -15,9 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from trajcast_ase.model_file import load_model
-from trajcast_ase.model_header import read_header
-from trajcast_ase.network import Forecaster, ForecasterConfig
+from trajcast_ase.network import Forecaster
 from trajcast_ase.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -25,12 +22,13 @@ from trajcast_ase.training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
-from trajcast_ase.training.config import RunConfig, TrainingConfig
+from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
 from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks, thread_count
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
+from trajcast_ase.training.identity import check_identity, identity_of
 from trajcast_ase.training.interruption import Interrupted, noted_signals
 from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
 from trajcast_ase.training.loss import ForecastLoss
@@ -41,18 +39,9 @@ from trajcast_ase.training.optimizer import (
     make_optimizers,
     set_learning_rate,
 )
+from trajcast_ase.training.start import first_model
 
-# Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
-SPEED_RANGE = 3.0
 CHECKPOINT_NAME = "checkpoint.safetensors"
-# What a network takes from its training pairs; the file it starts from has its own.
-CONSTANTS_OF_DATA = (
-    "displacement_rms",
-    "velocity_rms",
-    "avg_num_neighbors",
-    "velocity_max",
-    "velocity_scales",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +116,7 @@ class Trainer:
         self.step = 0
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
-        self.model = _new_model(config, data, ranks.device)
+        self.model = first_model(config, data.statistics, ranks.device)
         loss = self._loss_module()
         self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
         self.average = AveragedModel(
@@ -155,6 +144,11 @@ class Trainer:
     def path(self) -> Path:
         """Checkpoint file."""
         return self.config.run.directory / CHECKPOINT_NAME
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the one it continues."""
+        return identity_of(self.config, self.model.config, self.data.hash)
 
     def probe(self) -> None:
         """Do the work of one step without changing anything (to time threads)."""
@@ -280,7 +274,7 @@ class Trainer:
         }
         tensors |= optimizer_tensors(self.optimizers, self.model)
         extra = {
-            "identity": self._identity(),
+            "identity": self.identity,
             "seconds": self.seconds,
             "seconds_reported": self.seconds_reported,
             "unreported": [float(loss) for loss in self.unreported],
@@ -301,7 +295,7 @@ class Trainer:
         if not self.path.exists():
             return None
         checkpoint = load_checkpoint(self.path)
-        self._check_identity(checkpoint)
+        check_identity(checkpoint, self.identity, self.path)
         for prefix, module in (("model/", self.model), ("average/", self.average)):
             module.load_state_dict(
                 {
@@ -323,36 +317,6 @@ class Trainer:
             self.log.cut_after(self.step)
         return int(checkpoint.extra["threads"])
 
-    def _identity(self) -> dict[str, Any]:
-        """Return what a resumed run must share with the one it continues."""
-        options = self.config.optimizer
-        network = self.model.config.to_dict()
-        # Constants follow from the data, but for rounding.
-        chosen = [name for name in network if name not in CONSTANTS_OF_DATA]
-        return {
-            **{f"network.{name}": network[name] for name in chosen},
-            "data": self.data.hash,
-            "seed": self.config.run.seed,
-            "init": None
-            if self.config.run.init is None
-            else read_header(self.config.run.init).sha256,
-            "dtype": self.config.run.dtype,
-            "batch_size": options.batch_size,
-            "consecutive_pairs": options.consecutive_pairs,
-            "optimizer": options.optimizer,
-            "schedule": options.schedule,
-        }
-
-    def _check_identity(self, checkpoint: Checkpoint) -> None:
-        stored, now = checkpoint.extra["identity"], self._identity()
-        for key, value in now.items():
-            if json.dumps(stored.get(key)) != json.dumps(value):
-                raise ValueError(
-                    f"{self.path} belongs to a training with {key} = "
-                    f"{stored.get(key)}, the configuration says {value}; restore it, "
-                    "choose another run.directory, or restart"
-                )
-
     def finish(self) -> TrainingResult:
         """Write the model file and return what was reached."""
         errors = self.validate()
@@ -368,53 +332,3 @@ class Trainer:
                 seconds=self.seconds,
             )
         return TrainingResult(model, path, errors)
-
-
-def _new_model(config: TrainingConfig, data: TrainingData, device: str) -> Forecaster:
-    """Return the network that the training starts from."""
-    network, statistics = config.network, data.statistics
-    thermal = network.velocity_encoding == "thermal"
-    unit = 1.0 if thermal else max(statistics.velocity_scales)
-    fastest = unit * (network.velocity_saturation or SPEED_RANGE)
-    settings = ForecasterConfig(
-        elements=statistics.elements,
-        horizon_fs=config.data.horizon_fs,
-        displacement_rms=statistics.displacement_rms,
-        velocity_rms=statistics.velocity_rms,
-        avg_num_neighbors=statistics.avg_num_neighbors,
-        velocity_max=fastest,
-        velocity_scales=statistics.velocity_scales if thermal else (),
-        **network.model_dump(),
-    )
-    if config.run.init is None:
-        generator = torch.Generator().manual_seed(config.run.seed)
-        model = Forecaster(settings, generator=generator)
-    else:
-        model = _initial_model(config.run.init, settings)
-    model.set_backend(config.run.backend)
-    return model.to(device=device, dtype=_dtype(config.run))
-
-
-def _initial_model(path: Path, settings: ForecasterConfig) -> Forecaster:
-    """Return the network of a model file, to be trained on.
-
-    It keeps the constants that its weights were trained with.
-
-    Raises
-    ------
-    ValueError
-        The file holds a network of other elements, horizon or size.
-    """
-    model = load_model(path)
-    for key, wanted in settings.to_dict().items():
-        found = getattr(model.config, key)
-        if key not in CONSTANTS_OF_DATA and found != wanted:
-            raise ValueError(
-                f"run.init = {path} has {key} = {found}, the configuration asks for "
-                f"{wanted}; give the same values in both, or start from nothing"
-            )
-    return model.requires_grad_(requires_grad=True).train()
-
-
-def _dtype(run: RunConfig) -> torch.dtype:
-    return torch.float64 if run.dtype == "float64" else torch.float32
