@@ -104,13 +104,7 @@ def validate(
     seed, and are judged together. With --write-observables and no
     --reference, only the observables are written.
     """
-    from trajcast_ase.validation.inputs import read_run  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    if not reference and write_observables is None:
-        raise ValueError("give --reference, --write-observables, or both")
-    if (not rollouts) == (model is None):
-        raise ValueError("give either a trajectory or --model with --start, not both")
+    _check_options(rollouts, reference, model, write_observables)
     if model is not None:
         if start is None or length is None:
             raise ValueError("--model needs --start and --length (ps)")
@@ -127,10 +121,51 @@ def validate(
             device=device,
         )
         rollouts = _make_rollouts(wanted, seeds, out)
-    runs = [
+    runs = _read_runs(rollouts or [], stride, temperature, skip)
+    _judge(
+        runs,
+        reference or [],
+        stride=stride,
+        piece=piece,
+        out=out,
+        write_observables=write_observables,
+    )
+
+
+def _check_options(
+    rollouts: list[Path] | None,
+    reference: list[str] | None,
+    model: str | None,
+    write_observables: Path | None,
+) -> None:
+    if not reference and write_observables is None:
+        raise ValueError("give --reference, --write-observables, or both")
+    if (not rollouts) == (model is None):
+        raise ValueError("give either a trajectory or --model with --start, not both")
+
+
+def _read_runs(
+    paths: list[Path], stride: float | None, temperature: float | None, skip: float
+) -> list[Run]:
+    from trajcast_ase.validation.inputs import read_run  # noqa: PLC0415
+
+    return [
         read_run(path, stride_fs=stride, temperature_K=temperature, skip_ps=skip)
-        for path in rollouts or ()
+        for path in paths
     ]
+
+
+def _judge(
+    runs: list[Run],
+    reference: list[str],
+    *,
+    stride: float | None,
+    piece: float | None,
+    out: Path,
+    write_observables: Path | None,
+) -> None:
+    """Write observables and report, as asked for; exit with 3 if a row fails."""
+    console = Console(highlight=False)
     if write_observables is not None:
         _write_observables(runs, piece, write_observables)
         console.print(f"wrote {write_observables}", soft_wrap=True)
