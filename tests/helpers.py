@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trajcast_ase.kinetics import kinetic_energies
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.state import State
 
@@ -36,6 +37,12 @@ TOLERANCES: dict[torch.dtype, dict[str, float]] = {
         "published": 1e-5,
     },
 }
+
+
+def kinetic_energy(state: State) -> float:
+    """Return the kinetic energy of all systems together, eV."""
+    return float(kinetic_energies(state).sum())
+
 
 # For tests about the kernel itself.
 needs_compiler = pytest.mark.usefixtures("compiler")

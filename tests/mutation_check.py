@@ -77,12 +77,13 @@ FAULTS = (
     ),
     Fault(
         "stale neighbors",
-        "network/forecaster.py",
-        "edges = find_edges(state, reach, self.neighbor_backend)",
-        "kept = vars(self).setdefault('kept', {})\n"
-        "        if state.n_atoms not in kept:\n"
-        "            kept[state.n_atoms] = find_edges(state, reach)\n"
-        "        edges = kept[state.n_atoms]",
+        "network/neighborhood.py",
+        "    return Neighborhood(find_edges(state, reach, network.neighbor_backend), "
+        "around)",
+        "    kept = vars(network).setdefault('kept', {})\n"
+        "    if state.n_atoms not in kept:\n"
+        "        kept[state.n_atoms] = find_edges(state, reach)\n"
+        "    return Neighborhood(kept[state.n_atoms], around)",
         ("test_stride.py", "network/test_forecaster.py"),
     ),
     Fault(

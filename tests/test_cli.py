@@ -17,7 +17,7 @@ import torch
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory
-from helpers import small_model
+from helpers import kinetic_energy, small_model
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -27,7 +27,7 @@ from trajcast_ase.cli import app
 from trajcast_ase.conservation import Conservation, angular_momentum
 from trajcast_ase.data import paracetamol
 from trajcast_ase.driver import TrajCast
-from trajcast_ase.kinetics import degrees_of_freedom, kinetic_energy, temperature
+from trajcast_ase.kinetics import degrees_of_freedom, temperature
 from trajcast_ase.losses import LostReplicaWarning
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.kernels.build import find_compiler
@@ -678,7 +678,7 @@ def test_finished_training_resumes_and_restarts(training):
     resumed = call("train", training)[0]
     assert "step 3:" not in resumed
     assert resumed.splitlines()[-2:] == first.splitlines()[-2:]
-    assert call("train", training, "--restart")[0].count("step 3:") == 1
+    assert call("train", training, "--anew")[0].count("step 3:") == 1
 
 
 def test_an_interrupted_training_says_how_to_go_on(training, monkeypatch):

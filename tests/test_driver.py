@@ -286,7 +286,8 @@ def test_files_have_the_frames_and_rows_of_velocity_verlet(tmp_path):
     assert our_rows[0] == rows[0]
     columns = [row.split() for row in rows[1:]]
     ours = [row.split() for row in our_rows[1:]]
-    assert [[r[0], *r[3:]] for r in ours] == [[r[0], *r[3:]] for r in columns]
+    # Time and kinetic energy; the temperature counts other degrees of freedom.
+    assert [[r[0], r[3]] for r in ours] == [[r[0], r[3]] for r in columns]
     assert all(r[1:3] == ["nan", "nan"] for r in ours)
 
 

@@ -6,13 +6,12 @@ import torch
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 from driver_helpers import crystal, draw_momenta, water
-from helpers import join, make_state, random_state
+from helpers import join, kinetic_energy, make_state, random_state
 
 from trajcast_ase.conservation import Conservation, angular_momentum, com_velocity
 from trajcast_ase.kinetics import (
     conserved_motion,
     degrees_of_freedom,
-    kinetic_energy,
     temperature,
     thermal_motion,
 )

@@ -20,6 +20,7 @@ from published_twin import (
 from safetensors.torch import load_file
 
 from trajcast_ase.neighbors import Edges, find_edges
+from trajcast_ase.network.graph import embedded_graph
 from trajcast_ase.published import import_published
 from trajcast_ase.stride import conserved_forecast, stride
 
@@ -193,7 +194,7 @@ def test_intermediates(paracetamol):
     species = paracetamol.species_index(state.atomic_numbers)
     assert torch.equal(species, stored["atom_types"].flatten())
     edges = Edges(ours.receivers, ours.senders, stored["edge_vectors"][order])
-    graph = paracetamol.graph(species, state.velocities, edges)
+    graph = embedded_graph(paracetamol, species, state.velocities, edges)
     assert largest(graph.edge_harmonics, stored["edge_sh"][order]) < 1e-13
     radial = paracetamol.edge_basis(stored["edge_lengths"][order].flatten())
     assert largest(radial, stored["edge_length_embedding"][order]) < 1e-13

@@ -11,11 +11,12 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms, FixCom
 from ase.md.bussi import Bussi
 from driver_helpers import HORIZON, STRIDE, FreeFlight, crystal, draw_momenta, water
+from helpers import kinetic_energy
 
 from trajcast_ase.conservation import Conservation, angular_momentum, com_velocity
 from trajcast_ase.constraints import constraints_of
 from trajcast_ase.driver import TrajCast
-from trajcast_ase.kinetics import degrees_of_freedom, kinetic_energy, thermal_motion
+from trajcast_ase.kinetics import degrees_of_freedom, thermal_motion
 from trajcast_ase.schedules import temperature_at
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.testing import Ballistic

@@ -1,7 +1,7 @@
 """The demonstration: paracetamol at 300 K in strides of 7 fs, without forces.
 
-Runs the bundled model, writes trajectory, log and figure, and compares temperature,
-spectrum and bond lengths with the bundled numbers of a reference run with forces.
+Runs the bundled model, writes trajectory and log, and holds the run against reference
+MD with forces as ``trajcast validate`` does.
 """
 
 from __future__ import annotations
@@ -11,38 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.io.trajectory import Trajectory
 from rich.console import Console
-from rich.table import Table
 
-from trajcast_ase.analysis.compare import Comparison, Rollout, compare
-from trajcast_ase.analysis.plots import rollout_figure, save_figure
-from trajcast_ase.analysis.temperature import temperature
-from trajcast_ase.data import Reference, paracetamol, paracetamol_reference
+from trajcast_ase.data import paracetamol
 from trajcast_ase.driver import TrajCast
 from trajcast_ase.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress
 from trajcast_ase.recommended import described_setting, setting_of, thermostats_of
-from trajcast_ase.state import velocities_from_atoms
 from trajcast_ase.streams import Streams
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.units import ns_per_day
+from trajcast_ase.validation.inputs import bundled_reference, observe_both, read_run
+from trajcast_ase.validation.output import COLUMNS, console_table, write_report
+from trajcast_ase.validation.report import Report, Row, compare
+from trajcast_ase.validation.sheet import BAND
 
 MODEL = "paracetamol-7fs"
-SHORTEST_PS = 2.0
-"""The spectrum needs one window of 1.4 ps after equilibration."""
+REFERENCE = "paracetamol-short"
+"""Bundled observables in pieces short enough for a run of half a minute."""
+TEMPERATURE_K = 300.0
+EQUILIBRATION = 0.1
+"""Share of the run, from its start, that the report leaves out."""
+SHORTEST_PS = 14.0
+"""Four pieces of 3 ps are left after equilibration."""
 REPORT_INTERVAL = 10
 """Strides between two updates of the progress bar."""
-
-
-@dataclass(frozen=True, slots=True)
-class DemoFiles:
-    """What the demonstration writes."""
-
-    trajectory: Path
-    log: Path
-    figure: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +45,21 @@ class DemoResult:
 
     Attributes
     ----------
-    numbers : Comparison
+    report : Report
+        The run beside reference MD.
     ns_per_day : float
-    files : DemoFiles
+    trajectory, log : Path
     """
 
-    numbers: Comparison
+    report: Report
     ns_per_day: float
-    files: DemoFiles
+    trajectory: Path
+    log: Path
 
     @property
     def intact(self) -> bool:
-        """Whether every bond stayed within its limit."""
-        return self.numbers.intact
+        """Whether every bond held; only rows of bonds do not rest on pieces."""
+        return all(row.passes for row in self.report.rows if row.memory is None)
 
 
 def run_demo(
@@ -74,7 +70,7 @@ def run_demo(
     model: ForecastModel | None = None,
     console: Console | None = None,
 ) -> DemoResult:
-    """Run paracetamol at 300 K and write ``demo.traj``, ``demo.log``, ``demo.png``.
+    """Run paracetamol at 300 K; write ``demo.traj``, ``demo.log`` and the report.
 
     Parameters
     ----------
@@ -92,71 +88,57 @@ def run_demo(
     Raises
     ------
     ValueError
-        The run is too short for a spectrum.
+        The run is too short for a report.
     """
     if not picoseconds >= SHORTEST_PS:
         raise ValueError(
-            f"{picoseconds:g} ps are too short for a spectrum; run at least "
+            f"{picoseconds:g} ps are too short for a report; run at least "
             f"{SHORTEST_PS:g} ps"
         )
     console = console or Console(highlight=False)
     model = model or load_model(MODEL)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    files = DemoFiles(*(folder / f"demo.{suffix}" for suffix in ("traj", "log", "png")))
-    reference = paracetamol_reference()
+    trajectory, log = folder / "demo.traj", folder / "demo.log"
     n_strides = round(picoseconds * 1e3 / model.horizon_fs)
     console.print(
-        f"paracetamol, {len(paracetamol())} atoms, {reference.temperature_K:g} K: "
+        f"paracetamol, {len(paracetamol())} atoms, {TEMPERATURE_K:g} K: "
         f"{n_strides} strides of {model.horizon_fs:g} fs, no forces"
     )
     console.print(described_setting(model))
-    seconds = _run(
-        model, n_strides, files, reference=reference, seed=seed, console=console
+    seconds = _run(model, n_strides, trajectory, log, seed=seed, console=console)
+    run = read_run(
+        trajectory, temperature_K=TEMPERATURE_K, skip_ps=EQUILIBRATION * picoseconds
     )
-    rollout = read_rollout(files.trajectory, model.horizon_fs)
     result = DemoResult(
-        numbers=compare(rollout, paracetamol(), reference),
+        report=compare(*observe_both(run, bundled_reference(REFERENCE))),
         ns_per_day=ns_per_day(seconds / n_strides, model.horizon_fs),
-        files=files,
+        trajectory=trajectory,
+        log=log,
     )
-    _draw(rollout, result, reference)
-    _print_summary(result, reference, console)
+    write_report(result.report, folder)
+    _print_summary(result, folder, console)
     return result
-
-
-def read_rollout(path: Path, stride_fs: float) -> Rollout:
-    """Return the frames of an ASE trajectory in Å and Å/fs."""
-    with Trajectory(path) as frames:
-        pairs = [(atoms.positions, velocities_from_atoms(atoms)) for atoms in frames]
-    positions, velocities = zip(*pairs, strict=True)
-    return Rollout(np.stack(positions), np.stack(velocities), stride_fs)
 
 
 def _run(
     model: ForecastModel,
     n_strides: int,
-    files: DemoFiles,
+    trajectory: Path,
+    log: Path,
     *,
-    reference: Reference,
     seed: int,
     console: Console,
 ) -> float:
     """Write trajectory and log; return the wall time of the run, s."""
     rng = np.random.default_rng(seed)
     atoms = paracetamol()
-    draw_momenta(atoms, reference.temperature_K, rng, model.conservation)
-    files.log.unlink(missing_ok=True)  # ASE appends to logs
-    thermostat = thermostats_of(
-        setting_of(model), reference.temperature_K, Streams([rng])
-    )
+    draw_momenta(atoms, TEMPERATURE_K, rng, model.conservation)
+    log.unlink(missing_ok=True)  # ASE appends to logs
+    thermostat = thermostats_of(setting_of(model), TEMPERATURE_K, Streams([rng]))
     with (
         TrajCast(
-            atoms,
-            model,
-            thermostat=thermostat,
-            trajectory=files.trajectory,
-            logfile=files.log,
+            atoms, model, thermostat=thermostat, trajectory=trajectory, logfile=log
         ) as dynamics,
         RolloutProgress(n_strides, model.horizon_fs, console=console) as progress,
     ):
@@ -173,66 +155,24 @@ def _run(
     return seconds
 
 
-def _draw(rollout: Rollout, result: DemoResult, reference: Reference) -> None:
-    masses = paracetamol().get_masses()
-    figure = rollout_figure(
-        rollout.time_ps,
-        temperature(rollout.velocities, masses, reference.n_dof),
-        result.numbers.spectrum,
-        reference.spectrum,
-        reference.scatter.for_length(rollout.settled_ps),
-        temperature_K=reference.temperature_K,
-        n_dof=reference.n_dof,
-        title=f"Paracetamol, {rollout.time_ps[-1]:.0f} ps in strides of "
-        f"{rollout.stride_fs:g} fs, without forces",
-    )
-    save_figure(figure, result.files.figure)
-
-
-def _print_summary(result: DemoResult, reference: Reference, console: Console) -> None:
-    numbers, files = result.numbers, result.files
-    scatter = reference.scatter
+def _print_summary(result: DemoResult, folder: Path, console: Console) -> None:
+    report = result.report
+    shown = [row for row in report.rows if _is_shown(row)]
+    console.print(console_table(shown, COLUMNS[:-1]))
     verdict = "none broke" if result.intact else "at least one broke; discard this run"
-    console.print(_temperature_table(numbers, reference))
-    console.print(_bond_table(numbers, reference))
-    own = (
-        f"its own {scatter.piece_ps:g} ps pieces reach {scatter.overlap_mean:.2f} "
-        f"± {scatter.overlap_sd:.2f}"
-    )
-    note = (
-        f"it counts {3 * len(paracetamol())} degrees of freedom, "
-        f"{reference.n_dof} of which carry a temperature"
-    )
     for line in (
-        f"spectrum: overlap {numbers.spectrum_overlap:.2f} with reference MD; {own}",
         f"speed: {result.ns_per_day:.2f} ns/day",
         f"bonds: {verdict}",
-        f"wrote {files.trajectory}, {files.log}, {files.figure}",
-        f"(T[K] in the log is ASE's: {note})",
+        f"report: {report.verdict}; {report.size}",
+        f"wrote {result.trajectory}, {result.log}, {folder}/report.{{json,md,png,pdf}}",
     ):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _temperature_table(numbers: Comparison, reference: Reference) -> Table:
-    table = Table(
-        "temperature (K)", "this run", "reference MD", box=None, pad_edge=False
+def _is_shown(row: Row) -> bool:
+    """Return whether a row says much at a glance, or does not pass."""
+    name = row.observable
+    thermal = name.startswith("temperature") and BAND not in name
+    return (
+        thermal or name == "overlap of spectrum" or row.memory is None or not row.passes
     )
-    table.add_row(
-        f"all, {reference.n_dof} degrees of freedom",
-        str(numbers.temperature),
-        str(reference.temperature),
-    )
-    for name, expected in reference.element_temperatures.items():
-        table.add_row(name, str(numbers.element_temperatures[name]), str(expected))
-    return table
-
-
-def _bond_table(numbers: Comparison, reference: Reference) -> Table:
-    columns = ("longest bond (Å)", "this run", "reference MD", "limit")
-    table = Table(*columns, box=None, pad_edge=False)
-    for kind, length in numbers.longest_bonds.items():
-        limit = numbers.bond_limits[kind]
-        mark = "" if length <= limit else "  broken"
-        expected = reference.longest_bonds[kind]
-        table.add_row(kind, f"{length:.2f}{mark}", f"{expected:.2f}", f"{limit:.2f}")
-    return table

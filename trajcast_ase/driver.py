@@ -268,7 +268,7 @@ class TrajCast(MolecularDynamics):
     def get_temperature(self) -> float:
         """Return the temperature (K) of the `n_dof` thermal degrees of freedom.
 
-        ``atoms.get_temperature()``, and with it the log, divides by 3 N: for a molecule
+        The log has it, too. ``atoms.get_temperature()`` divides by 3 N: for a molecule
         of 20 atoms with 54 thermal degrees of freedom it reads 270 K at 300 K.
         """
         return temperature(self.atoms, self.model.conservation)

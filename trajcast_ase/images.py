@@ -1,7 +1,7 @@
 """Atoms with their periodic images, sorted into boxes, for sums over many pairs.
 
 A list of all pairs within 9 Å holds hundreds for each atom. Sums that need a pair only
-once go through the boxes instead (:mod:`.network.kernels.far`).
+once go through the boxes instead (:mod:`.network.kernels.surroundings`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from trajcast_ase.neighbors import Box, wrapped_positions
+from trajcast_ase.box import Box
 
 BOXES_PER_CUTOFF = 2
 MOST_BOXES_PER_AXIS = 64
@@ -53,7 +53,7 @@ def boxed_points(
 ) -> BoxedPoints:
     """Return the atoms of one system and all images within `cutoff` (Å) of its cell."""
     n_atoms = len(positions)
-    points, atoms = _with_images(wrapped_positions(positions, box), box, cutoff)
+    points, atoms = _with_images(box.wrap(positions), box, cutoff)
     low, extent = points.min(axis=0), np.ptp(points, axis=0)
     size = np.maximum(cutoff / BOXES_PER_CUTOFF, extent / MOST_BOXES_PER_AXIS)
     shape = np.floor(extent / size).astype(np.int64) + 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from ase import Atoms
 from jaxtyping import Bool, Float, Int
@@ -19,6 +20,7 @@ from torch import Tensor
 from trajcast_ase.conservation import Conservation, RigidBodies
 from trajcast_ase.constraints import Constraints, constraints_of
 from trajcast_ase.state import State, state_from_atoms, sum_systems
+from trajcast_ase.trajectory import Frames
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 UNCONSTRAINED = Constraints()
@@ -34,9 +36,13 @@ def twice_kinetic(state: State) -> Float[Tensor, " atoms"]:
     return state.masses * state.velocities.square().sum(dim=1)
 
 
-def kinetic_energy(state: State) -> float:
-    """Return the kinetic energy of all systems of `state` together, eV."""
-    return float(kinetic_energies(state).sum())
+def atom_energies(
+    velocities: Float[np.ndarray, "*frames atoms 3"],
+    masses: Float[np.ndarray, " atoms"],
+) -> Float[np.ndarray, "*frames atoms"]:
+    """Return the kinetic energy of each atom in each frame, eV (Å/fs, amu)."""
+    squares = np.sum(np.square(velocities), axis=-1)
+    return np.asarray(0.5 * EV_PER_AMU_A2_FS2 * masses * squares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +255,23 @@ def temperature(atoms: Atoms, rule: Conservation) -> float:
     if n_dof == 0:
         return 0.0
     return 2 * float(motion.kinetic_energies) / (n_dof * KB)
+
+
+def run_dof(frames: Frames) -> int:
+    """Return the degrees of freedom of a run that have a temperature.
+
+    By its last frame, and with the momenta conserved that physics conserves.
+    """
+    return degrees_of_freedom(frames.atoms(-1), Conservation())
+
+
+def run_temperature(frames: Frames) -> float:
+    """Return the mean temperature of a run by `run_dof`, K.
+
+    Zero where there is none, as for a single isolated atom.
+    """
+    n_dof = run_dof(frames)
+    if n_dof == 0:
+        return 0.0
+    total = atom_energies(frames.velocities, frames.masses).sum(axis=1)
+    return float(2.0 * total.mean() / (n_dof * KB))

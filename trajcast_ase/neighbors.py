@@ -12,21 +12,19 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ase.geometry import complete_cell
 from jaxtyping import Float, Int
 from torch import Tensor
 from vesin import NeighborList
 
+from trajcast_ase.box import Box
 from trajcast_ase.state import State
 
 NeighborBackend = Literal["vesin", "torch-cluster"]
 Search = Callable[
-    [np.ndarray, "Box", float],
+    [np.ndarray, Box, float],
     tuple[np.ndarray, np.ndarray, np.ndarray],
 ]
 
-# Volume of a cell relative to the box with vectors of the same lengths.
-SMALLEST_VOLUME = 1e-6
 MOST_BOXES = 10_000
 """Of the size of the cutoff along one axis. Searches end the process above some 1e5."""
 
@@ -51,26 +49,6 @@ class Edges:
         """Return the pairs closer than `cutoff`, Å."""
         near = self.vectors.norm(dim=1) < cutoff
         return Edges(self.receivers[near], self.senders[near], self.vectors[near])
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """The space that is searched.
-
-    Attributes
-    ----------
-    cell : (3, 3), Å
-        With a vector along open axes, too.
-    pbc : (3,) bool
-    inverse : (3, 3), 1/Å
-    heights : (3,), Å
-        Distances between opposite faces.
-    """
-
-    cell: np.ndarray
-    pbc: np.ndarray
-    inverse: np.ndarray
-    heights: np.ndarray
 
 
 def find_edges(
@@ -118,7 +96,7 @@ def boxes_of_systems(state: State, cutoff: float) -> list[Box]:
         A periodic system has a cell without volume, or one wider than 10 000 cutoffs.
     """
     boxes = [
-        _box(cell, pbc)
+        Box.of(cell, pbc)
         for cell, pbc in zip(
             state.cell.cpu().numpy(), state.pbc.cpu().numpy(), strict=True
         )
@@ -128,24 +106,12 @@ def boxes_of_systems(state: State, cutoff: float) -> list[Box]:
     return boxes
 
 
-def wrapped_positions(positions: np.ndarray, box: Box) -> np.ndarray:
-    """Return a copy of `positions` wrapped into the cell along periodic axes.
-
-    Searches work on it: unwrapped atoms may be many cells away.
-    """
-    scaled = positions @ box.inverse
-    wrapped: np.ndarray = (
-        positions - np.where(box.pbc, np.floor(scaled), 0.0) @ box.cell
-    )
-    return wrapped
-
-
 def _search_one(
     positions: np.ndarray, box: Box, cutoff: float, search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return receivers, senders and vectors of one system, sorted by receiver."""
     scaled = positions @ box.inverse
-    wrapped = wrapped_positions(positions, box)
+    wrapped = box.wrap(positions)
     wide = ~box.pbc & (np.ptp(scaled, axis=0) * box.heights > MOST_BOXES * cutoff)
     if wide.any():
         wrapped = _without_gaps(wrapped, box, wide, cutoff)
@@ -183,33 +149,6 @@ def _check_size(box: Box, cutoff: float) -> None:
             f"more than the {limit:g} Å that can be searched for neighbors; set a "
             f"smaller cell or atoms.pbc[{axis}] = False"
         )
-
-
-def _box(cell: np.ndarray, pbc: np.ndarray) -> Box:
-    full_cell = _searchable_cell(cell, pbc)
-    inverse = np.linalg.inv(full_cell)
-    return Box(full_cell, pbc, inverse, 1.0 / np.sqrt((inverse**2).sum(axis=0)))
-
-
-def _searchable_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Return `cell` with every missing vector filled in, so that it spans a volume."""
-    if not pbc.any():
-        return np.eye(3)
-    lengths = np.linalg.norm(cell, axis=1)
-    if np.any(pbc & (lengths == 0)):
-        axis = int(np.flatnonzero(pbc & (lengths == 0))[0])
-        raise ValueError(
-            f"axis {axis} is periodic but its cell vector is zero; set a cell or "
-            "atoms.pbc = False"
-        )
-    full_cell: np.ndarray = complete_cell(cell)
-    relative = abs(np.linalg.det(full_cell)) / np.linalg.norm(full_cell, axis=1).prod()
-    if relative < SMALLEST_VOLUME:
-        raise ValueError(
-            f"the cell vectors {full_cell.tolist()} lie in a plane, so the cell has no "
-            "volume; set a cell or atoms.pbc = False"
-        )
-    return full_cell
 
 
 def _search_vesin(

@@ -37,9 +37,8 @@ from study_systems import DATA, STUDIES, SUBJECTS, Subject, nve_files, subject_o
 
 from trajcast_ase import load_model
 from trajcast_ase.analysis.energy import potential_energies
-from trajcast_ase.analysis.temperature import kinetic_energy
 from trajcast_ase.conservation import Conservation
-from trajcast_ase.kinetics import degrees_of_freedom
+from trajcast_ase.kinetics import atom_energies, degrees_of_freedom
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.pairs import Pairs
@@ -202,7 +201,7 @@ def mean_errors(
 
 def kinetic_energies(paths: Paths, masses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the kinetic energy, (n_times, n_starts), eV."""
-    return np.asarray(kinetic_energy(paths.velocities, masses).sum(axis=-1))
+    return np.asarray(atom_energies(paths.velocities, masses).sum(axis=-1))
 
 
 def total_energies(

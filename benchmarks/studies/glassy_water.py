@@ -15,6 +15,7 @@ where they were interrupted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,7 @@ from trajcast_ase import LinearRamp, load_model
 from trajcast_ase.analysis.msd import msd
 from trajcast_ase.analysis.rdf import rdf
 from trajcast_ase.analysis.structure import tetrahedral_order
+from trajcast_ase.kinetics import run_temperature
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.streams import Purpose, random_stream
 from trajcast_ase.stride import ForecastModel, forecast
@@ -111,8 +113,6 @@ def observe(
         for low, high in (PEAK_A, MINIMUM_A)
     )
     order = tetrahedral_order(positions, numbers, **box)
-    twice = np.einsum("fac,a->f", frames.velocities[window.frames] ** 2, frames.masses)
-    n_dof = 3 * len(frames.masses) - 3
     return {
         "distance": pairs.distance,
         "g": g,
@@ -120,7 +120,11 @@ def observe(
         "minimum": float(g[far].min()),
         "order": float(order.mean()),
         "diffusion": short_diffusion(frames, window, lag_ps),
-        "temperature": float(twice.mean() * EV_PER_AMU_A2_FS2 / (n_dof * KB)),
+        "temperature": run_temperature(
+            replace(
+                frames, positions=positions, velocities=frames.velocities[window.frames]
+            )
+        ),
     }
 
 

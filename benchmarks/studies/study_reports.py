@@ -10,13 +10,13 @@ from study_pages import save_small
 from study_systems import TEMPERATURE_K
 
 from trajcast_ase.analysis.bonds import longest_bonds
-from trajcast_ase.analysis.compare import BREAKING
 from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.inputs import Run, observe_both
 from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.output import markdown
 from trajcast_ase.validation.report import Report, Row, compare
 from trajcast_ase.validation.sheet import report_sheet
+from trajcast_ase.validation.topology import BREAKING
 
 
 def runs_of(frames: Sequence[Frames]) -> list[Run]:

@@ -56,8 +56,7 @@ from trajcast_ase.analysis.plots.style import (
 from trajcast_ase.analysis.rdf import rdf
 from trajcast_ase.analysis.temperature import canonical_density, temperature
 from trajcast_ase.analysis.vdos import vdos
-from trajcast_ase.conservation import Conservation
-from trajcast_ase.kinetics import degrees_of_freedom
+from trajcast_ase.kinetics import run_dof
 from trajcast_ase.trajectory import Frames, read_frames
 
 PANEL_INCHES = (4.2, 3.0)
@@ -80,7 +79,7 @@ def sides_of(runs: Sequence[Frames], md: Sequence[Frames]) -> Sides:
 def draw_temperature(axes: Axes, sides: Sides) -> None:
     """Draw the distribution of the temperature beside the canonical one."""
     first = sides[0][0][0]
-    n_dof = degrees_of_freedom(first.atoms(0), Conservation())
+    n_dof = run_dof(first)
     for runs, color, label in sides:
         kelvin = np.concatenate(
             [temperature(one.velocities, one.masses, n_dof) for one in runs]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
-from trajcast_ase.data import paracetamol, paracetamol_reference
+from trajcast_ase.data import paracetamol
 
 
 def test_paracetamol_has_twenty_bonds():
@@ -26,6 +26,6 @@ def test_longest_bond_of_each_type_over_all_frames():
     away = frames[1, hydrogen] - frames[1, nitrogen]
     frames[1, hydrogen] = frames[1, nitrogen] + 2.5 * away / np.linalg.norm(away)
     lengths = longest_bonds(frames, bonded_pairs(atoms), atoms.numbers)
-    assert set(lengths) == set(paracetamol_reference().longest_bonds)
+    assert set(lengths) == {"C-C", "C-H", "C-N", "C-O", "H-N", "H-O"}
     assert lengths["H-N"] == pytest.approx(2.5, rel=1e-12)
     assert lengths["H-O"] < 1.1

@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from trajcast_ase.analysis.bonds import bonded_pairs, longest_bonds
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.molecules import find_molecules
+from trajcast_ase.box import Box
 
 EDGE = 9.0
 

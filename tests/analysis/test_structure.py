@@ -8,7 +8,6 @@ from ase.build import bulk, molecule
 from ase.spacegroup import crystal
 
 from trajcast_ase.analysis.bonds import bonded_pairs
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.structure import (
     angle_distributions,
     angle_triplets,
@@ -16,6 +15,7 @@ from trajcast_ase.analysis.structure import (
     bond_distributions,
     tetrahedral_order,
 )
+from trajcast_ase.box import Box
 
 PERIODIC = np.array([True, True, True])
 

@@ -31,12 +31,12 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 # Out to farther than the layers, and than most of the cells.
-FAR = {"surroundings_cutoff": 6.0, "n_surroundings_rbf": 8}
+SURROUNDINGS = {"surroundings_cutoff": 6.0, "n_surroundings_rbf": 8}
 VARIANTS = {
     "direction": ("direction", {}),
     "thermal": ("thermal", {}),
     "natural": ("thermal", {"parity": "natural"}),
-    "surroundings": ("thermal", FAR),
+    "surroundings": ("thermal", SURROUNDINGS),
 }
 KINDS = [
     (variant, dtype) for variant in VARIANTS for dtype in (torch.float64, torch.float32)

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from spring_runs import spring_run, write_hdf5
 
+from trajcast_ase.files import sole_writer
 from trajcast_ase.interruption import Interrupted, noted_signals
 from trajcast_ase.model_file import load_model
 from trajcast_ase.training import distributed
@@ -213,7 +214,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(data_folder, tmp_path)
     other = configured(data_folder, tmp_path, batch_size=5)
     with pytest.raises(ValueError, match="batch_size = 4, the configuration says 5"):
         train(other)
-    assert train(other, restart=True).errors.n_pairs == 20
+    assert train(other, anew=True).errors.n_pairs == 20
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_a_restart_that_fails_leaves_nothing_to_go_on_with(data_folder, tmp_path
         train(config, reporter=interrupt_at(8))
     old = (tmp_path / CHECKPOINT_NAME).read_bytes()
     with pytest.raises(StopHereError):
-        train(config, reporter=interrupt_at(2), restart=True)
+        train(config, reporter=interrupt_at(2), anew=True)
     assert (tmp_path / f"{CHECKPOINT_NAME}.old").read_bytes() == old
     steps = []
     train(config, reporter=lambda progress: steps.append(progress.step))
@@ -331,7 +332,7 @@ def test_two_processes_train_as_one(data_folder, tmp_path):
     alone = train(configured(data_folder, tmp_path / "alone", optimizer="muon"))
     script = (
         "import sys; from pathlib import Path\n"
-        f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n"
         "from tests.training.test_loop import configured, train\n"
         f"folders = Path({str(data_folder)!r}), Path({str(tmp_path / 'two')!r})\n"
         "train(configured(*folders, optimizer='muon'))"
@@ -351,3 +352,14 @@ def test_two_processes_train_as_one(data_folder, tmp_path):
         torch.testing.assert_close(
             tensor, both.state_dict()[name], rtol=1e-9, atol=1e-9
         )
+
+
+def test_two_trainings_do_not_share_a_folder(data_folder, tmp_path):
+    config = configured(data_folder, tmp_path)
+    config.run.directory.mkdir(parents=True, exist_ok=True)
+    with (
+        sole_writer(config.run.directory / "checkpoint.safetensors"),
+        pytest.raises(FileExistsError, match="by another process"),
+    ):
+        train(config)
+    assert train(config).errors.n_pairs == 20

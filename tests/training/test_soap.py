@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from trajcast_ase.training.blocks import stacks
+from trajcast_ase.training.matrix_blocks import stacks
 from trajcast_ase.training.soap import Soap
 
 

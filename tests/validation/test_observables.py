@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 
-from trajcast_ase.training.data import run_temperature
+from trajcast_ase.kinetics import run_temperature
 from trajcast_ase.validation.observables import observe, pool
 from trajcast_ase.validation.quantities import LAG_SHARE
 

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Bool, Float, Int
 
-from trajcast_ase.analysis.box import Box
+from trajcast_ase.box import Box
 
 REACH = 1.2
 """Multiple of the sum of covalent radii up to which two atoms are bonded."""

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trajcast_ase.analysis.blocks import cut_blocks, profile_average
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.inputs import trajectory_array
+from trajcast_ase.box import Box
 from trajcast_ase.units import KB
 
 N_DIHEDRAL = 4

@@ -26,9 +26,9 @@ from ase.data import chemical_symbols
 from jaxtyping import Bool, Float, Int
 
 from trajcast_ase.analysis.blocks import Estimate, block_average
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.inputs import check_per_atom, trajectory_array
 from trajcast_ase.analysis.molecules import Molecules, find_molecules
+from trajcast_ase.box import Box
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 Conserved = Literal["nothing", "momentum", "both momenta"]

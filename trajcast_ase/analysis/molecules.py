@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from trajcast_ase.analysis.bonds import bonded_pairs
-from trajcast_ase.analysis.box import Box
+from trajcast_ase.box import Box
 
 # Å; a sum of bond vectors around a ring is zero, around the cell a cell vector.
 CLOSURE = 0.1

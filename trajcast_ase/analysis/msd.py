@@ -26,12 +26,12 @@ from trajcast_ase.analysis.blocks import (
     profile_average,
     replica_average,
 )
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.inputs import (
     check_per_atom,
     check_stride,
     trajectory_array,
 )
+from trajcast_ase.box import Box
 from trajcast_ase.units import DIFFUSION_PER_A2_FS
 
 CUBIC_LATTICE_CONSTANT = 2.837297

@@ -25,9 +25,9 @@ from trajcast_ase.analysis.blocks import (
     profile_average,
     replica_average,
 )
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.inputs import check_per_atom, trajectory_array
 from trajcast_ase.analysis.overlap import curve_overlap
+from trajcast_ase.box import Box
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from ase.data import chemical_symbols
 from jaxtyping import Bool, Float, Int
 
 from trajcast_ase.analysis.bonds import bond_kinds, bond_lengths
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.distribution import Distribution, distribution
 from trajcast_ase.analysis.inputs import check_per_atom, trajectory_array
+from trajcast_ase.box import Box
 
 N_CORNERS = 4
 

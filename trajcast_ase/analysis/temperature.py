@@ -15,15 +15,8 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from scipy import stats
 
-from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
-
-
-def kinetic_energy(
-    velocities: Float[np.ndarray, "frames atoms 3"], masses: Float[np.ndarray, " atoms"]
-) -> Float[np.ndarray, "frames atoms"]:
-    """Return the kinetic energy of each atom, eV, of velocities in Å/fs."""
-    squares = np.sum(np.square(velocities), axis=-1)
-    return np.asarray(0.5 * EV_PER_AMU_A2_FS2 * masses * squares)
+from trajcast_ase.kinetics import atom_energies
+from trajcast_ase.units import KB
 
 
 def temperature(
@@ -41,7 +34,7 @@ def temperature(
         Degrees of freedom that carry kinetic energy: 3N - 6 for an isolated nonlinear
         molecule at rest, 3N - 3 for a periodic system.
     """
-    total = kinetic_energy(velocities, masses).sum(axis=1)
+    total = atom_energies(velocities, masses).sum(axis=1)
     return np.asarray(2.0 * total / (n_dof * KB))
 
 
@@ -58,7 +51,7 @@ def element_temperatures(
     conserved momenta take more from the heavy and the outer atoms: compare with
     reference MD, not with the thermostat's temperature.
     """
-    energies = kinetic_energy(velocities, masses)
+    energies = atom_energies(velocities, masses)
     n_atoms = len(masses)
     series = {}
     for number in np.unique(atomic_numbers):

@@ -9,13 +9,13 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for trajectory, log, figure.")] = (
+    out: Annotated[Path, typer.Option(help="Folder for trajectory, log, report.")] = (
         Path("trajcast-demo")
     ),
     picoseconds: Annotated[float, typer.Option(help="Length of the run, ps.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
 ) -> None:
-    """Run paracetamol at 300 K with the bundled model and compare with MD."""
+    """Run paracetamol at 300 K with the bundled model beside reference MD."""
     import torch  # noqa: PLC0415  --help does without these
 
     from trajcast_ase.demo import run_demo  # noqa: PLC0415

@@ -21,10 +21,10 @@ SAME_TIME_FS = 1e-6
 
 def train(
     config: Annotated[Path, typer.Argument(help="Training configuration, TOML.")],
-    restart: Annotated[
+    anew: Annotated[
         bool,
         typer.Option(
-            "--restart/--resume",
+            "--anew/--resume",
             help="Begin anew, or go on from the checkpoint where there is one.",
         ),
     ] = False,
@@ -40,7 +40,7 @@ def train(
     console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
     with TrainingProgress(settings.optimizer.steps, console=console) as progress:
         try:
-            result = train_model(settings, reporter=progress, restart=restart)
+            result = train_model(settings, reporter=progress, anew=anew)
         except Interrupted as interrupted:
             console.print(str(interrupted), soft_wrap=True)
             raise typer.Exit(interrupted.exit_status) from interrupted

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from trajcast_ase.cli.options import LammpsUnitStyle
 from trajcast_ase.cli.run import run as run_model
@@ -111,17 +110,9 @@ def validate(
     seed, and are judged together. With --write-observables and no
     --reference, only the observables are written.
     """
-    from trajcast_ase.validation.inputs import (  # noqa: PLC0415
-        observe_both,
-        read_run,
-    )
-    from trajcast_ase.validation.report import compare  # noqa: PLC0415
+    from trajcast_ase.validation.inputs import read_run  # noqa: PLC0415
 
-    console = Console(highlight=False)
-    if not reference and write_observables is None:
-        raise ValueError("give --reference, --write-observables, or both")
-    if (not rollouts) == (model is None):
-        raise ValueError("give either a trajectory or --model with --start, not both")
+    _check_options(rollouts, reference, model, write_observables)
     if model is not None:
         if start is None or length is None:
             raise ValueError("--model needs --start and --length (ps)")
@@ -149,6 +140,44 @@ def validate(
         )
         for path in rollouts or ()
     ]
+    _judge(
+        runs,
+        reference or [],
+        stride=stride,
+        units=units,
+        piece=piece,
+        out=out,
+        write_observables=write_observables,
+    )
+
+
+def _check_options(
+    rollouts: list[Path] | None,
+    reference: list[str] | None,
+    model: str | None,
+    write_observables: Path | None,
+) -> None:
+    if not reference and write_observables is None:
+        raise ValueError("give --reference, --write-observables, or both")
+    if (not rollouts) == (model is None):
+        raise ValueError("give either a trajectory or --model with --start, not both")
+
+
+def _judge(
+    runs: list[Run],
+    reference: list[str],
+    *,
+    stride: float | None,
+    units: str | None,
+    piece: float | None,
+    out: Path,
+    write_observables: Path | None,
+) -> None:
+    """Write observables and report, as asked for; exit with 3 if a row fails."""
+    from trajcast_ase.validation.inputs import observe_both  # noqa: PLC0415
+    from trajcast_ase.validation.report import compare  # noqa: PLC0415
+
+    console = Console(highlight=False)
     if write_observables is not None:
         _write_observables(runs, piece, write_observables)
         console.print(f"wrote {write_observables}", soft_wrap=True)
@@ -215,17 +244,12 @@ def _reference(
 
 
 def _show(report: Report, out: Path, console: Console) -> None:
-    from trajcast_ase.validation.difference import Verdict  # noqa: PLC0415
-    from trajcast_ase.validation.output import cells, write_report  # noqa: PLC0415
+    from trajcast_ase.validation.output import (  # noqa: PLC0415
+        console_table,
+        write_report,
+    )
 
-    names = ("observable", "run", "reference", "limit", "verdict", "fails at 80 %")
-    table = Table(*names, box=None)
-    for row in report.rows:
-        *texts, verdict, seen = cells(row)
-        if row.verdict is Verdict.FAIL:
-            verdict = "[bold red]FAIL[/]"
-        table.add_row(*texts, verdict, seen)
-    console.print(table)
+    console.print(console_table(report.rows))
     console.print(report.odds)
     console.print(report.memory)
     write_report(report, out)

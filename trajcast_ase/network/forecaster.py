@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.fingerprint import fingerprint
 from trajcast_ase.model_header import ModelHeader
-from trajcast_ase.neighbors import Edges, NeighborBackend, find_edges
+from trajcast_ase.neighbors import Edges, NeighborBackend
 from trajcast_ase.network.backends import (
     BackendChoice,
     backend_of,
@@ -39,6 +39,7 @@ from trajcast_ase.network.embedding import (
     SpeedEmbedding,
     ThermalEmbedding,
 )
+from trajcast_ase.network.graph import embedded_graph
 from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.inference import Inference, inference
 from trajcast_ase.network.interaction import (
@@ -49,11 +50,16 @@ from trajcast_ase.network.interaction import (
 )
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.kernels.build import CompilerError, find_compiler
-from trajcast_ase.network.kernels.far import HIGHEST_LMAX, far_sums
+from trajcast_ase.network.neighborhood import (
+    Neighborhood,
+    computes_on_grids,
+    neighborhood,
+    sums_over_surroundings,
+)
 from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.surroundings import Surroundings, joined
-from trajcast_ase.network.weights import SampledLengths, training_grid
+from trajcast_ase.network.surroundings import Surroundings, with_surroundings
+from trajcast_ase.network.weights import SampledLengths
 from trajcast_ase.recommended import setting_of, thermostats_of
 from trajcast_ase.schedules import Temperature
 from trajcast_ase.state import State
@@ -109,7 +115,7 @@ class Forecaster(nn.Module):
         embedding = ThermalEmbedding if thermal else DirectionEmbedding
         self.embedding = embedding(config.lmax, config.n_channels, n_species, n_basis)
         self.layers = nn.ModuleList()
-        self.surroundings = _surroundings(config)
+        self.surroundings = Surroundings.of(config)
         irreps: Irreps = self.embedding.irreps
         for _ in range(config.n_layers):
             layer = Interaction(
@@ -264,44 +270,25 @@ class Forecaster(nn.Module):
         """
         species = self.species_index(state.atomic_numbers)
         layers = self._current_inference()
-        sums = self._sums_of_state(state, species, layers)
-        reach = self.config.reach if sums is None else self.config.cutoff
-        edges = find_edges(state, reach, self.neighbor_backend)
-        targets = self._targets(species, state.velocities, edges, sums, layers)
-        targets = targets.double()
+        near = neighborhood(self, state, species, layers)
+        targets = self._targets(species, state.velocities, near, layers).double()
         return (
             targets[:, 0] * self.config.displacement_rms,
             targets[:, 1] * self.config.velocity_rms,
         )
 
-    def far_sums(
+    def neighborhood(self, state: State) -> Neighborhood:
+        """Return what :meth:`forward` needs of the atoms around each atom."""
+        species = self.species_index(state.atomic_numbers)
+        return neighborhood(self, state, species, self._current_inference())
+
+    def surroundings_sums(
         self, state: State
     ) -> Float[Tensor, "atoms harmonics channels"] | None:
-        """Return the sums over the surroundings, without a list of their pairs.
-
-        None where the network has no surroundings, or only a list will do: in float64,
-        on a GPU, without a compiler, for lmax > 2, for gradients of positions.
-        """
+        """Return the part of the neighborhood that needs no list of pairs, or None."""
         species = self.species_index(state.atomic_numbers)
-        return self._sums_of_state(state, species, self._current_inference())
-
-    def _sums_of_state(
-        self, state: State, species: Int[Tensor, " atoms"], layers: Inference | None
-    ) -> Float[Tensor, "atoms harmonics channels"] | None:
-        module, lmax = self.surroundings, self.config.lmax
-        if module is None or lmax > HIGHEST_LMAX or not self._computes_on_grids:
-            return None
-        if state.positions.requires_grad:
-            return None
-        if layers is None:
-            grid = training_grid(module.basis)
-            points = grid.points().to(self.dtype)
-            values = module.weights_by_species(points).flatten(0, 1)
-        elif layers.surroundings is not None:
-            grid, values = layers.surroundings.grid, layers.surroundings.values
-        else:
-            return None
-        return far_sums(state, species, values, grid, lmax)
+        layers = self._current_inference()
+        return sums_over_surroundings(self, state, species, layers)
 
     def species_index(
         self, atomic_numbers: Int[Tensor, " atoms"]
@@ -331,8 +318,7 @@ class Forecaster(nn.Module):
         self,
         atomic_numbers: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
-        edges: Edges,
-        far_sums: Float[Tensor, "atoms harmonics channels"] | None = None,
+        near: Edges | Neighborhood,
     ) -> Float[Tensor, "atoms 2 3"]:
         """Return displacement and velocity in units of their training rms.
 
@@ -341,41 +327,39 @@ class Forecaster(nn.Module):
         atomic_numbers : (n_atoms,)
         velocities : (n_atoms, 3), Å/fs
             Relative to the centre of mass of each system.
-        edges : Edges
-            All pairs within ``config.reach``, or, with `far_sums`, ``config.cutoff``.
-        far_sums : (n_atoms, (lmax + 1)², n_channels), optional
-            What :meth:`.Surroundings.sums` gives, where it is known.
+        near : Neighborhood or Edges
+            What :meth:`neighborhood` gives, or all pairs within ``config.reach``.
         """
+        if isinstance(near, Edges):
+            near = Neighborhood(near, None)
         species = self.species_index(atomic_numbers)
-        layers = self._current_inference()
-        return self._targets(species, velocities, edges, far_sums, layers)
+        return self._targets(species, velocities, near, self._current_inference())
 
     def _targets(
         self,
         species: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
-        edges: Edges,
-        far_sums: Float[Tensor, "atoms harmonics channels"] | None,
+        near: Neighborhood,
         layers: Inference | None,
     ) -> Float[Tensor, "atoms 2 3"]:
-        near = edges
-        if self.surroundings is not None and far_sums is None:
-            near = edges.within(self.config.cutoff)
-        graph = self.graph(species, velocities, near)
+        edges, around = near.edges, near.around
+        if self.surroundings is not None and around is None:
+            edges = edges.within(self.config.cutoff)
+        graph = embedded_graph(self, species, velocities, edges)
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
         if self.surroundings is not None:
-            if far_sums is None:
-                far_sums = self._sums_of_pairs(self.surroundings, graph, edges)
-            x = joined(x, self.surroundings(far_sums, graph.species_one_hot))
+            if around is None:
+                around = self._sums_of_pairs(self.surroundings, graph, near.edges)
+            x = with_surroundings(x, self.surroundings(around, graph.species_one_hot))
         if layers is None:
-            weights = self.perceptron_weights(graph, near)
+            weights = self.perceptron_weights(graph, edges)
             for layer, layer_weights in zip(self.layers, weights, strict=True):
                 x = layer(x, graph, layer_weights)
             x = x[:, self.vector_rows]
         else:
-            x = layers(self, x, near.vectors.norm(dim=1), graph)
+            x = layers(self, x, edges.vectors.norm(dim=1), graph)
         (compressed,) = self.compression((x,))
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
@@ -410,13 +394,9 @@ class Forecaster(nn.Module):
         """
         lengths = edges.vectors.norm(dim=1)
         many = len(lengths) > FEW_EDGES and not lengths.requires_grad
-        on_grid = many and self._computes_on_grids
+        on_grid = many and computes_on_grids(self)
         sampled = SampledLengths.on_grid if on_grid else SampledLengths.distinct
         return sampled(basis, lengths)
-
-    @property
-    def _computes_on_grids(self) -> bool:
-        return self.dtype == torch.float32 and backend_of(self) == "cpp"
 
     def _current_inference(self) -> Inference | None:
         """Return the compiled layers where they apply, else None."""
@@ -425,62 +405,6 @@ class Forecaster(nn.Module):
         if self._inference is None or not self._inference.is_current:
             self._inference = inference(self, (Irrep(1, -1),))
         return self._inference
-
-    def graph(
-        self,
-        species_index: Int[Tensor, " atoms"],
-        velocities: Float[Tensor, "atoms 3"],
-        edges: Edges,
-    ) -> Graph:
-        """Return the embedded edges and velocities."""
-        lmax, dtype = self.config.lmax, self.dtype
-        n_atoms = species_index.shape[0]
-        routes = Routes.of_edges(edges, n_atoms)
-        one_hot = nn.functional.one_hot(species_index, len(self.config.elements))
-        one_hot = one_hot.to(dtype)
-        thermal = self.config.velocity_encoding == "thermal"
-        if thermal:
-            velocities = velocities / self.velocity_scales[species_index, None]
-            velocities = saturated(velocities, self.config.velocity_saturation)
-        velocities, vectors = velocities.to(dtype), edges.vectors.to(dtype)
-        speeds = velocities.norm(dim=1)
-        return Graph(
-            routes=routes,
-            edge_harmonics=spherical_harmonics(vectors, lmax, normalize=True),
-            velocity_harmonics=spherical_harmonics(
-                velocities, lmax, normalize=not thermal
-            ),
-            speeds=speeds,
-            velocity_radial=self.speed(speeds, one_hot),
-            species=species_index,
-            species_one_hot=one_hot,
-        )
-
-
-def saturated(
-    vectors: Float[Tensor, "atoms 3"], limit: float | None
-) -> Float[Tensor, "atoms 3"]:
-    """Return `vectors` shortened so that none is longer than `limit`; smooth."""
-    if limit is None:
-        return vectors
-    squares = vectors.square().sum(dim=1, keepdim=True)
-    return vectors / torch.sqrt(1.0 + squares / limit**2)
-
-
-def _surroundings(config: ForecasterConfig) -> Surroundings | None:
-    """Return the module that sees all atoms, where `config` asks for one."""
-    if config.surroundings_cutoff is None:
-        return None
-    return Surroundings(
-        cutoff=config.surroundings_cutoff,
-        n_basis=config.n_surroundings_rbf,
-        edge_poly_cutoff=config.edge_poly_cutoff,
-        hidden=config.edge_mlp,
-        lmax=config.lmax,
-        n_channels=config.n_channels,
-        n_species=len(config.elements),
-        divisor=config.avg_num_neighbors,
-    )
 
 
 def _rows_of(irreps: Irreps, wanted: Irrep) -> slice:

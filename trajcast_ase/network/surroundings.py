@@ -14,11 +14,13 @@ layer has dozens, so that ten times as many pairs cost less than one layer.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.interaction import SpeciesLinear
 from trajcast_ase.network.irreps import Irrep, ProductRule, harmonics_irreps
 from trajcast_ase.network.product import DepthwiseProduct
@@ -65,6 +67,22 @@ class Surroundings(nn.Module):
             torch.randn(n_species, n_channels, dtype=torch.float64)
         )
         self.receivers = SpeciesLinear(harmonics_irreps(lmax), n_channels, n_species)
+
+    @classmethod
+    def of(cls, config: ForecasterConfig) -> Self | None:
+        """Return the module of a network, where `config` asks for one."""
+        if config.surroundings_cutoff is None:
+            return None
+        return cls(
+            cutoff=config.surroundings_cutoff,
+            n_basis=config.n_surroundings_rbf,
+            edge_poly_cutoff=config.edge_poly_cutoff,
+            hidden=config.edge_mlp,
+            lmax=config.lmax,
+            n_channels=config.n_channels,
+            n_species=len(config.elements),
+            divisor=config.avg_num_neighbors,
+        )
 
     def sums(
         self,
@@ -113,7 +131,7 @@ class Surroundings(nn.Module):
         return torch.cat(self.receivers(sums, species_one_hot), dim=1)
 
 
-def joined(
+def with_surroundings(
     own: Float[Tensor, "atoms dim channels"],
     around: Float[Tensor, "atoms dim channels"],
 ) -> Float[Tensor, "atoms dim channels"]:

@@ -8,8 +8,6 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Int
 
-from trajcast_ase.conservation import Conservation
-from trajcast_ase.kinetics import degrees_of_freedom
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.training.config import DataConfig
 from trajcast_ase.training.dataset import PairDataset
@@ -20,8 +18,7 @@ from trajcast_ase.training.pairs import (
     split_in_time,
     thin,
 )
-from trajcast_ase.trajectory import Frames, TrajectoryError, read_frames
-from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
+from trajcast_ase.trajectory import TrajectoryError, read_frames
 
 # Enough for three digits of an rms; computing from all pairs would change nothing.
 STATISTICS_PAIRS = 2000
@@ -130,19 +127,6 @@ def _pairs(config: DataConfig, files: tuple[str, ...]) -> list[Pairs]:
     return load_pairs(
         files, config.horizon_fs, config.stride_fs, lammps_units=config.lammps_units
     )
-
-
-def run_temperature(frames: Frames) -> float:
-    """Return the mean kinetic temperature of a run, K.
-
-    Of the degrees of freedom that carry one (:func:`degrees_of_freedom`); 0 where
-    there is none, as for a single isolated atom.
-    """
-    n_dof = degrees_of_freedom(frames.atoms(-1), Conservation())
-    if n_dof == 0:
-        return 0.0
-    twice_kinetic = np.einsum("fac,a->f", frames.velocities**2, frames.masses)
-    return float(twice_kinetic.mean() * EV_PER_AMU_A2_FS2 / (n_dof * KB))
 
 
 def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from trajcast_ase.files import sole_writer
 from trajcast_ase.interruption import Interrupted, noted_signals
-from trajcast_ase.model_file import load_model
-from trajcast_ase.model_header import read_header
-from trajcast_ase.network import Forecaster, ForecasterConfig
-from trajcast_ase.strict import shortened
+from trajcast_ase.network import Forecaster
 from trajcast_ase.training.checkpoint import Checkpoint, save_checkpoint
-from trajcast_ase.training.config import RunConfig, TrainingConfig
+from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
 from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks, thread_count
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.export import export_model
+from trajcast_ase.training.identity import check_identity, identity_of
 from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.optimizer import (
@@ -43,18 +41,9 @@ from trajcast_ase.training.resume import (
     read_checkpoint,
     unusable,
 )
+from trajcast_ase.training.start import first_model
 
-# Multiples of the rms speed that the speed basis covers; speeds beyond are rare.
-SPEED_RANGE = 3.0
 CHECKPOINT_NAME = "checkpoint.safetensors"
-# What a network takes from its training pairs; the file it starts from has its own.
-CONSTANTS_OF_DATA = (
-    "displacement_rms",
-    "velocity_rms",
-    "avg_num_neighbors",
-    "velocity_max",
-    "velocity_scales",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +66,7 @@ class TrainingResult:
 
 
 def train(
-    config: TrainingConfig, *, reporter: Reporter | None = None, restart: bool = False
+    config: TrainingConfig, *, reporter: Reporter | None = None, anew: bool = False
 ) -> TrainingResult:
     """Train a forecaster, or go on with the training in ``config.run.directory``.
 
@@ -88,7 +77,7 @@ def train(
     config : TrainingConfig
     reporter : Reporter, optional
         Called every ``run.log_every`` steps and after each validation.
-    restart : bool
+    anew : bool
         Begin anew; log and checkpoint of an earlier run get the suffix ``.old``.
 
     Raises
@@ -97,17 +86,19 @@ def train(
         The trajectories cannot give pairs at the horizon.
     ValueError
         The checkpoint is damaged or belongs to another configuration.
+    FileExistsError
+        Another process trains in this folder now.
     FloatingPointError
         The loss is not finite; the last checkpoint stays.
     Interrupted
         SIGINT or SIGTERM came; the checkpoint holds all steps. A kind of
         KeyboardInterrupt.
     """
-    with process_ranks(config.run.device) as ranks:
+    with process_ranks(config.run.device) as ranks, _sole_trainer(config, ranks):
         data = load_data(config.data, config.network.cutoff)
         trainer = Trainer(config, data, ranks)
         threads = config.run.threads
-        if restart:
+        if anew:
             trainer.set_aside()
         else:
             measured = trainer.resume()
@@ -116,6 +107,17 @@ def train(
         with thread_count(threads, trainer.probe, ranks):
             trainer.run(reporter)
         return trainer.finish()
+
+
+@contextmanager
+def _sole_trainer(config: TrainingConfig, ranks: Ranks) -> Iterator[None]:
+    """Keep other trainings out of the folder; the first process speaks for all."""
+    if not ranks.is_first:
+        yield
+        return
+    config.run.directory.mkdir(parents=True, exist_ok=True)
+    with sole_writer(config.run.directory / CHECKPOINT_NAME):
+        yield
 
 
 class Trainer:
@@ -129,7 +131,7 @@ class Trainer:
         self.step = 0
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
-        self.model = _new_model(config, data, ranks.device)
+        self.model = first_model(config, data.statistics, ranks.device)
         loss = self._loss_module()
         self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
         self.average = AveragedModel(
@@ -157,6 +159,11 @@ class Trainer:
     def path(self) -> Path:
         """Checkpoint file."""
         return self.config.run.directory / CHECKPOINT_NAME
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the one it continues."""
+        return identity_of(self.config, self.model.config, self.data.hash)
 
     def probe(self) -> None:
         """Do the work of one step without changing anything (to time threads)."""
@@ -281,7 +288,7 @@ class Trainer:
             plateau=self.plateau,
             threads=torch.get_num_threads(),
         )
-        extra = {"identity": self._identity(), **progress.to_plain()}
+        extra = {"identity": self.identity, **progress.to_plain()}
         save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
 
     def set_aside(self) -> None:
@@ -296,7 +303,7 @@ class Trainer:
         if not self.path.exists():
             return None
         checkpoint, progress, identity = read_checkpoint(self.path)
-        self._check_identity(identity)
+        check_identity(identity, self.identity, self.path)
         try:
             self._parts.restore(checkpoint)
         except ValueError as error:
@@ -318,35 +325,6 @@ class Trainer:
         options = self.config.optimizer
         return TrainingParts(self.model, self.average, self.optimizers, options)
 
-    def _identity(self) -> dict[str, Any]:
-        """Return what a resumed run must share with the one it continues."""
-        options = self.config.optimizer
-        network = self.model.config.to_dict()
-        # Constants follow from the data, but for rounding.
-        chosen = [name for name in network if name not in CONSTANTS_OF_DATA]
-        return {
-            **{f"network.{name}": network[name] for name in chosen},
-            "data": self.data.hash,
-            "seed": self.config.run.seed,
-            "init": None
-            if self.config.run.init is None
-            else read_header(self.config.run.init).sha256,
-            "dtype": self.config.run.dtype,
-            "batch_size": options.batch_size,
-            "consecutive_pairs": options.consecutive_pairs,
-            "optimizer": options.optimizer,
-            "schedule": options.schedule,
-        }
-
-    def _check_identity(self, stored: Mapping[str, Any]) -> None:
-        for key, value in self._identity().items():
-            if json.dumps(stored.get(key)) != json.dumps(value):
-                raise ValueError(
-                    f"{self.path} belongs to a training with {key} = "
-                    f"{shortened(stored.get(key))}, the configuration says {value}; "
-                    "restore it, choose another run.directory, or restart"
-                )
-
     def finish(self) -> TrainingResult:
         """Write the model file and return what was reached."""
         errors = self.validate()
@@ -362,53 +340,3 @@ class Trainer:
                 seconds=self.seconds,
             )
         return TrainingResult(model, path, errors)
-
-
-def _new_model(config: TrainingConfig, data: TrainingData, device: str) -> Forecaster:
-    """Return the network that the training starts from."""
-    network, statistics = config.network, data.statistics
-    thermal = network.velocity_encoding == "thermal"
-    unit = 1.0 if thermal else max(statistics.velocity_scales)
-    fastest = unit * (network.velocity_saturation or SPEED_RANGE)
-    settings = ForecasterConfig(
-        elements=statistics.elements,
-        horizon_fs=config.data.horizon_fs,
-        displacement_rms=statistics.displacement_rms,
-        velocity_rms=statistics.velocity_rms,
-        avg_num_neighbors=statistics.avg_num_neighbors,
-        velocity_max=fastest,
-        velocity_scales=statistics.velocity_scales if thermal else (),
-        **network.model_dump(),
-    )
-    if config.run.init is None:
-        generator = torch.Generator().manual_seed(config.run.seed)
-        model = Forecaster(settings, generator=generator)
-    else:
-        model = _initial_model(config.run.init, settings)
-    model.set_backend(config.run.backend)
-    return model.to(device=device, dtype=_dtype(config.run))
-
-
-def _initial_model(path: Path, settings: ForecasterConfig) -> Forecaster:
-    """Return the network of a model file, to be trained on.
-
-    It keeps the constants that its weights were trained with.
-
-    Raises
-    ------
-    ValueError
-        The file holds a network of other elements, horizon or size.
-    """
-    model = load_model(path)
-    for key, wanted in settings.to_dict().items():
-        found = getattr(model.config, key)
-        if key not in CONSTANTS_OF_DATA and found != wanted:
-            raise ValueError(
-                f"run.init = {path} has {key} = {found}, the configuration asks for "
-                f"{wanted}; give the same values in both, or start from nothing"
-            )
-    return model.requires_grad_(requires_grad=True).train()
-
-
-def _dtype(run: RunConfig) -> torch.dtype:
-    return torch.float64 if run.dtype == "float64" else torch.float32

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from trajcast_ase.network import Forecaster
 from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
 from trajcast_ase.network.radial import MLP
-from trajcast_ase.training.blocks import Shapes, StackState, stacks
 from trajcast_ase.training.config import OptimizerConfig
+from trajcast_ase.training.matrix_blocks import Shapes, StackState, stacks
 from trajcast_ase.training.soap import Soap
 
 # Odd quintic whose iterates push all singular values to about 1 (K. Jordan, 2024).

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trajcast_ase.training.blocks import Shapes, StackState, stacks
+from trajcast_ase.training.matrix_blocks import Shapes, StackState, stacks
 
 # Far below the gradients of a trained network, far above rounding: what vanishes by
 # symmetry must not be blown up to a full update.

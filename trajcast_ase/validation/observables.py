@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from trajcast_ase.conservation import Conservation
-from trajcast_ase.kinetics import degrees_of_freedom
+from trajcast_ase.kinetics import run_dof
 from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.bands import band_edges
 from trajcast_ase.validation.quantities import (
@@ -143,7 +142,7 @@ def observe(
         that has a temperature, or atoms in another order than those of `topology`.
     """
     pieces = _pieces(frames, piece_fs)
-    n_dof = degrees_of_freedom(frames.atoms(-1), Conservation())
+    n_dof = run_dof(frames)
     if n_dof == 0:
         raise ValueError(
             f"{frames.source} is a single isolated atom, which has no temperature; "

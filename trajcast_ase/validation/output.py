@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from rich.table import Table
 
 from trajcast_ase.analysis.plots import save_figure
 from trajcast_ase.validation.difference import Verdict
 from trajcast_ase.validation.report import Report, Row
 from trajcast_ase.validation.sheet import report_sheet
+
+COLUMNS = ("observable", "run", "reference", "limit", "verdict", "fails at 80 %")
 
 
 def write_report(report: Report, folder: str | Path) -> None:
@@ -64,6 +69,17 @@ def markdown(report: Report) -> str:
             verdict = f"**{verdict}**"
         lines.append(f"| {' | '.join((*texts, verdict, seen))} |")
     return "\n".join([*lines, "", report.odds, "", report.memory, ""])
+
+
+def console_table(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> Table:
+    """Return rows as a table for a console, with the first `columns`."""
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        *texts, verdict, seen = cells(row)
+        if row.verdict is Verdict.FAIL:
+            verdict = "[bold red]FAIL[/]"
+        table.add_row(*(*texts, verdict, seen)[: len(columns)])
+    return table
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str, str]:

@@ -10,7 +10,6 @@ from ase.formula import Formula
 from jaxtyping import Float, Int
 
 from trajcast_ase.analysis.bonds import bond_kinds, bond_lengths
-from trajcast_ase.analysis.box import Box
 from trajcast_ase.analysis.rdf import rdf
 from trajcast_ase.analysis.structure import (
     angle_kinds,
@@ -20,6 +19,7 @@ from trajcast_ase.analysis.structure import (
 )
 from trajcast_ase.analysis.temperature import element_temperatures, temperature
 from trajcast_ase.analysis.vdos import vdos
+from trajcast_ase.box import Box
 from trajcast_ase.trajectory import Frames
 
 WINDOW_FS = 1400.0

@@ -7,7 +7,6 @@ from math import isfinite
 
 import numpy as np
 
-from trajcast_ase.analysis.compare import BREAKING
 from trajcast_ase.validation.bands import band_temperatures
 from trajcast_ase.validation.correlation import POWER, Memory
 from trajcast_ase.validation.difference import (
@@ -18,6 +17,7 @@ from trajcast_ase.validation.difference import (
 )
 from trajcast_ase.validation.observables import Conditions, Observables
 from trajcast_ase.validation.quantities import Scalar
+from trajcast_ase.validation.topology import BREAKING
 
 FALSE_ALARM = 0.05
 """Chance that runs of the same ensemble fail in any row."""

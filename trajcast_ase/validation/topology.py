@@ -14,11 +14,13 @@ from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Int
 
 from trajcast_ase.analysis.bonds import REACH, bond_kinds, bond_lengths, bonded_pairs
-from trajcast_ase.analysis.box import Box
+from trajcast_ase.box import Box
 from trajcast_ase.trajectory import Frames
 
 SAMPLED_FRAMES = 100
 """Of a reference, in which bonds are sought."""
+BREAKING = 1.3
+"""A bond is broken where it exceeds this multiple of the reference's longest."""
 FAR = 1.6
 """Multiple of `REACH` beyond which a bond is broken, whoever is nearer."""
 FRAMES_AT_ONCE = 2000

@@ -6,7 +6,6 @@ figure with one pair of axes.
 
 from trajcast_ase.analysis.plots.dynamics import draw_msd, draw_spectrum
 from trajcast_ase.analysis.plots.parity import draw_parity
-from trajcast_ase.analysis.plots.rollout import rollout_figure
 from trajcast_ase.analysis.plots.structure import draw_distribution, draw_rdf
 from trajcast_ase.analysis.plots.style import save_figure, single_figure
 from trajcast_ase.analysis.plots.thermal import draw_free_energy, draw_kinetic
@@ -19,7 +18,6 @@ __all__ = [
     "draw_parity",
     "draw_rdf",
     "draw_spectrum",
-    "rollout_figure",
     "save_figure",
     "single_figure",
 ]

@@ -1,4 +1,4 @@
-"""The cell of a trajectory: nearest images, unwrapping, neighbors at any distance."""
+"""A cell with a vector along every axis: nearest images, wrapping, unwrapping."""
 
 from __future__ import annotations
 
@@ -30,10 +30,15 @@ class Box:
     cell : (3, 3), Å
         Rows are vectors; missing ones of axes that are not periodic are filled in.
     pbc : (3,) bool
+    inverse : (3, 3), 1/Å
+    heights : (3,), Å
+        Distances between opposite faces.
     """
 
     cell: Float[np.ndarray, "3 3"]
     pbc: Bool[np.ndarray, 3]
+    inverse: Float[np.ndarray, "3 3"]
+    heights: Float[np.ndarray, 3]
 
     @classmethod
     def of(
@@ -41,11 +46,12 @@ class Box:
         cell: Float[np.ndarray, "*frames 3 3"] | None,
         pbc: Bool[np.ndarray, 3] | None,
     ) -> Self:
-        """Return the box of a trajectory; None and None stand for an isolated system.
+        """Return the box of a cell; None and None stand for an isolated system.
 
         Parameters
         ----------
         cell : (3, 3) or (n_frames, 3, 3), Å
+            Vectors of axes that are not periodic may be zero.
         pbc : (3,) bool
 
         Raises
@@ -57,9 +63,12 @@ class Box:
         if (cell is None) != (pbc is None):
             raise ValueError("cell and pbc belong together; give both or neither")
         if cell is None or pbc is None or not np.any(pbc):
-            return cls(np.eye(AXES), np.zeros(AXES, dtype=bool))
+            unit = np.eye(AXES)
+            return cls(unit, np.zeros(AXES, dtype=bool), unit, np.ones(AXES))
         periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), AXES).copy()
-        return cls(_full_cell(_constant(cell), periodic), periodic)
+        full = _full_cell(_constant(cell), periodic)
+        inverse = np.linalg.inv(full)
+        return cls(full, periodic, inverse, 1.0 / np.linalg.norm(inverse, axis=0))
 
     @property
     def is_periodic(self) -> bool:
@@ -74,8 +83,17 @@ class Box:
     @property
     def half_height(self) -> float:
         """Half the least distance of opposite periodic faces, Å."""
-        heights = 1.0 / np.linalg.norm(np.linalg.inv(self.cell), axis=0)
-        return float(0.5 * heights[self.pbc].min(initial=np.inf))
+        return float(0.5 * self.heights[self.pbc].min(initial=np.inf))
+
+    def wrap(
+        self, positions: Float[np.ndarray, "atoms 3"]
+    ) -> Float[np.ndarray, "atoms 3"]:
+        """Return a copy of `positions` wrapped into the cell along periodic axes, Å.
+
+        Searches work on it: unwrapped atoms may be many cells away.
+        """
+        images = np.where(self.pbc, np.floor(positions @ self.inverse), 0.0)
+        return np.asarray(positions - images @ self.cell)
 
     def nearest(
         self, vectors: Float[np.ndarray, "*shape 3"]
@@ -126,11 +144,10 @@ class Box:
 
         All images count, those of an atom with itself too, whatever the cell.
         """
-        images = np.floor(positions @ np.linalg.inv(self.cell)) * self.pbc
         # One frame is too little work for more threads.
         search = NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
         first, second, vectors = search.compute(
-            points=positions - images @ self.cell,
+            points=self.wrap(positions),
             box=self.cell,
             periodic=self.pbc,
             quantities="ijD",

@@ -1,4 +1,4 @@
-"""Systems and networks that ``speed.py`` times, and who competes."""
+"""Systems and networks that ``run.py`` times, and who competes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from e3nn_rival import Codegen, Rival, build_rival
-from speed_memory import available_memory
+from memory import available_memory
 from torch import Tensor
 
 from trajcast_ase import import_published, load_model
@@ -323,10 +323,8 @@ def float32_error(family: str, network: Network) -> float:
 
 def _outputs(model: Forecaster, state: State) -> torch.Tensor:
     """Return the network's targets as a run computes them."""
-    far_sums = model.far_sums(state)
-    cutoff = model.config.reach if far_sums is None else model.config.cutoff
     targets: torch.Tensor = model(
-        state.atomic_numbers, state.velocities, find_edges(state, cutoff), far_sums
+        state.atomic_numbers, state.velocities, model.neighborhood(state)
     )
     return targets
 

@@ -1,4 +1,4 @@
-"""Tables, fitted exponents and the figure of ``speed.py``."""
+"""Tables, fitted exponents and the figure of ``run.py``."""
 
 from __future__ import annotations
 

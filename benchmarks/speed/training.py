@@ -1,4 +1,4 @@
-"""Optimizer steps of ``speed.py --training``: ours and rivals on the same batch."""
+"""Optimizer steps of ``run.py --training``: ours and rivals on the same batch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from speed_clock import Settings, race
-from speed_measure import described, entries
-from speed_memory import available_memory, peak_memory, reset_peak
-from speed_systems import (
+from clock import Settings, race
+from measure import described, entries
+from memory import available_memory, peak_memory, reset_peak
+from systems import (
     TRAINING_BYTES,
     Case,
     Network,

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajcast_ase.neighbors import find_edges
+from trajcast_ase.network.graph import embedded_graph
 from trajcast_ase.network.harmonics import spherical_harmonics
-from trajcast_ase.network.kernels.far import far_sums
+from trajcast_ase.network.kernels.surroundings import surroundings_sums
 from trajcast_ase.network.tables import Grid
 from trajcast_ase.network.tabulated import surroundings_table
 from trajcast_ase.state import State
@@ -33,7 +34,7 @@ def counted(state, species, *, lmax=2):
     """Return sums in which every weight is 1, times the number of the species + 1."""
     values = torch.ones(2, GRID.n_points, (lmax + 1) * 3, dtype=torch.float64)
     values[1] *= 2.0
-    return far_sums(state, species, values.flatten(0, 1), GRID, lmax)
+    return surroundings_sums(state, species, values.flatten(0, 1), GRID, lmax)
 
 
 def sums_over_pairs(state: State, species: torch.Tensor, lmax=2) -> torch.Tensor:
@@ -88,9 +89,9 @@ def test_weights_of_a_network(lmax):
     state = random_state(np.random.default_rng(1), 12, cell=np.diag([5.0, 6, 7]))
     species = model.species_index(state.atomic_numbers)
     edges = find_edges(state, CUTOFF)
-    graph = model.graph(species, state.velocities, edges)
+    graph = embedded_graph(model, species, state.velocities, edges)
     expected = model._sums_of_pairs(module, graph, edges)
-    found = far_sums(state, species, table.values, table.grid, lmax)
+    found = surroundings_sums(state, species, table.values, table.grid, lmax)
     assert relative_error(found, expected) < 1e-5
 
 
@@ -102,7 +103,9 @@ def test_gradient_of_the_values(lmax):
     shape = (2 * GRID.n_points, (lmax + 1) * 4)
     values = torch.from_numpy(rng.normal(size=shape)).requires_grad_()
     torch.autograd.gradcheck(
-        lambda v: far_sums(state, species, v, GRID, lmax), values, fast_mode=True
+        lambda v: surroundings_sums(state, species, v, GRID, lmax),
+        values,
+        fast_mode=True,
     )
 
 
@@ -110,7 +113,7 @@ def test_a_table_that_is_too_small_is_refused():
     state, species = random_state(np.random.default_rng(1), 2), torch.tensor([0, 1])
     values = torch.ones(GRID.n_points, 6)
     with pytest.raises(ValueError, match="too small for 2 species at 11 points"):
-        far_sums(state, species, values, GRID, 1)
+        surroundings_sums(state, species, values, GRID, 1)
 
 
 def test_threads_do_not_change_a_bit():
@@ -122,7 +125,7 @@ def test_threads_do_not_change_a_bit():
         for n in (1, 2, 4):
             torch.set_num_threads(n)
             values = torch.ones(GRID.n_points, 3 * 48).double().requires_grad_()
-            found = far_sums(state, species, values, GRID, 2)
+            found = surroundings_sums(state, species, values, GRID, 2)
             (slope,) = torch.autograd.grad((found**2).sum(), values)
             results.append(torch.cat([found.flatten(), slope.flatten()]))
     finally:

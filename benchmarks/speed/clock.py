@@ -1,4 +1,4 @@
-"""Clocks of ``speed.py``: settings, and contestants who take turns."""
+"""Clocks of ``run.py``: settings, and contestants who take turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
-from speed_memory import bound_memory
+from memory import bound_memory
 
 Clock = Literal["wall", "cpu"]
 Key = TypeVar("Key", bound=Hashable)

@@ -1,6 +1,6 @@
 """Time steps of MACE under ASE: a script for a Python that has mace-torch.
 
-    python speed_mace.py quartz.xyz --timestep 1.0 --threads 1 --clock wall
+    python mace_steps.py quartz.xyz --timestep 1.0 --threads 1 --clock wall
 
 Needs ase, torch and mace alone, since mace-torch wants an older e3nn than ours. The
 network has the size of MACE-MP (medium), and random weights: nothing is loaded. Prints

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from trajcast_ase.analysis.box import Box
+from trajcast_ase.box import Box
 
 TILTED = np.array([[6.0, 0.0, 0.0], [-2.9, 5.0, 0.0], [1.0, 2.0, 7.0]])
 PERIODIC = np.array([True, True, True])

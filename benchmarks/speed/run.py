@@ -1,8 +1,8 @@
 """Time a step of the network and of whole runs, beside rivals in the same process.
 
-    python benchmarks/speed.py
-    python benchmarks/speed.py --systems quartz-162,quartz-1296 --threads 1,2
-    python benchmarks/speed.py --training --rivals e3nn,reference
+    python benchmarks/speed/run.py
+    python benchmarks/speed/run.py --systems quartz-162,quartz-1296 --threads 1,2
+    python benchmarks/speed/run.py --training --rivals e3nn,reference
 
 Systems are supercells of the bundled ones; "all" is those below 100 000 atoms. The
 network "paper" has the size of Thiemann et al., arXiv:2503.23794, and random weights;
@@ -32,9 +32,9 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import torch
 import typer
-from speed_clock import Clock, Settings
-from speed_measure import Row, measure, memory, others
-from speed_output import (
+from clock import Clock, Settings
+from measure import Row, measure, memory, others
+from output import (
     CSV_COLUMNS,
     PART_COLUMNS,
     STEP_COLUMNS,
@@ -46,8 +46,8 @@ from speed_output import (
     table,
     write_csv,
 )
-from speed_systems import CASES, FAMILIES, LARGEST, LIMITS, Case, Network, float32_error
-from speed_training import training, training_memory
+from systems import CASES, FAMILIES, LARGEST, LIMITS, Case, Network, float32_error
+from training import training, training_memory
 
 from trajcast_ase import __version__
 

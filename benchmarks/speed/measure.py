@@ -1,4 +1,4 @@
-"""Jobs of ``speed.py``, each for a process of its own; rows of numbers come back."""
+"""Jobs of ``run.py``, each for a process of its own; rows of numbers come back."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from speed_clock import Settings, Times, on_threads, race
-from speed_md import lammps_step, mace_step
-from speed_memory import peak_memory, reset_peak
-from speed_parts import parts, runs, strides
-from speed_systems import Case, Network, contestants
+from clock import Settings, Times, on_threads, race
+from conventional_md import lammps_step, mace_step
+from memory import peak_memory, reset_peak
+from parts import parts, runs, strides
+from systems import Case, Network, contestants
 
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster

