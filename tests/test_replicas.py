@@ -9,8 +9,9 @@ from driver_helpers import water
 from helpers import small_model
 
 from trajcast_ase import CSVR, ForecastNoise, Langevin, Replicas, TrajCast
+from trajcast_ase.losses import of_replica
 from trajcast_ase.noise import ResidualCovariance
-from trajcast_ase.replicas import _batches, _of_replica
+from trajcast_ase.replicas import _batches
 from trajcast_ase.streams import Streams
 from trajcast_ase.testing import Ballistic
 
@@ -167,6 +168,6 @@ def test_bad_input_is_refused(model):
 
 def test_an_error_of_any_class_gets_its_replica_number():
     odd = UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")
-    named = _of_replica(odd, 3)
+    named = of_replica(odd, 3)
     assert type(named) is ValueError
     assert str(named).startswith("replica 3: 'utf-8' codec")

@@ -15,22 +15,24 @@ from ase.spacegroup import crystal
 import trajcast_ase
 from trajcast_ase.data import paracetamol
 from trajcast_ase.testing import Ballistic
-from trajcast_ase.units import FS, KB
 
 PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
 if not PAGE.exists():
     pytest.skip("needs the source tree", allow_module_level=True)
 
 
-def write_frames(path: Path, atoms: Atoms, n_frames: int, stride_fs: float) -> None:
-    """Write a trajectory of atoms that jitter about their sites."""
+def write_frames(
+    path: Path, atoms: Atoms, n_frames: int, stride_fs: float, period: float = 6.0
+) -> None:
+    """Write a trajectory of atoms that swing about their sites (`period` frames)."""
     rng = np.random.default_rng(len(atoms))
-    shape = (n_frames, len(atoms), 3)
-    spread = np.sqrt(KB * 300.0 / atoms.get_masses())[:, None] * FS
+    phases = rng.uniform(0.0, 2 * np.pi, size=(1, len(atoms), 3))
+    phases = phases + 2 * np.pi / period * np.arange(n_frames)[:, None, None]
+    swings = 0.02 * rng.normal(size=(1, len(atoms), 3))
     with h5py.File(path, "w") as file:
         file.attrs["format"] = "trajcast-md"
-        file["positions"] = atoms.positions + 0.02 * rng.normal(size=shape)
-        file["velocities"] = spread * rng.normal(size=shape)
+        file["positions"] = atoms.positions + swings * np.sin(phases)
+        file["velocities"] = 2 * np.pi / (period * stride_fs) * swings * np.cos(phases)
         file["time"] = stride_fs * np.arange(n_frames)
         file["numbers"], file["masses"] = atoms.numbers, atoms.get_masses()
         file["cell"], file["pbc"] = atoms.cell.array, atoms.pbc
