@@ -240,9 +240,12 @@ class Batch:
         sound, sizes = self.drivers[0]._sound_atoms(self.state, after)  # noqa: SLF001
         if bool(sound.all()):
             return after
-        for place, atom in self._first_atoms(~sound, after):
-            kick = float(sizes[sum(after.sizes()[:place]) + atom])
-            self.lose(place, self.drivers[place]._unsound(atom, kick))  # noqa: SLF001
+        for place in sorted(set(after.system_index[~sound].tolist())):
+            own = torch.where(after.system_index == place, sizes, 0.0)
+            largest = int(own.argmax())  # a NaN counts as the largest
+            atom = largest - sum(after.sizes()[:place])
+            error = self.drivers[place]._unsound(atom, float(own[largest]))  # noqa: SLF001
+            self.lose(place, error)
         return self._where(after, self.state)
 
     def _checked_thermostat(self, after: State) -> State:

@@ -381,7 +381,7 @@ class TrajCast(MolecularDynamics):
     def _check_forecast(self, before: State, after: State) -> None:
         sound, sizes = self._sound_atoms(before, after)
         if not bool(sound.all()):
-            atom = int((~sound).nonzero()[0])
+            atom = int(sizes.argmax())  # a NaN counts as the largest
             raise self._unsound(atom, float(sizes[atom]))
 
     def _sound_atoms(
