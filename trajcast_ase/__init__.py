@@ -12,6 +12,7 @@ from trajcast_ase._version import __version__
 if TYPE_CHECKING:
     from trajcast_ase.adaptive import AdaptiveLangevin
     from trajcast_ase.driver import TrajCast
+    from trajcast_ase.fallback import ForceFallback
     from trajcast_ase.model_file import load_model, save_model
     from trajcast_ase.model_zoo import available_models
     from trajcast_ase.network.config import ForecasterConfig
@@ -27,6 +28,7 @@ __all__ = [
     "CSVR",
     "AdaptiveLangevin",
     "ExponentialQuench",
+    "ForceFallback",
     "ForecastNoise",
     "Forecaster",
     "ForecasterConfig",
@@ -47,6 +49,7 @@ _MODULES = {
     "AdaptiveLangevin": "adaptive",
     "CSVR": "thermostats",
     "ExponentialQuench": "schedules",
+    "ForceFallback": "fallback",
     "ForecastNoise": "noise",
     "Forecaster": "network.forecaster",
     "ForecasterConfig": "network.config",

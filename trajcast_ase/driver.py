@@ -36,13 +36,16 @@ from trajcast_ase.checkpoint import (
     thermostat_states,
     write_checkpoint,
 )
+from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.domain import warn_outside_training
+from trajcast_ase.fallback import ForceFallback, SenselessForecastError
 from trajcast_ase.file_marks import CheckpointError, FileMark
 from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
 from trajcast_ase.md_logger import ForceFreeLogger
 from trajcast_ase.mirror import Mirror
 from trajcast_ase.noise import ForecastNoise, NoisyModel
+from trajcast_ase.rollback import Snapshot
 from trajcast_ase.state import State
 from trajcast_ase.stepper import Stepper, finite_atoms, kicks
 from trajcast_ase.stride import ForecastModel
@@ -88,6 +91,9 @@ class TrajCast(MolecularDynamics):
         than this multiple of its element's rms speed in the training data ends the
         run: no thermal atom does that, and what follows is not dynamics. None: only
         forecasts that are not finite do.
+    fallback : ForceFallback, optional
+        Integrates the horizon with the forces of ``atoms.calc`` where a forecast is
+        refused, instead of ending the run. Default: the run ends.
     device : str or torch.device, optional
         Default: where the model is. Elsewhere a copy of the model is used.
     **kwargs
@@ -128,6 +134,7 @@ class TrajCast(MolecularDynamics):
         loginterval: int = 1,
         append_trajectory: bool = False,
         largest_kick: float | None = LARGEST_KICK,
+        fallback: ForceFallback | None = None,
         device: torch.device | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -137,6 +144,10 @@ class TrajCast(MolecularDynamics):
         self._place = 0  # among the systems on which the thermostats act
         self.noise = checked_noise(noise)
         self.largest_kick = largest_kick
+        self.fallback = fallback
+        if fallback is not None:
+            fallback.check(atoms)
+        self._speeds: tuple[Tensor, Tensor] | None = None
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
         self._mirror = Mirror(atoms, self.model.device, self._accept)
@@ -326,9 +337,9 @@ class TrajCast(MolecularDynamics):
 
         Raises
         ------
-        RuntimeError
-            A forecast is not finite, or kicks an atom beyond `largest_kick`; the Atoms
-            hold the step before.
+        SenselessForecastError
+            A forecast is not finite, or kicks an atom beyond `largest_kick`, and there
+            is no `fallback`; the Atoms hold the step before. A kind of RuntimeError.
         ValueError, TypeError, NotImplementedError
             The Atoms were changed to something that cannot be forecast.
         """
@@ -368,8 +379,7 @@ class TrajCast(MolecularDynamics):
         stepper, constraints = self._stepper, self._mirror.constraints
         snapshot = stepper.snapshot()
         try:
-            after, bodies = stepper.forecast(self._mirror.state, constraints)
-            self._check_forecast(self._mirror.state, after)
+            after, bodies = self._forecast(stepper, snapshot)
             after = stepper.thermalized(after, constraints, self.nsteps + 1, bodies)
             self._check_finite(after, "thermostat")
             after = self._shared(after)
@@ -377,6 +387,24 @@ class TrajCast(MolecularDynamics):
             snapshot.restore()
             raise
         self._mirror.advance(after)
+
+    def _forecast(
+        self, stepper: Stepper, drawn: Snapshot
+    ) -> tuple[State, RigidBodies | None]:
+        """Return the state a horizon later, by forces where the forecast is refused."""
+        before = self._mirror.state
+        after, bodies = stepper.forecast(before, self._mirror.constraints)
+        try:
+            self._check_forecast(before, after)
+        except SenselessForecastError as error:
+            if self.fallback is None:
+                raise
+            drawn.restore()
+            self._mirror.push(self.atoms)
+            after = self.fallback.integrated(self.atoms, before, self.dt)
+            self.fallback.note(self.nsteps + 1, error)
+            return after, None
+        return after, bodies
 
     def _check_forecast(self, before: State, after: State) -> None:
         sound, sizes = self._sound_atoms(before, after)
@@ -392,8 +420,10 @@ class TrajCast(MolecularDynamics):
         if self.largest_kick is None or find is None:
             finite = finite_atoms(after)
             return finite, torch.where(finite, 0.0, torch.nan)
-        scales = find(before.atomic_numbers)
-        sizes = kicks(before, after, scales, self.model.horizon_fs)
+        numbers = before.atomic_numbers
+        if self._speeds is None or self._speeds[0] is not numbers:
+            self._speeds = numbers, find(numbers)  # looked up once for a system
+        sizes = kicks(before, after, self._speeds[1], self.model.horizon_fs)
         return sizes <= self.largest_kick, sizes  # a NaN is not
 
     def _check_finite(self, state: State, source: str) -> None:
@@ -444,9 +474,9 @@ class TrajCast(MolecularDynamics):
     def _unsound(self, atom: int, kick: float) -> RuntimeError:
         """Return the error of a forecast that is no motion of the trained kind."""
         if not math.isfinite(kick):
-            return self._not_finite("forecast", atom)
+            return SenselessForecastError(str(self._not_finite("forecast", atom)))
         symbol = self.atoms.symbols[atom]
-        return RuntimeError(
+        return SenselessForecastError(
             f"the forecast of step {self.nsteps + 1} kicks atom {atom} ({symbol}) by "
             f"{kick:.3g} times the thermal speed of {symbol} in the training data, the "
             f"limit is {self.largest_kick:g}: the model does not know this state; the "
