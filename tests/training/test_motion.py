@@ -104,3 +104,10 @@ def test_a_run_that_starts_from_rest_passes():
             velocities=pull * time,
         )
     )
+
+
+def test_the_check_can_be_left_out():
+    frames = edited(7.0, "shuffled")
+    with pytest.raises(TrajectoryError, match=r"check_motion = false"):
+        make_pairs(frames, 7.0)
+    assert len(make_pairs(frames, 7.0, checks_motion=False).starts) == N_FRAMES - 1

@@ -71,6 +71,8 @@ class DataConfig(_Section):
     """Time between frames, for files that do not tell it."""
     lammps_units: LammpsUnits | None = None
     """Unit style of LAMMPS dumps that do not state theirs."""
+    check_motion: bool = True
+    """Whether displacements must fit the velocities: jumps, gaps, other atoms'."""
     max_pairs: int | None = Field(default=None, gt=0)
     validation_pairs: int = Field(default=1000, gt=0)
     description: Text = ""

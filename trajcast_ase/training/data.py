@@ -82,8 +82,9 @@ def load_pairs(
     stride_fs: float | None = None,
     *,
     lammps_units: str | None = None,
+    checks_motion: bool = True,
 ) -> list[Pairs]:
-    """Return all pairs of each file at the horizon.
+    """Return all pairs of each file at the horizon; see :func:`make_pairs`.
 
     Raises
     ------
@@ -92,7 +93,11 @@ def load_pairs(
     FileNotFoundError
     """
     return [
-        make_pairs(read_frames(file, stride_fs, lammps_units=lammps_units), horizon_fs)
+        make_pairs(
+            read_frames(file, stride_fs, lammps_units=lammps_units),
+            horizon_fs,
+            checks_motion=checks_motion,
+        )
         for file in files
     ]
 
@@ -125,7 +130,11 @@ def load_data(config: DataConfig, cutoff: float) -> TrainingData:
 
 def _pairs(config: DataConfig, files: tuple[str, ...]) -> list[Pairs]:
     return load_pairs(
-        files, config.horizon_fs, config.stride_fs, lammps_units=config.lammps_units
+        files,
+        config.horizon_fs,
+        config.stride_fs,
+        lammps_units=config.lammps_units,
+        checks_motion=config.check_motion,
     )
 
 

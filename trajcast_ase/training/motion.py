@@ -39,7 +39,8 @@ LARGEST_STEP, SPREADS = 0.1, 8.0
 between the median and the 90th percentile; seen: 5.8."""
 FINER = (
     "correct the velocities, or write frames at a divisor of the horizon if the "
-    "horizon is far beyond the fastest vibration"
+    "horizon is far beyond the fastest vibration (data.check_motion = false of a "
+    "training lets them pass)"
 )
 
 

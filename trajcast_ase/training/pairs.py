@@ -59,8 +59,17 @@ class Pairs:
         return np.asarray(shortest).reshape(moved.shape)
 
 
-def make_pairs(frames: Frames, horizon_fs: float) -> Pairs:
+def make_pairs(
+    frames: Frames, horizon_fs: float, *, checks_motion: bool = True
+) -> Pairs:
     """Return every pair of `frames` that is `horizon_fs` apart.
+
+    Parameters
+    ----------
+    frames : Frames
+    horizon_fs : float, fs
+    checks_motion : bool
+        Whether displacements must fit the velocities (:mod:`.motion`).
 
     Raises
     ------
@@ -80,7 +89,8 @@ def make_pairs(frames: Frames, horizon_fs: float) -> Pairs:
             f"{frames.source}: {frames.n_frames} frames at {frames.stride_fs:g} fs are "
             f"too few for one pair at {horizon_fs:g} fs"
         )
-    check_motion(frames)
+    if checks_motion:
+        check_motion(frames)
     return Pairs(frames, np.arange(frames.n_frames - lag), lag)
 
 
