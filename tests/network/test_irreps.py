@@ -1,5 +1,8 @@
 """Irreps, paths and Wigner tensors against e3nn."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from e3nn import o3
@@ -12,8 +15,8 @@ from trajcast_ase.network.irreps import (
     path_irreps,
     product_paths,
     slices,
-    wigner_3j,
 )
+from trajcast_ase.network.wigner import wigner_3j
 
 
 def test_names_and_dimensions():
@@ -71,3 +74,22 @@ def test_wigner_3j_is_normalized_and_antisymmetric():
     assert float(symbol.norm()) == pytest.approx(1.0, abs=1e-14)
     assert abs(float(symbol[0, 1, 2])) == pytest.approx(6**-0.5, abs=1e-14)
     assert float((symbol + symbol.transpose(0, 1)).abs().max()) < 1e-14
+
+
+@pytest.mark.parametrize("l1", range(5))
+@pytest.mark.parametrize("l2", range(3))
+def test_stored_symbols_are_those_of_e3nn(l1, l2):
+    for l3 in range(abs(l1 - l2), l1 + l2 + 1):
+        expected = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+        torch.testing.assert_close(
+            wigner_3j(l1, l2, l3), expected, rtol=0.0, atol=1e-14
+        )
+
+
+def test_a_bundled_model_loads_without_e3nn():
+    script = (
+        "import sys, trajcast_ase\n"
+        "trajcast_ase.load_model('water-5fs')\n"
+        "assert not {'e3nn', 'sympy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trajcast_ase.network.irreps import wigner_3j
+from trajcast_ase.network.wigner import wigner_3j
 
 
 def spherical_harmonics(

@@ -7,12 +7,9 @@ over the irreps in sorted order 0o 0e 1o 1e 2o 2e ..., each with its 2l + 1 comp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal
-
-import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -158,15 +155,3 @@ class ProductRule:
     def n_harmonics(self) -> int:
         """Number of harmonics."""
         return (self.lmax + 1) ** 2
-
-
-@cache
-def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
-    """Return e3nn's real Wigner 3j tensor, Frobenius norm 1, float64.
-
-    Shape ``(2 l1 + 1, 2 l2 + 1, 2 l3 + 1)``.
-    """
-    from e3nn import o3  # noqa: PLC0415  takes seconds: only where a network is built
-
-    symbol: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
-    return symbol

@@ -13,11 +13,11 @@ from trajcast_ase.network.irreps import (
     ProductRule,
     harmonics_irreps,
     slices,
-    wigner_3j,
 )
 from trajcast_ase.network.kernels import product as kernel
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.weights import WeightRows
+from trajcast_ase.network.wigner import wigner_3j
 
 Backend = Literal["reference", "cpp"]
 

@@ -21,8 +21,8 @@ from trajcast_ase.network.irreps import (
     ProductRule,
     harmonics_irreps,
     slices,
-    wigner_3j,
 )
+from trajcast_ase.network.wigner import wigner_3j
 
 # Wigner symbols are exact to a few ulp: smaller entries are zeros, and sums that agree
 # to this many digits are one coupling.

@@ -1,0 +1,41 @@
+"""Real Wigner 3j symbols in e3nn's basis, from a small stored table."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LARGEST_DEGREE = 3
+"""Of the stored symbols; those of larger ones come from e3nn."""
+TABLE = "wigner.npz"
+
+
+def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
+    """Return a real Wigner 3j tensor in e3nn's basis, Frobenius norm 1, float64.
+
+    Shape ``(2 l1 + 1, 2 l2 + 1, 2 l3 + 1)``.
+    """
+    if max(l1, l2, l3) <= LARGEST_DEGREE:
+        return torch.tensor(_table()[key(l1, l2, l3)])
+    from e3nn import o3  # noqa: PLC0415  takes seconds, which the table saves
+
+    symbol: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    return symbol
+
+
+def key(l1: int, l2: int, l3: int) -> str:
+    """Return the name of a symbol in the table."""
+    return f"{l1}-{l2}-{l3}"
+
+
+@cache
+def _table() -> dict[str, np.ndarray]:
+    with (
+        files(__package__).joinpath(TABLE).open("rb") as file,
+        np.load(file, allow_pickle=False) as stored,
+    ):
+        return {name: stored[name] for name in stored.files}
