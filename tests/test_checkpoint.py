@@ -358,7 +358,7 @@ print("going", flush=True)
 dynamics.run(N_CRASH - dynamics.nsteps)
 dynamics.close()
 """
-N_CRASH = 120
+N_CRASH, N_KILLS = 200, 6
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -376,21 +376,19 @@ def test_killed_runs_lose_nothing(tmp_path):
         root=str(ROOT), tests=str(ROOT / "tests"), folder=str(folder)
     )
     rng = np.random.default_rng(3)
-    kills = 0
-    while True:
+    for lifetime in (*rng.uniform(0.0, 0.4, N_KILLS), None):
         process = subprocess.Popen(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, env=os.environ
         )
         process.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.25))
-        running = process.poll() is None
+        if lifetime is None:
+            assert process.wait() == 0
+            break
+        time.sleep(lifetime)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if not running:
-            assert process.returncode == 0
-            break
-        kills += 1
-        read(folder / "run.traj", ":")
-    assert kills > 3
+        if has_checkpoint(folder / "run.checkpoint"):
+            assert len(read(folder / "run.traj", ":")) > 1
+    assert read_checkpoint(folder / "run.checkpoint")[0].nsteps == N_CRASH
     for name in ("run.traj", "run.log"):
         assert (alone / name).read_bytes() == (folder / name).read_bytes()
