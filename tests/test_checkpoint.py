@@ -12,6 +12,7 @@ from ase import units
 from ase.constraints import FixAtoms, FixCom
 from ase.io import Trajectory, read
 from helpers import small_model
+from safetensors.torch import save_file
 
 from trajcast_ase import CSVR, AdaptiveLangevin, Langevin, LinearRamp, TrajCast
 from trajcast_ase.checkpoint import has_checkpoint, read_checkpoint
@@ -19,7 +20,7 @@ from trajcast_ase.data import paracetamol
 from trajcast_ase.file_marks import CheckpointError, FileMark
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.noise import ForecastNoise, ResidualCovariance
-from trajcast_ase.sealed import Sealed, read_sealed, write_sealed
+from trajcast_ase.sealed import Sealed, read_sealed, seal, write_sealed
 from trajcast_ase.streams import generator_state, set_generator_state
 from trajcast_ase.testing import Ballistic
 
@@ -314,6 +315,15 @@ def test_resealed_nonsense_is_refused(tmp_path):
             write_sealed(path, "trajcast-run-1", Sealed(content.tensors, values))
             with pytest.raises(CheckpointError, match=r"a\.checkpoint"):
                 read_checkpoint(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_resealed_texts_that_are_no_json_are_refused(tmp_path, text):
+    path, kind = tmp_path / "a.checkpoint", "trajcast-run-1"
+    metadata = {"format": kind, "values": text, "sha256": seal(kind, text, {})}
+    save_file({}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"a\.checkpoint holds values"):
+        read_checkpoint(path)
 
 
 def test_absent_checkpoints(tmp_path):

@@ -246,7 +246,9 @@ class TrajCast(MolecularDynamics):
         CheckpointError
             A thermostat does not tell its state.
         """
-        write_checkpoint(Path(path), [self._run_state()])
+        state = self._run_state()
+        if self.comm.rank == 0:  # as for every file of ASE
+            write_checkpoint(Path(path), [state])
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values, for the header of trajectories.

@@ -47,8 +47,8 @@ def write_sealed(path: Path, kind: str, content: Sealed) -> None:
     """
     tensors = {n: t.detach().cpu().contiguous() for n, t in content.tensors.items()}
     values = json.dumps(content.values)
-    seal = _seal(kind, values, tensors)
-    metadata = {"format": kind, "values": values, "sha256": seal}
+    digest = seal(kind, values, tensors)
+    metadata = {"format": kind, "values": values, "sha256": digest}
     write_atomically(path, save(tensors, metadata))
 
 
@@ -63,27 +63,41 @@ def read_sealed(path: Path, kind: str) -> Sealed:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError) as error:
-        raise SealError(f"{path} is damaged or no {kind} ({error})") from error
+    metadata, tensors = read_tensors(path)
     if metadata.get("format") != kind:
         raise SealError(f"{path} is no {kind}, but {metadata.get('format')!r}")
     values = metadata.get("values", "")
-    if metadata.get("sha256") != _seal(kind, values, tensors):
+    if metadata.get("sha256") != seal(kind, values, tensors):
         raise SealError(
             f"{path} is not as it was written: its contents do not match their hash"
         )
-    return Sealed(tensors, json.loads(values))
+    try:
+        return Sealed(tensors, json.loads(values))
+    except (ValueError, RecursionError) as error:
+        raise SealError(f"{path} holds values that are no JSON ({error})") from error
 
 
-def _seal(kind: str, values: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of all that a file holds."""
-    digest = hashlib.sha256(f"{kind}\0{values}".encode())
+def read_tensors(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """Return metadata and tensors of a safetensors file.
+
+    Raises
+    ------
+    SealError
+        It is damaged, or no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+            return file.metadata() or {}, tensors
+    except (SafetensorError, OSError) as error:
+        raise SealError(f"{path} is damaged or no checkpoint ({error})") from error
+
+
+def seal(first: str, second: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of two texts and all tensors."""
+    digest = hashlib.sha256(f"{first}\0{second}".encode())
     for name in sorted(tensors):
-        array = tensors[name]
+        array = tensors[name].cpu()
         digest.update(f"\0{name}\0{array.dtype}{list(array.shape)}".encode())
         digest.update(array.numpy().tobytes())
     return digest.hexdigest()

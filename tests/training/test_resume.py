@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from spring_runs import spring_run, write_hdf5
 
+from trajcast_ase.sealed import seal
 from trajcast_ase.training import checkpoint as checkpoints
 from trajcast_ase.training.checkpoint import load_checkpoint, save_checkpoint
 from trajcast_ase.training.config import TrainingConfig
@@ -177,7 +178,7 @@ def test_sealed_nonsense_is_refused(folder, data, good, texts, message):
         "format": checkpoints.CHECKPOINT_FORMAT,
         "step": step,
         "extra": extra,
-        "sha256": checkpoints._seal(step, extra, good.tensors),
+        "sha256": seal(step, extra, good.tensors),
     }
     save_file(good.tensors, trainer.path, metadata)
     with pytest.raises(ValueError, match=rf"checkpoint\.safetensors .*{message}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from trajcast_ase.files import write_atomically
+from trajcast_ase.sealed import SealError, read_tensors, seal
 from trajcast_ase.strict import members, shortened
 
 CHECKPOINT_FORMAT = "trajcast-training-2"
@@ -48,7 +47,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "format": CHECKPOINT_FORMAT,
         "step": step,
         "extra": extra,
-        "sha256": _seal(step, extra, tensors),
+        "sha256": seal(step, extra, tensors),
     }
     write_atomically(path, save(tensors, metadata))
 
@@ -62,20 +61,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         The file is damaged, was edited, or is no training checkpoint.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path} is damaged or no checkpoint ({error}); delete it to start anew"
-        ) from error
+        metadata, tensors = read_tensors(path)
+    except SealError as error:
+        raise ValueError(f"{error}; delete it to start anew") from error
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(
             f"{path} is no training checkpoint of format {CHECKPOINT_FORMAT}; delete "
             "it or choose another run.directory"
         )
     parts = (metadata.get("step", ""), metadata.get("extra", ""))
-    if metadata.get("sha256") != _seal(*parts, tensors):
+    if metadata.get("sha256") != seal(*parts, tensors):
         raise ValueError(
             f"{path} is not as it was written: its contents do not match their hash; "
             "restore it, or delete it to start anew"
@@ -97,16 +92,6 @@ def _checkpoint(
             "start anew"
         ) from error
     return Checkpoint(int(step), tensors, values)
-
-
-def _seal(step: str, extra: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of all that a checkpoint holds."""
-    digest = hashlib.sha256(f"{step}\0{extra}".encode())
-    for name in sorted(tensors):
-        values = tensors[name].cpu()
-        digest.update(f"\0{name}\0{values.dtype}{list(values.shape)}".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def optimizer_tensors(
