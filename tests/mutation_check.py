@@ -59,14 +59,14 @@ FAULTS = (
         "kinetics.py",
         "return 0.5 * EV_PER_AMU_A2_FS2",
         "return EV_PER_AMU_A2_FS2",
-        ("test_kinetics.py", "test_thermostats.py"),
+        ("test_kinetics.py", "thermostats/test_thermostats.py"),
     ),
     Fault(
         "n_dof",
         "kinetics.py",
         "count = count - conserves * bodies.n_conserved",
         "count = count - 0 * conserves",
-        ("test_kinetics.py", "test_thermostats.py"),
+        ("test_kinetics.py", "thermostats/test_thermostats.py"),
     ),
     Fault(
         "wrapped displacement",
@@ -105,7 +105,7 @@ FAULTS = (
         "streams.py",
         "rng.standard_normal((size, 3))",
         "np.random.default_rng(1).standard_normal((size, 3))",
-        ("test_thermostats.py", "test_driver.py"),
+        ("thermostats/test_thermostats.py", "dynamics/test_driver.py"),
     ),
     Fault(
         "off-by-one frame",

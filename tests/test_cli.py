@@ -26,9 +26,9 @@ from trajcast_ase import Forecaster, Replicas, load_model, published, save_model
 from trajcast_ase.cli import app
 from trajcast_ase.conservation import Conservation, angular_momentum
 from trajcast_ase.data import paracetamol
-from trajcast_ase.driver import TrajCast
+from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.losses import LostReplicaWarning
 from trajcast_ase.kinetics import degrees_of_freedom, temperature
-from trajcast_ase.losses import LostReplicaWarning
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.kernels.build import find_compiler
 from trajcast_ase.progress import RolloutProgress, TrainingProgress

@@ -13,10 +13,10 @@ from helpers import small_model
 from test_cli import call, error_of
 
 from trajcast_ase import TrajCast
-from trajcast_ase.checkpoint import read_checkpoint
+from trajcast_ase.dynamics.checkpoint import read_checkpoint
+from trajcast_ase.dynamics.rollout import Limits, roll_out
 from trajcast_ase.files import sole_writer
-from trajcast_ase.model_file import save_model
-from trajcast_ase.rollout import Limits, roll_out
+from trajcast_ase.models.model_file import save_model
 from trajcast_ase.testing import Ballistic
 
 
@@ -118,7 +118,7 @@ def test_a_signal_ends_a_run_in_order(monkeypatch, number):
 
     with monkeypatch.context() as patch:
         patch.setattr(TrajCast, "run", warned)
-        patch.setattr("trajcast_ase.rollout._next_leap", lambda *_: 2)
+        patch.setattr("trajcast_ase.dynamics.rollout._next_leap", lambda *_: 2)
         stdout, _ = call(*settings("a"), status=128 + number)
     assert f"ended by signal {int(number)} at stride 3 of 12" in stdout
     assert read_checkpoint(Path("a.checkpoint"))[0].nsteps == 3

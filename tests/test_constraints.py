@@ -19,9 +19,10 @@ from ase.constraints import (
 )
 from driver_helpers import STRIDE, crystal, draw_momenta, snapshot
 
-from trajcast_ase.driver import TrajCast
+from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.testing import HarmonicCrystal
-from trajcast_ase.thermostats import CSVR, Langevin
+from trajcast_ase.thermostats.csvr import CSVR
+from trajcast_ase.thermostats.langevin import Langevin
 
 FIXED = [0, 5, -1]
 

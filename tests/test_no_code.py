@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trajcast_ase import import_published, load_model
-from trajcast_ase.model_header import read_header
+from trajcast_ase.models.model_header import read_header
 from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.trajectory import read_frames

@@ -11,7 +11,7 @@ from ase.md.verlet import VelocityVerlet
 from driver_helpers import HORIZON, STRIDE, crystal, draw_momenta, water
 
 from trajcast_ase.conservation import mass_average
-from trajcast_ase.driver import TrajCast
+from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.state import ase_momenta, state_from_atoms
 from trajcast_ase.stride import stride
 from trajcast_ase.testing import (

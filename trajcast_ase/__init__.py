@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 from trajcast_ase._version import __version__
 
 if TYPE_CHECKING:
-    from trajcast_ase.adaptive import AdaptiveLangevin
-    from trajcast_ase.driver import TrajCast
-    from trajcast_ase.fallback import ForceFallback
-    from trajcast_ase.model_file import load_model, save_model
-    from trajcast_ase.model_zoo import available_models
+    from trajcast_ase.dynamics.driver import TrajCast
+    from trajcast_ase.dynamics.fallback import ForceFallback
+    from trajcast_ase.dynamics.replicas import Replicas
+    from trajcast_ase.models.model_file import load_model, save_model
+    from trajcast_ase.models.model_zoo import available_models
+    from trajcast_ase.models.published import import_published
     from trajcast_ase.network.config import ForecasterConfig
     from trajcast_ase.network.forecaster import Forecaster
-    from trajcast_ase.noise import ForecastNoise
-    from trajcast_ase.published import import_published
-    from trajcast_ase.replicas import Replicas
-    from trajcast_ase.schedules import ExponentialQuench, LinearRamp
     from trajcast_ase.stride import forecast
-    from trajcast_ase.thermostats import CSVR, Langevin, Thermostat
+    from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
+    from trajcast_ase.thermostats.csvr import CSVR
+    from trajcast_ase.thermostats.langevin import Langevin
+    from trajcast_ase.thermostats.noise import ForecastNoise
+    from trajcast_ase.thermostats.schedules import ExponentialQuench, LinearRamp
+    from trajcast_ase.thermostats.thermostat import Thermostat
 
 __all__ = [
     "CSVR",
@@ -46,23 +48,23 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AdaptiveLangevin": "adaptive",
-    "CSVR": "thermostats",
-    "ExponentialQuench": "schedules",
-    "ForceFallback": "fallback",
-    "ForecastNoise": "noise",
+    "AdaptiveLangevin": "thermostats.adaptive",
+    "CSVR": "thermostats.csvr",
+    "ExponentialQuench": "thermostats.schedules",
+    "ForceFallback": "dynamics.fallback",
+    "ForecastNoise": "thermostats.noise",
     "Forecaster": "network.forecaster",
     "ForecasterConfig": "network.config",
-    "Langevin": "thermostats",
-    "LinearRamp": "schedules",
-    "Replicas": "replicas",
-    "Thermostat": "thermostats",
-    "TrajCast": "driver",
-    "available_models": "model_zoo",
+    "Langevin": "thermostats.langevin",
+    "LinearRamp": "thermostats.schedules",
+    "Replicas": "dynamics.replicas",
+    "Thermostat": "thermostats.thermostat",
+    "TrajCast": "dynamics.driver",
+    "available_models": "models.model_zoo",
     "forecast": "stride",
-    "import_published": "published",
-    "load_model": "model_file",
-    "save_model": "model_file",
+    "import_published": "models.published",
+    "load_model": "models.model_file",
+    "save_model": "models.model_file",
 }
 
 

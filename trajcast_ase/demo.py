@@ -14,13 +14,17 @@ import numpy as np
 from rich.console import Console
 
 from trajcast_ase.data import paracetamol
-from trajcast_ase.driver import TrajCast
-from trajcast_ase.model_file import load_model
+from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.models.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress
-from trajcast_ase.recommended import described_setting, setting_of, thermostats_of
 from trajcast_ase.streams import Streams
 from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.recommended import (
+    described_setting,
+    setting_of,
+    thermostats_of,
+)
 from trajcast_ase.units import ns_per_day
 from trajcast_ase.validation.inputs import bundled_reference, observe_both, read_run
 from trajcast_ase.validation.output import COLUMNS, console_table, write_report

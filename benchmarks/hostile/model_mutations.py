@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from trajcast_ase.fingerprint import fingerprint
-from trajcast_ase.model_header import seal, split_file
+from trajcast_ase.models.fingerprint import fingerprint
+from trajcast_ase.models.model_header import seal, split_file
 from trajcast_ase.training.checkpoint import load_checkpoint, save_checkpoint
 
 VALUES: tuple[Any, ...] = (

@@ -30,8 +30,8 @@ from model_mutations import (
 )
 
 from trajcast_ase import TrajCast, load_model, save_model
-from trajcast_ase.fallback import SenselessForecastError
-from trajcast_ase.model_header import ModelFileError
+from trajcast_ase.dynamics.fallback import SenselessForecastError
+from trajcast_ase.models.model_header import ModelFileError
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data

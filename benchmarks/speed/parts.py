@@ -14,13 +14,13 @@ from systems import TEMPERATURE_K, Case
 from trajcast_ase import CSVR, TrajCast
 from trajcast_ase.conservation import com_velocity, conserve
 from trajcast_ase.constraints import Constraints
-from trajcast_ase.mirror import Mirror
+from trajcast_ase.dynamics.mirror import Mirror
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster
 from trajcast_ase.network.neighborhood import Neighborhood, edge_reach
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride
-from trajcast_ase.thermostats import thermalize
+from trajcast_ase.thermostats.thermostat import thermalize
 
 INTERVALS = (1, 10, 100)
 """Of the observer of whole runs, strides."""

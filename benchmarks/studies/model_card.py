@@ -21,7 +21,7 @@ from long_runs import SHEET
 from study_pages import read_json
 
 from trajcast_ase import load_model
-from trajcast_ase.model_header import ModelHeader
+from trajcast_ase.models.model_header import ModelHeader
 
 # Thiemann et al., arXiv:2503.23794, Table S1: displacement and velocity, per cent.
 PUBLISHED = {

@@ -16,9 +16,9 @@ from typing import Any
 import typer
 
 from trajcast_ase.network import Forecaster
-from trajcast_ase.recommended import setting_of, thermostats_of
-from trajcast_ase.schedules import Temperature
-from trajcast_ase.thermostat_setting import ThermostatSetting
+from trajcast_ase.thermostats.recommended import setting_of, thermostats_of
+from trajcast_ase.thermostats.schedules import Temperature
+from trajcast_ase.thermostats.setting import ThermostatSetting
 
 KINDS = ("recommended", "csvr", "langevin", "adaptive", "noise")
 RESPONSE_FS = 1000.0

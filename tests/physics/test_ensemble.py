@@ -8,9 +8,10 @@ from ase import units
 from driver_helpers import HORIZON, STRIDE, crystal, draw_momenta
 from scipy.stats import chi2, kstest
 
-from trajcast_ase.driver import TrajCast
+from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.testing import Ballistic, HarmonicCrystal, Shrinker
-from trajcast_ase.thermostats import CSVR, Langevin
+from trajcast_ase.thermostats.csvr import CSVR
+from trajcast_ase.thermostats.langevin import Langevin
 
 pytestmark = pytest.mark.statistical
 

@@ -23,7 +23,7 @@ from trajcast_ase.kinetics import (
 from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.streams import Streams
 from trajcast_ase.testing import PERIODIC_ONLY, HarmonicCrystal
-from trajcast_ase.thermostats import thermalize
+from trajcast_ase.thermostats.thermostat import thermalize
 
 pytestmark = pytest.mark.statistical
 

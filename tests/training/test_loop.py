@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from spring_runs import spring_run, write_hdf5
 
+from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 from trajcast_ase.files import sole_writer
-from trajcast_ase.interruption import Interrupted, noted_signals
-from trajcast_ase.model_file import load_model
+from trajcast_ase.models.model_file import load_model
 from trajcast_ase.training import distributed
 from trajcast_ase.training.checkpoint import load_checkpoint
 from trajcast_ase.training.config import TrainingConfig

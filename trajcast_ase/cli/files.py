@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trajcast_ase.checkpoint import has_checkpoint, previous
+from trajcast_ase.dynamics.checkpoint import has_checkpoint, previous
 
 TRAJECTORY, LOG, CHECKPOINT = ".traj", ".log", ".checkpoint"
 NUMBER = "-{replica:02d}"

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from trajcast_ase.cli.options import Precision
 from trajcast_ase.cli.thermostat import RESPONSE
-from trajcast_ase.model_header import ModelCard, ModelHeader, read_header
-from trajcast_ase.model_zoo import bundled_models, find_model
-from trajcast_ase.thermostat_setting import ThermostatSetting
+from trajcast_ase.models.model_header import ModelCard, ModelHeader, read_header
+from trajcast_ase.models.model_zoo import bundled_models, find_model
+from trajcast_ase.thermostats.setting import ThermostatSetting
 
 
 def inspect(
@@ -67,8 +67,8 @@ def import_(
     """Convert published TrajCast weights to a model file."""
     import torch  # noqa: PLC0415  inspect and models do without
 
-    from trajcast_ase.model_file import save_model  # noqa: PLC0415
-    from trajcast_ase.published import import_published  # noqa: PLC0415
+    from trajcast_ase.models.model_file import save_model  # noqa: PLC0415
+    from trajcast_ase.models.published import import_published  # noqa: PLC0415
 
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another --out or pass --overwrite")
@@ -114,7 +114,7 @@ def recommend(
 
     They act in the order of the options; without any, none is recommended.
     """
-    from trajcast_ase.model_file import with_thermostat  # noqa: PLC0415
+    from trajcast_ase.models.model_file import with_thermostat  # noqa: PLC0415
 
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another --out or pass --overwrite")

@@ -10,18 +10,18 @@ from ase import Atoms
 from jaxtyping import Float
 from rich.console import Console
 
-from trajcast_ase.checkpoint import has_checkpoint, read_checkpoint
 from trajcast_ase.cli.files import LOG, TRAJECTORY, Files
-from trajcast_ase.driver import TrajCast
-from trajcast_ase.file_marks import CheckpointError
+from trajcast_ase.dynamics.checkpoint import has_checkpoint, read_checkpoint
+from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.file_marks import CheckpointError
+from trajcast_ase.dynamics.replicas import Replicas, ThermostatMaker
+from trajcast_ase.dynamics.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.files import sole_writer
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.forecaster import Forecaster
-from trajcast_ase.noise import ForecastNoise
 from trajcast_ase.progress import RolloutProgress
-from trajcast_ase.replicas import Replicas, ThermostatMaker
-from trajcast_ase.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.streams import Purpose, Streams, random_stream
+from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.units import ns_per_day
 
 FAR = 0.2

@@ -125,9 +125,9 @@ def run(
 
     from trajcast_ase.cli.files import Files  # noqa: PLC0415
     from trajcast_ase.cli.rollout import Job, carry_out  # noqa: PLC0415
-    from trajcast_ase.model_file import load_model  # noqa: PLC0415
-    from trajcast_ase.noise import ForecastNoise  # noqa: PLC0415
-    from trajcast_ase.rollout import Limits  # noqa: PLC0415
+    from trajcast_ase.dynamics.rollout import Limits  # noqa: PLC0415
+    from trajcast_ase.models.model_file import load_model  # noqa: PLC0415
+    from trajcast_ase.thermostats.noise import ForecastNoise  # noqa: PLC0415
 
     console = Console(highlight=False)
     prefix = Path(f"{start.stem}-md") if out is None else out

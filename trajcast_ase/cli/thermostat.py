@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trajcast_ase.dynamics.replicas import ThermostatMaker
     from trajcast_ase.network.forecaster import Forecaster
-    from trajcast_ase.replicas import ThermostatMaker
     from trajcast_ase.streams import Streams
-    from trajcast_ase.thermostats import Thermostat
+    from trajcast_ase.thermostats.thermostat import Thermostat
 
 LANGEVIN_FRICTION = 0.01
 """Of Langevin alone, 1/fs."""
@@ -81,7 +81,7 @@ def described(bath: Bath, network: Forecaster) -> str:
     """Return the thermostats in words, and who chose them."""
     if bath.name is not ThermostatName.RECOMMENDED:
         return f"thermostat {bath.name}"
-    from trajcast_ase.recommended import described_setting  # noqa: PLC0415
+    from trajcast_ase.thermostats.recommended import described_setting  # noqa: PLC0415
 
     return described_setting(network)
 
@@ -99,9 +99,10 @@ def _chosen(
     bath: Bath, temperature: float, horizon_fs: float, rng: Streams | None
 ) -> Sequence[Thermostat]:
     """Return the thermostats of a choice."""
-    from trajcast_ase.adaptive import AdaptiveLangevin  # noqa: PLC0415
-    from trajcast_ase.recommended import HORIZONS  # noqa: PLC0415
-    from trajcast_ase.thermostats import CSVR, Langevin  # noqa: PLC0415
+    from trajcast_ase.thermostats.adaptive import AdaptiveLangevin  # noqa: PLC0415
+    from trajcast_ase.thermostats.csvr import CSVR  # noqa: PLC0415
+    from trajcast_ase.thermostats.langevin import Langevin  # noqa: PLC0415
+    from trajcast_ase.thermostats.recommended import HORIZONS  # noqa: PLC0415
     from trajcast_ase.units import FS  # noqa: PLC0415
 
     alone = bath.name is ThermostatName.LANGEVIN

@@ -30,7 +30,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model on the trajectories that a configuration names."""
-    from trajcast_ase.interruption import Interrupted  # noqa: PLC0415
+    from trajcast_ase.dynamics.interruption import Interrupted  # noqa: PLC0415
     from trajcast_ase.progress import TrainingProgress  # noqa: PLC0415
     from trajcast_ase.training.config import TrainingConfig  # noqa: PLC0415
     from trajcast_ase.training.loop import train as train_model  # noqa: PLC0415
@@ -86,7 +86,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Compare forecasts of a model with trajectories that it has not seen."""
-    from trajcast_ase.model_file import load_model  # noqa: PLC0415
+    from trajcast_ase.models.model_file import load_model  # noqa: PLC0415
     from trajcast_ase.training.data import load_pairs  # noqa: PLC0415
     from trajcast_ase.training.dataset import PairDataset  # noqa: PLC0415
     from trajcast_ase.training.evaluate import (  # noqa: PLC0415

@@ -198,7 +198,7 @@ def _write_observables(runs: list[Run], piece: float | None, path: Path) -> None
 
 def _make_rollouts(wanted: _Rollout, seeds: int, out: Path) -> list[Path]:
     """Run the model once for each seed and return the trajectories."""
-    from trajcast_ase.model_file import load_model  # noqa: PLC0415
+    from trajcast_ase.models.model_file import load_model  # noqa: PLC0415
 
     horizon_fs = load_model(wanted.model).horizon_fs
     paths = []

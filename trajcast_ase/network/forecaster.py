@@ -24,8 +24,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.conservation import Conservation
-from trajcast_ase.fingerprint import fingerprint
-from trajcast_ase.model_header import ModelHeader
+from trajcast_ase.models.fingerprint import fingerprint
+from trajcast_ase.models.model_header import ModelHeader
 from trajcast_ase.neighbors import Edges, NeighborBackend
 from trajcast_ase.network.backends import (
     BackendChoice,
@@ -60,11 +60,11 @@ from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.surroundings import Surroundings, with_surroundings
 from trajcast_ase.network.weights import SampledLengths
-from trajcast_ase.recommended import setting_of, thermostats_of
-from trajcast_ase.schedules import Temperature
 from trajcast_ase.state import State
 from trajcast_ase.streams import RandomSource, Streams
-from trajcast_ase.thermostats import Thermostat
+from trajcast_ase.thermostats.recommended import setting_of, thermostats_of
+from trajcast_ase.thermostats.schedules import Temperature
+from trajcast_ase.thermostats.thermostat import Thermostat
 
 # Both directions of as many pairs as a grid has points.
 FEW_EDGES = 1024

@@ -18,7 +18,7 @@ from pydantic import (
 from trajcast_ase.lammps_dump import LammpsUnits
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.strict import shortened, text
-from trajcast_ase.thermostat_setting import ThermostatSetting
+from trajcast_ase.thermostats.setting import ThermostatSetting
 
 # Larger than any list of files that somebody writes.
 LARGEST_TOML = 2**20
@@ -172,7 +172,7 @@ class RunConfig(_Section):
     citation: Text = ""
     thermostat: tuple[dict[str, str | float], ...] = ()
     """Recommended with the model, in order: ``{kind = "CSVR", time_constant_fs = 70}``;
-    see :class:`trajcast_ase.thermostat_setting.ThermostatSetting`."""
+    see :class:`trajcast_ase.thermostats.setting.ThermostatSetting`."""
     thermostat_chosen_by: Text = ""
     """What validation chose them."""
 

@@ -10,8 +10,8 @@ import torch
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from trajcast_ase.noise import ResidualCovariance
 from trajcast_ase.stride import ForecastModel, conserved_forecast
+from trajcast_ase.thermostats.noise import ResidualCovariance
 from trajcast_ase.training.dataset import PairDataset
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from trajcast_ase.domain import density
+from trajcast_ase.dynamics.domain import density
 from trajcast_ase.kinetics import run_temperature
-from trajcast_ase.model_file import save_model
-from trajcast_ase.model_header import ModelCard, read_header
+from trajcast_ase.models.model_file import save_model
+from trajcast_ase.models.model_header import ModelCard, read_header
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trajcast_ase.model_header import read_header
+from trajcast_ase.models.model_header import read_header
 from trajcast_ase.network import ForecasterConfig
 from trajcast_ase.strict import shortened
 from trajcast_ase.training.config import TrainingConfig

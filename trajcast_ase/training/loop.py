@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 from trajcast_ase.files import sole_writer
-from trajcast_ase.interruption import Interrupted, noted_signals
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.checkpoint import Checkpoint, save_checkpoint
 from trajcast_ase.training.config import TrainingConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from trajcast_ase.model_file import load_model
+from trajcast_ase.models.model_file import load_model
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.training.config import RunConfig, TrainingConfig
 from trajcast_ase.training.data import Statistics

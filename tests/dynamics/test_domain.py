@@ -1,0 +1,87 @@
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import molecule
+
+from trajcast_ase import CSVR, TrajCast, load_model
+from trajcast_ase.data import paracetamol, quartz, water
+from trajcast_ase.dynamics.domain import (
+    OutsideTrainingWarning,
+    density,
+    warn_outside_training,
+)
+from trajcast_ase.models.model_header import read_header
+from trajcast_ase.models.model_zoo import find_model
+from trajcast_ase.momenta import draw_momenta
+
+
+@pytest.fixture(scope="module")
+def header():
+    found = read_header(find_model("water-5fs"))
+    return replace(found, training=found.training | {"densities_g_cm3": [0.99, 1.01]})
+
+
+def heavy():
+    atoms = water()
+    masses = atoms.get_masses()
+    masses[atoms.numbers == 1] = 2.014
+    atoms.set_masses(masses)
+    return atoms
+
+
+def squeezed():
+    atoms = water()
+    atoms.set_cell(0.9 * atoms.cell, scale_atoms=True)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (heavy, r"H of 2\.014 amu \(\d+ of \d+\) instead of 1\.008"),
+        (lambda: molecule("H2O"), "an isolated system, where the training data were a"),
+        (squeezed, r"1\.3\d g/cm³ instead of 0\.99 to 1\.01"),
+    ],
+)
+def test_what_a_model_has_not_seen_is_said(header, make, said):
+    with pytest.warns(OutsideTrainingWarning, match=said):
+        warn_outside_training(make(), header, ())
+
+
+def test_a_thermostat_beyond_the_data_is_said(header):
+    rng = np.random.default_rng(1)
+    with pytest.warns(OutsideTrainingWarning, match=r"400 K instead of 294 to 305 K"):
+        warn_outside_training(water(), header, [CSVR(400.0, 50 * units.fs, rng)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_outside_training(water(), header, [CSVR(lambda _: 900.0, 1.0, rng)])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(paracetamol, "paracetamol-7fs"), (quartz, "quartz-30fs"), (water, "water-5fs")],
+)
+def test_the_bundled_systems_are_what_the_models_know(make, name):
+    model, atoms = load_model(name), make()
+    rng = np.random.default_rng(1)
+    draw_momenta(atoms, 300.0, rng, model.conservation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TrajCast(atoms, model, thermostat=model.recommended_thermostat(300.0, rng))
+
+
+def test_the_driver_warns_once():
+    atoms, model = heavy(), load_model("water-5fs")
+    draw_momenta(atoms, 300.0, np.random.default_rng(1), model.conservation)
+    with pytest.warns(OutsideTrainingWarning, match=r"water-5fs was not trained"):
+        dynamics = TrajCast(atoms, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dynamics.run(1)
+
+
+def test_density_of_water():
+    assert density(water()) == pytest.approx(1.0, abs=0.02)

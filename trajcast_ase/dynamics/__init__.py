@@ -1,0 +1,1 @@
+"""The dynamics of Atoms: driver and replicas, their files, stops and fallbacks."""

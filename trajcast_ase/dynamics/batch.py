@@ -1,0 +1,381 @@
+"""Systems whose states are one on the device while they advance.
+
+The size of a batch stays: a system that is lost, or whose run has ended, keeps its
+place and rests there. The numbers of the others then stay the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from trajcast_ase.conservation import RigidBodies
+from trajcast_ase.constraints import Constraints
+from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.losses import EXPLAINED, LostReplica, of_replica
+from trajcast_ase.dynamics.rollback import Snapshot
+from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
+from trajcast_ase.state import State, as_stored
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
+
+
+class Batch:
+    """Replicas that share thermostats and advance together.
+
+    Parameters
+    ----------
+    drivers : list of TrajCast
+    numbers : list of int
+        Of the replicas.
+
+    Attributes
+    ----------
+    lost : list of LostReplica
+        In the order in which they were lost.
+    """
+
+    def __init__(self, drivers: list[TrajCast], numbers: list[int]) -> None:
+        self.drivers, self.numbers = drivers, numbers
+        self.lost: list[LostReplica] = []
+        self._all = range(len(drivers))
+        self._latest: State | None = None  # as forecast, not yet as stored in Atoms
+        self._moved: set[int] = set()  # places that `_latest` has news of
+        # From where the last forecasts came: there a resting system does no harm.
+        self._origin: State | None = None
+        self._going = list(self._all)
+        self.state: State
+        self.constraints: Constraints
+        self._stepper = _stepper(drivers)
+        self._noise_before = self._baths_before = Snapshot.of(())
+        self.pull(self._all)
+
+    @property
+    def advances(self) -> bool:
+        """Whether somebody goes on in the present leap."""
+        return bool(self._going)
+
+    def going(self) -> list[int]:
+        """Return the places of those that are not lost and not at the end."""
+        lost = {one.number for one in self.lost}
+        return [
+            place
+            for place, driver in enumerate(self.drivers)
+            if self.numbers[place] not in lost and driver.nsteps < driver.max_steps
+        ]
+
+    def lose(self, place: int, error: Exception) -> None:
+        """Record a failure; the system rests from now on."""
+        reason = str(error) or type(error).__name__
+        number, stride = self.numbers[place], self.drivers[place].nsteps
+        self.lost.append(LostReplica(number, stride, reason, error))
+        self._going = [other for other in self._going if other != place]
+
+    def pull(self, places: Iterable[int]) -> None:
+        """Take over what changed in the Atoms of `places` since the last transfer.
+
+        Raises
+        ------
+        ValueError, TypeError, NotImplementedError
+            An edit is refused; the text has the number of the replica.
+        """
+        for place in places:
+            try:
+                self._pull(place)
+            except EXPLAINED as error:
+                raise of_replica(error, self.numbers[place]) from error
+        self._join()
+
+    def begin_leap(self, *, first: bool) -> None:
+        """Take over edits of the systems that go on; lose those that are refused.
+
+        In the `first` leap of a run an edit that is refused is an error instead.
+        """
+        self._going = self.going()
+        if first:
+            self.pull(self._going)
+            return
+        for place in list(self._going):
+            try:
+                self._pull(place)
+            except EXPLAINED as error:
+                self.lose(place, error)
+                self._restore_frame(place)
+        self._join()
+
+    def step(self) -> State:
+        """Return the states one step later: those that rest or fail stay.
+
+        Raises
+        ------
+        Exception
+            A failure that cannot be blamed on some of the systems. Nothing has changed.
+        """
+        # Two, since a thermostat that fails is not to draw the noise anew.
+        self._noise_before = Snapshot.of([self._stepper.forecaster])
+        self._baths_before = Snapshot.of(self._stepper.thermostats)
+        try:
+            after = self._thermalized(*self._forecast())
+            after = self.drivers[0]._shared(after)  # noqa: SLF001  a friend
+        except BaseException:  # an interrupt, too
+            self.undo()
+            raise
+        if resting := self._resting():
+            self._noise_before.restore(resting)
+            self._baths_before.restore(resting)
+        return after
+
+    def undo(self) -> None:
+        """Put random numbers and thermostats back to before the last step."""
+        self._noise_before.restore()
+        self._baths_before.restore()
+
+    def advance(self, after: State) -> None:
+        """Continue from `after`, as each driver alone would."""
+        stored, _ = as_stored(after)
+        origin = self.state if self._origin is None else self._origin
+        self._origin = self._where(self.state, origin)
+        latest = self.state if self._latest is None else self._latest
+        self._latest = self._where(after, latest)
+        # What rests was stored before; stored once more it might change its last bit.
+        self.state = self._where(stored, self.state)
+        self._moved.update(self._going)
+        for place in self._going:
+            self.drivers[place].nsteps += 1
+
+    def push(self) -> None:
+        """Write positions and momenta into the Atoms of those that have moved."""
+        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
+        if self._latest is not None:
+            parts = split(self._latest, [mirror.state for mirror in mirrors])
+            for place in self._moved:
+                mirrors[place].advance(parts[place])
+                mirrors[place].push(self.drivers[place].atoms)
+        self._latest = None
+        self._moved.clear()
+
+    def _pull(self, place: int) -> None:
+        driver = self.drivers[place]
+        driver._mirror.pull(driver.atoms)  # noqa: SLF001  a friend of the driver
+
+    def _restore_frame(self, place: int) -> None:
+        """Write the last good positions and momenta over a refused edit."""
+        driver = self.drivers[place]
+        mirror = driver._mirror  # noqa: SLF001  a friend of the driver
+        if len(driver.atoms) == mirror.state.n_atoms:
+            mirror.push(driver.atoms)
+
+    def _join(self) -> None:
+        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
+        states = [mirror.state for mirror in mirrors]
+        self.state = joined(states)
+        self.constraints = Constraints.joined([m.constraints for m in mirrors], states)
+        origin = self._origin
+        if origin and not torch.equal(origin.system_index, self.state.system_index):
+            self._origin = None  # atoms were added or removed
+
+    def _resting(self) -> list[int]:
+        going = set(self._going)
+        return [place for place in self._all if place not in going]
+
+    def _where(self, those: State, others: State) -> State:
+        """Return `those` of the systems that go on, and `others` of the rest."""
+        if len(self._going) == len(self.drivers):
+            return those
+        return _chosen(_atoms_of(self._going, those), those, others)
+
+    def _forecast(self) -> tuple[State, RigidBodies | None]:
+        """Return the forecasts; lose the systems whose forecast fails."""
+        while self._going:
+            origin = self.state if self._origin is None else self._origin
+            start = self._where(self.state, origin)
+            try:
+                after, bodies = self._stepper.forecast(start, self.constraints)
+            except Exception as error:  # noqa: BLE001  raised again, or kept as the reason
+                self._blame_forecast(error)
+                self._noise_before.restore()
+                continue
+            forecast = self._checked_forecast(self._where(after, self.state))
+            return forecast, bodies if forecast is after else None
+        return self.state, None
+
+    def _thermalized(self, forecast: State, bodies: RigidBodies | None) -> State:
+        """Return the states after the thermostats; lose the systems that fail there."""
+        while self._going and self._stepper.thermostats:
+            try:
+                after = self._at_their_times(forecast, bodies)
+            except Exception as error:  # noqa: BLE001  raised again, or kept as the reason
+                self._baths_before.restore()
+                self._blame_thermostat(forecast, error)
+                forecast, bodies = self._where(forecast, self.state), None
+                continue
+            return self._checked_thermostat(self._where(after, self.state))
+        return forecast
+
+    def _at_their_times(self, forecast: State, bodies: RigidBodies | None) -> State:
+        """Return the states after the thermostats, each at the time of its system.
+
+        Times differ after an observer has ended the run of some of them.
+        """
+        steps = {place: self.drivers[place].nsteps + 1 for place in self._going}
+        after = forecast
+        for nsteps in sorted(set(steps.values())):
+            members = [place for place, number in steps.items() if number == nsteps]
+            others = [place for place in self._all if place not in members]
+            before = Snapshot.of(self._stepper.thermostats) if others else None
+            changed = self._stepper.thermalized(
+                forecast, self.constraints, nsteps, bodies
+            )
+            if before is None:
+                return changed
+            before.restore(others)
+            after = _chosen(_atoms_of(members, forecast), changed, after)
+        return after
+
+    def _checked_forecast(self, after: State) -> State:
+        """Return `after`, where systems with senseless forecasts are lost and stay."""
+        sound, sizes = self.drivers[0]._sound_atoms(self.state, after)  # noqa: SLF001
+        if bool(sound.all()):
+            return after
+        for place in sorted(set(after.system_index[~sound].tolist())):
+            own = torch.where(after.system_index == place, sizes, 0.0)
+            largest = int(own.argmax())  # a NaN counts as the largest
+            atom = largest - sum(after.sizes()[:place])
+            error = self.drivers[place]._unsound(atom, float(own[largest]))  # noqa: SLF001
+            self.lose(place, error)
+        return self._where(after, self.state)
+
+    def _checked_thermostat(self, after: State) -> State:
+        """Return `after`, where systems that are not finite are lost and stay."""
+        finite = finite_atoms(after)
+        if bool(finite.all()):
+            return after
+        for place, atom in self._first_atoms(~finite, after):
+            driver = self.drivers[place]
+            self.lose(place, driver._not_finite("thermostat", atom))  # noqa: SLF001
+        return self._where(after, self.state)
+
+    def _first_atoms(
+        self, atoms: Bool[Tensor, " atoms"], state: State
+    ) -> list[tuple[int, int]]:
+        """Return each system that has some of `atoms`, with the first of its own."""
+        places = sorted(set(state.system_index[atoms].tolist()))
+        sizes = state.sizes()
+        return [
+            (place, int((atoms & (state.system_index == place)).nonzero()[0]) - first)
+            for place, first in ((place, sum(sizes[:place])) for place in places)
+        ]
+
+    def _blame_forecast(self, error: Exception) -> None:
+        """Lose the systems whose forecast fails alone; raise if there are none."""
+        first = self.drivers[0]
+        plain = Stepper(first.model, (), first.dt)
+        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
+        states = split(self.state, [mirror.state for mirror in mirrors])
+        blamed = 0
+        for place in list(self._going):
+            try:
+                plain.forecast(states[place], mirrors[place].constraints)
+            except Exception as cause:
+                if self._origin is None:
+                    raise RuntimeError(
+                        f"replica {self.numbers[place]}: its first forecast fails "
+                        f"({cause}); take it out of the list or give it another start"
+                    ) from cause
+                self.lose(place, cause)
+                blamed += 1
+        if not blamed:
+            raise error
+
+    def _blame_thermostat(self, forecast: State, error: Exception) -> None:
+        """Lose the systems at which a thermostat fails; raise if there are none."""
+        if self._fails(self.state, 0):
+            raise error
+        blamed = [
+            (place, cause)
+            for place in self._going
+            if (cause := self._fails(self._only(place, forecast), place))
+        ]
+        if not blamed:
+            raise error
+        for place, cause in blamed:
+            self.lose(place, cause)
+
+    def _only(self, place: int, forecast: State) -> State:
+        """Return the states before the step, and the forecast of one system."""
+        return _chosen(_atoms_of([place], forecast), forecast, self.state)
+
+    def _fails(self, state: State, place: int) -> Exception | None:
+        """Return what the thermostats raise at `state`; they stay as they are."""
+        before = Snapshot.of(self._stepper.thermostats)
+        try:
+            self._stepper.thermalized(
+                state, self.constraints, self.drivers[place].nsteps + 1
+            )
+        except Exception as error:  # noqa: BLE001  the caller decides
+            return error
+        finally:
+            before.restore()
+        return None
+
+
+def _stepper(drivers: Sequence[TrajCast]) -> Stepper:
+    """Return what acts on all `drivers` at once."""
+    first = drivers[0]
+    noises = [one.noise for one in drivers if one.noise is not None]
+    forecaster: ForecastModel = first.model
+    if noises:
+        forecaster = NoisyModel(forecaster, ForecastNoise.joined(noises))
+    return Stepper(forecaster, first.thermostats, first.dt)
+
+
+def joined(states: Sequence[State]) -> State:
+    """Return states as one batch, in their order."""
+    sizes = torch.tensor([state.n_systems for state in states])
+    offsets = sizes.cumsum(0) - sizes
+    index = [
+        state.system_index + offset
+        for state, offset in zip(states, offsets.tolist(), strict=True)
+    ]
+    return State(
+        positions=torch.cat([state.positions for state in states]),
+        velocities=torch.cat([state.velocities for state in states]),
+        masses=torch.cat([state.masses for state in states]),
+        atomic_numbers=torch.cat([state.atomic_numbers for state in states]),
+        cell=torch.cat([state.cell for state in states]),
+        pbc=torch.cat([state.pbc for state in states]),
+        system_index=torch.cat(index),
+    )
+
+
+def split(batch: State, states: Sequence[State]) -> list[State]:
+    """Return the states of a batch, at its positions and velocities."""
+    sizes = [state.n_atoms for state in states]
+    return [
+        state.moved(positions, velocities)
+        for state, positions, velocities in zip(
+            states,
+            torch.split(batch.positions, sizes),
+            torch.split(batch.velocities, sizes),
+            strict=True,
+        )
+    ]
+
+
+def _atoms_of(places: Sequence[int], state: State) -> Bool[Tensor, " atoms"]:
+    """Return which atoms belong to the systems at `places`."""
+    systems = torch.zeros(state.n_systems, dtype=torch.bool)
+    systems[list(places)] = True
+    return systems.to(state.device)[state.system_index]
+
+
+def _chosen(atoms: Bool[Tensor, " atoms"], those: State, others: State) -> State:
+    """Return positions and velocities of `those` at `atoms`, else of `others`."""
+    chosen = atoms[:, None]
+    return those.moved(
+        torch.where(chosen, those.positions, others.positions),
+        torch.where(chosen, those.velocities, others.velocities),
+    )

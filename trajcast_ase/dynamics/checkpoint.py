@@ -1,0 +1,344 @@
+"""Everything that a run needs to go on exactly: Atoms, thermostats, random numbers.
+
+A checkpoint holds, for each system, the Atoms with positions and momenta to the last
+bit, the step, the variables and generators of thermostats and noise, the settings, and
+how far the output files had come. Random numbers are kept as the state of the user's
+own generators, so that any generator of numpy will do.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.constraints import dict2constraint
+from torch import Tensor
+
+from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
+from trajcast_ase.sealed import Sealed, SealError, read_sealed, write_sealed
+from trajcast_ase.streams import generator_state, set_generator_state
+from trajcast_ase.thermostats.noise import ForecastNoise
+from trajcast_ase.thermostats.thermostat import Thermostat
+
+KIND = "trajcast-run-1"
+PREVIOUS = ".previous"
+"""Ends the name of the checkpoint before the last one."""
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """What a thermostat offers, so that runs with it can be continued exactly."""
+
+    def get_state(self, system: int) -> dict[str, Any]:
+        """Return the variables and random numbers of a system as plain values."""
+
+    def set_state(self, system: int, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`get_state` returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """One system of a checkpoint.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Without calculator.
+    nsteps : int
+    settings : dict
+        As of ``TrajCast.todict``, compared when the run goes on.
+    thermostats : tuple of dict
+        State of each thermostat for this system, in their order.
+    noise : dict or None
+        State of the noise's generator.
+    files : dict of "trajectory" and "logfile" to FileMark
+        Those that the run writes.
+    number : int
+        Of the replica; 0 for a single run.
+    lost : str or None
+        Why the replica is lost.
+    """
+
+    atoms: Atoms
+    nsteps: int
+    settings: dict[str, Any]
+    thermostats: tuple[dict[str, Any], ...]
+    noise: dict[str, Any] | None
+    files: dict[str, FileMark]
+    number: int = 0
+    lost: str | None = None
+
+
+def check_restartable(thermostats: Sequence[Thermostat]) -> None:
+    """Raise CheckpointError for a thermostat whose state cannot be kept."""
+    for one in thermostats:
+        if not isinstance(one, Restartable):
+            raise CheckpointError(
+                f"a {type(one).__name__} cannot be continued from a checkpoint: it "
+                "lacks the methods get_state and set_state of trajcast_ase.Restartable"
+            )
+
+
+def thermostat_states(
+    thermostats: Sequence[Thermostat], system: int
+) -> tuple[dict[str, Any], ...]:
+    """Return the states of thermostats for a system of their batch."""
+    check_restartable(thermostats)
+    kept = (one for one in thermostats if isinstance(one, Restartable))
+    return tuple(one.get_state(system) for one in kept)
+
+
+def restore_thermostats(
+    thermostats: Sequence[Thermostat],
+    system: int,
+    states: Sequence[Mapping[str, Any]],
+) -> None:
+    """Put back what :func:`thermostat_states` returned.
+
+    Raises
+    ------
+    CheckpointError
+        A state is not one of its thermostat.
+    """
+    check_restartable(thermostats)
+    try:
+        for one, state in zip(thermostats, states, strict=True):
+            if isinstance(one, Restartable):
+                one.set_state(system, state)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the thermostats cannot take over the state of the checkpoint ({error})"
+        ) from error
+
+
+def noise_state(noise: ForecastNoise | None) -> dict[str, Any] | None:
+    """Return the state of the noise's generator."""
+    return None if noise is None else generator_state(noise.streams.generators[0])
+
+
+def restore_noise(noise: ForecastNoise | None, state: Mapping[str, Any] | None) -> None:
+    """Put back what :func:`noise_state` returned."""
+    if noise is not None and state is not None:
+        set_generator_state(noise.streams.generators[0], state)
+
+
+def rewind_files(
+    run: RunState, given: Mapping[str, str | os.PathLike[str] | None]
+) -> set[str]:
+    """Cut output files back to a checkpoint, and return which of them go on.
+
+    Parameters
+    ----------
+    run : RunState
+    given : dict of "trajectory" and "logfile" to path or None
+        Files that do not exist begin anew.
+
+    Raises
+    ------
+    CheckpointError
+        A file exists that is none of those of the checkpoint; none is changed.
+    """
+    found = {n: Path(file) for n, file in given.items() if file is not None}
+    found = {name: path for name, path in found.items() if path.exists()}
+    for name, path in found.items():
+        if name not in run.files:
+            raise CheckpointError(
+                f"{path} exists, but the run of the checkpoint wrote no {name}; give a "
+                "name that does not exist"
+            )
+        run.files[name].check(path)
+    for name, path in found.items():
+        run.files[name].rewind(path)
+    return set(found)
+
+
+def check_settings(given: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for settings other than those of the checkpoint."""
+    for name in sorted({*given, *kept} - {"type"}):
+        if given.get(name) != kept.get(name):
+            raise CheckpointError(
+                f"the checkpoint was written with {name} = {kept.get(name)!r}, but "
+                f"the run that shall go on has {given.get(name)!r}; give the same, or "
+                "start a new run from the Atoms of its last frame"
+            )
+
+
+def write_checkpoint(path: Path, runs: Sequence[RunState]) -> None:
+    """Write a checkpoint; the one before stays as ``PATH.previous``.
+
+    A kill at any moment leaves at least one that can be read.
+    """
+    tensors: dict[str, Tensor] = {}
+    values = []
+    for k, run in enumerate(runs):
+        tensors |= {f"{k}/{name}": t for name, t in _tensors(run.atoms).items()}
+        values.append(_values(run))
+    if path.exists():
+        path.replace(previous(path))
+    write_sealed(path, KIND, Sealed(tensors, {"runs": values}))
+
+
+def read_checkpoint(path: Path) -> tuple[RunState, ...]:
+    """Return the systems of a checkpoint.
+
+    Where the file is absent or damaged, those of ``PATH.previous``, with a warning.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither is there.
+    CheckpointError
+        None of both can be read.
+    """
+    try:
+        return _read(path)
+    except (FileNotFoundError, CheckpointError) as error:
+        before = previous(path)
+        if not before.exists():
+            raise
+        runs = _read(before)
+        warnings.warn(
+            f"{error}; going on from {before}, step {runs[0].nsteps}",
+            UserWarning,
+            stacklevel=3,
+        )
+        return runs
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Return whether there is a checkpoint or the one before it."""
+    return path.exists() or previous(path).exists()
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before that of `path` is kept."""
+    return path.with_name(path.name + PREVIOUS)
+
+
+def _read(path: Path) -> tuple[RunState, ...]:
+    try:
+        content = read_sealed(path, KIND)
+    except SealError as error:
+        raise CheckpointError(f"{error}; delete it to start anew") from error
+    try:
+        return tuple(
+            _run(content.tensors, k, values)
+            for k, values in enumerate(content.values["runs"])
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not hold what a checkpoint should "
+            f"({type(error).__name__}: {error}); delete it to start anew"
+        ) from error
+
+
+def _tensors(atoms: Atoms) -> dict[str, Tensor]:
+    """Return cell and numeric arrays of Atoms."""
+    numeric = {
+        name: values
+        for name, values in atoms.arrays.items()
+        if values.dtype.kind in "fib"
+    }
+    arrays = {f"arrays/{name}": torch.tensor(v) for name, v in numeric.items()}
+    return arrays | {"cell": torch.tensor(atoms.cell.array)}
+
+
+def _values(run: RunState) -> dict[str, Any]:
+    """Return the plain values of a system."""
+    return {
+        "nsteps": run.nsteps,
+        "number": run.number,
+        "lost": run.lost,
+        "settings": run.settings,
+        "thermostats": list(run.thermostats),
+        "noise": run.noise,
+        "files": {name: mark.todict() for name, mark in run.files.items()},
+        "pbc": [bool(one) for one in run.atoms.pbc],
+        "constraints": [plain(one.todict()) for one in run.atoms.constraints],
+        "info": _plain_info(run.atoms),
+    }
+
+
+def _run(tensors: Mapping[str, Tensor], k: int, values: Mapping[str, Any]) -> RunState:
+    _check_types(values)
+    prefix = f"{k}/arrays/"
+    arrays = {
+        name.removeprefix(prefix): tensor.numpy()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    atoms = Atoms(
+        numbers=arrays.pop("numbers"),
+        positions=arrays.pop("positions"),
+        cell=tensors[f"{k}/cell"].numpy(),
+        pbc=values["pbc"],
+        info=values["info"],
+    )
+    for name, array in arrays.items():
+        atoms.set_array(name, array)
+    atoms.set_constraint([dict2constraint(one) for one in values["constraints"]])
+    return RunState(
+        atoms=atoms,
+        nsteps=values["nsteps"],
+        settings=values["settings"],
+        thermostats=tuple(values["thermostats"]),
+        noise=values["noise"],
+        files={n: FileMark.from_dict(mark) for n, mark in values["files"].items()},
+        number=values["number"],
+        lost=values["lost"],
+    )
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Raise TypeError for plain values that are not what they should be."""
+    periodic = values["pbc"]
+    checks = {
+        "nsteps": _is_count(values["nsteps"]),
+        "number": _is_count(values["number"]),
+        "lost": isinstance(values["lost"], str | None),
+        "settings": isinstance(values["settings"], dict),
+        "thermostats": _are_all(values["thermostats"], dict),
+        "noise": isinstance(values["noise"], dict | None),
+        "files": isinstance(values["files"], dict),
+        "pbc": _are_all(periodic, bool) and len(periodic) == len("xyz"),
+        "constraints": _are_all(values["constraints"], dict),
+        "info": isinstance(values["info"], dict),
+    }
+    wrong = [name for name, right in checks.items() if not right]
+    if wrong:
+        raise TypeError(f"{wrong[0]} = {values[wrong[0]]!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_all(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(type(one) is kind for one in values)
+
+
+def _plain_info(atoms: Atoms) -> dict[str, Any]:
+    """Return what of ``atoms.info`` JSON can hold."""
+    return {
+        name: value
+        for name, value in atoms.info.items()
+        if isinstance(name, str) and isinstance(value, str | int | float | bool | None)
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a value with arrays as lists and numpy's numbers as Python's."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value

@@ -1,0 +1,538 @@
+"""The ASE dynamics driver: each step is one forecast, no calculator is needed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.trajectory import Trajectory
+from ase.md.md import MolecularDynamics
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from trajcast_ase.conservation import RigidBodies
+from trajcast_ase.constraints import Constraints
+from trajcast_ase.dynamics.arguments import (
+    check_keywords,
+    checked_noise,
+    checked_thermostats,
+    checked_timestep,
+    describe_model,
+    prepared_model,
+)
+from trajcast_ase.dynamics.checkpoint import (
+    RunState,
+    check_settings,
+    noise_state,
+    plain,
+    read_checkpoint,
+    restore_noise,
+    restore_thermostats,
+    rewind_files,
+    thermostat_states,
+    write_checkpoint,
+)
+from trajcast_ase.dynamics.domain import warn_outside_training
+from trajcast_ase.dynamics.fallback import ForceFallback, SenselessForecastError
+from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
+from trajcast_ase.dynamics.md_logger import ForceFreeLogger
+from trajcast_ase.dynamics.mirror import Mirror
+from trajcast_ase.dynamics.rollback import Snapshot
+from trajcast_ase.dynamics.stepper import Stepper, finite_atoms, kicks
+from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
+from trajcast_ase.state import State
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
+from trajcast_ase.thermostats.thermostat import ChecksStart, Thermostat
+
+LARGEST_KICK = 10.0
+"""From five times the rms speed to its opposite: thermal atoms do not."""
+# Replacing one of these, in a subclass or on an object, asks for a call at each step.
+PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
+
+
+class TrajCast(MolecularDynamics):
+    """Molecular dynamics by forecasts, in place of ``ase.md.verlet.VelocityVerlet``.
+
+    Observers, log, trajectory and edits of the Atoms work as for every ASE dynamics.
+    A calculator is optional: it never enters the dynamics and is asked for the energy
+    only when an observer is due. Positions are never wrapped.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Only FixAtoms and FixCom are honoured; other constraints are refused.
+    model : Forecaster, name of a bundled model, or path to a ``.trajcast`` file
+        Any object that fulfils :class:`trajcast_ase.stride.ForecastModel` will do.
+    timestep : float, ASE units, optional
+        Default and only possible value: the model's horizon.
+    thermostat : Thermostat or sequence of them, optional
+        Act after each forecast, in order; default: none, the energy is the model's
+        business. ``model.recommended_thermostat(temperature_K, rng)`` gives what the
+        model was validated with.
+    noise : ForecastNoise, optional
+        Calibrated noise on each forecast; default: none.
+    trajectory : str, path or writer, optional
+    logfile : str, path or stream, optional
+        "-" is the standard output. Energies are ``nan`` without a calculator; results
+        that were stored with a frame are dropped, since they hold for it alone.
+    loginterval : int
+        Steps between rows of the log and frames of the trajectory.
+    append_trajectory : bool
+        Append to an existing trajectory instead of overwriting it.
+    largest_kick : float or None
+        A forecast that changes the velocity of an atom, or bends its flight, by more
+        than this multiple of its element's rms speed in the training data ends the
+        run: no thermal atom does that, and what follows is not dynamics. None: only
+        forecasts that are not finite do.
+    fallback : ForceFallback, optional
+        Integrates the horizon with the forces of ``atoms.calc`` where a forecast is
+        refused, instead of ending the run. Default: the run ends.
+    device : str or torch.device, optional
+        Default: where the model is. Elsewhere a copy of the model is used.
+    **kwargs
+        ``comm`` and ``master`` of the ASE base class.
+
+    Raises
+    ------
+    TypeError
+        `atoms` is a Filter, or a keyword is unknown.
+    ValueError
+        An element that the model does not know, values that are not finite, no atoms,
+        atoms closer than 0.1 Å, a `timestep` other than the horizon, zero velocities
+        with a thermostat that rescales them, an empty sequence of thermostats, one
+        object twice in it, or different temperatures.
+    NotImplementedError
+        A constraint that a forecast cannot honour.
+
+    Notes
+    -----
+    ``run(n)`` leaves the state on the device between due observers; ``run(n)``, n times
+    ``run(1)`` and ``irun(n)`` give bit-identical trajectories, and so does a new driver
+    that continues from the Atoms with the same thermostat objects, that is with the
+    state of their generators and the frictions of an ``AdaptiveLangevin``. A
+    temperature that depends on time is no exception within one driver; a new one counts
+    the time from zero.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        model: ForecastModel | str | os.PathLike[str],
+        *,
+        timestep: float | None = None,
+        thermostat: Thermostat | Sequence[Thermostat] | None = None,
+        noise: ForecastNoise | None = None,
+        trajectory: Any = None,
+        logfile: Any = None,
+        loginterval: int = 1,
+        append_trajectory: bool = False,
+        largest_kick: float | None = LARGEST_KICK,
+        fallback: ForceFallback | None = None,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_keywords(kwargs)
+        self.model = prepared_model(model, device)
+        self.thermostats = checked_thermostats(thermostat)
+        self._place = 0  # among the systems on which the thermostats act
+        self.noise = checked_noise(noise)
+        self.largest_kick = largest_kick
+        self.fallback = fallback
+        if fallback is not None:
+            fallback.check(atoms)
+        self._speeds: tuple[Tensor, Tensor] | None = None
+        self._model_description = describe_model(self.model)
+        dt = checked_timestep(timestep, self.model.horizon_fs)
+        self._mirror = Mirror(atoms, self.model.device, self._accept)
+        header = getattr(self.model, "header", None)
+        warn_outside_training(atoms, header, self.thermostats)
+        self._files: dict[str, Path] = {}  # that checkpoints keep the length of
+        self._resumed = False
+        # Opened last, after all checks: mode "w" empties an existing file. As an open
+        # object, because ASE >= 3.27 reopens a trajectory given by name per frame.
+        if isinstance(trajectory, str | os.PathLike):
+            self._files["trajectory"] = Path(trajectory)
+            mode = "a" if append_trajectory else "w"
+            writer = Trajectory(os.fspath(trajectory), mode=mode, **kwargs)
+            trajectory = self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
+        super().__init__(atoms, dt, trajectory, None, loginterval, **kwargs)
+        if logfile:
+            self._open_log(logfile, loginterval)
+
+    @classmethod
+    def restart(
+        cls,
+        path: str | os.PathLike[str],
+        model: ForecastModel | str | os.PathLike[str],
+        *,
+        thermostat: Thermostat | Sequence[Thermostat] | None = None,
+        noise: ForecastNoise | None = None,
+        trajectory: str | os.PathLike[str] | None = None,
+        logfile: str | os.PathLike[str] | None = None,
+        loginterval: int = 1,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Go on from a checkpoint as if nothing had happened.
+
+        On the same machine with the same settings, the run continues bit for bit: with
+        thermostats, temperatures that depend on time, and noise, too. The Atoms are
+        ``dynamics.atoms``; attach your observers anew.
+
+        Parameters
+        ----------
+        path : path
+            Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
+        model, thermostat, noise, loginterval, device, **kwargs
+            As those of the run that wrote it. Thermostats and noise take over the state
+            that they had; the seed of their generators does not matter.
+        trajectory, logfile : path, optional
+            Existing files are cut back to the checkpoint and continued; others begin.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no checkpoint.
+        CheckpointError
+            The checkpoint is damaged, is of another model or other settings, or a file
+            is not the one that it belongs to.
+        """
+        runs = read_checkpoint(Path(path))
+        if len(runs) != 1:
+            raise CheckpointError(
+                f"{path} is a checkpoint of {len(runs)} replicas; use Replicas.restart"
+            )
+        settings = {
+            "thermostat": thermostat,
+            "noise": noise,
+            "device": device,
+            **kwargs,
+        }
+        probe = cls(runs[0].atoms, model, **settings)
+        check_settings(plain(probe.todict()), runs[0].settings)
+        continued = rewind_files(
+            runs[0], {"trajectory": trajectory, "logfile": logfile}
+        )
+        dynamics = cls(
+            runs[0].atoms,
+            probe.model,
+            trajectory=trajectory,
+            append_trajectory=True,
+            loginterval=loginterval,
+            **settings,
+        )
+        if logfile is not None:
+            header = "logfile" not in continued
+            dynamics._open_log(logfile, loginterval, header=header)
+        dynamics._take_over(runs[0])
+        return dynamics
+
+    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that :meth:`restart` needs, atomically.
+
+        To be called between runs or as an observer, such as ``dynamics.attach(
+        dynamics.checkpoint, 1000, "run.checkpoint")``. The checkpoint before stays as
+        ``PATH.previous``.
+
+        Raises
+        ------
+        CheckpointError
+            A thermostat does not tell its state.
+        """
+        state = self._run_state()
+        if self.comm.rank == 0:  # as for every file of ASE
+            write_checkpoint(Path(path), [state])
+
+    def todict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for the header of trajectories.
+
+        Under "thermostat" stand the settings of one, or a list of those of several.
+        """
+        settings = {
+            "type": "molecular-dynamics",
+            "md-type": type(self).__name__,
+            "timestep": self.dt,
+            "horizon_fs": self.model.horizon_fs,
+            "model": self._model_description,
+        }
+        if self.thermostats:
+            members = [one.todict() for one in self.thermostats]
+            settings["thermostat"] = members[0] if len(members) == 1 else members
+        if self.noise is not None:
+            settings["noise"] = self.noise.todict()
+        return settings
+
+    @property
+    def n_dof(self) -> int:
+        """Number of degrees of freedom that have a temperature.
+
+        3 N, minus constraints, minus what the model conserves: 3, or 6 for an isolated
+        molecule whose angular momentum is conserved (5 if linear).
+        """
+        return degrees_of_freedom(self.atoms, self.model.conservation)
+
+    def get_temperature(self) -> float:
+        """Return the temperature (K) of the `n_dof` thermal degrees of freedom.
+
+        The log has it, too. ``atoms.get_temperature()`` divides by 3 N: for a molecule
+        of 20 atoms with 54 thermal degrees of freedom it reads 270 K at 300 K.
+        """
+        return temperature(self.atoms, self.model.conservation)
+
+    @property
+    def transferred_energy(self) -> float:
+        """Kinetic energy that all thermostats together have given so far, eV."""
+        given = (one.transferred_energy[self._place] for one in self.thermostats)
+        return float(sum(given))
+
+    @property
+    def _forecaster(self) -> ForecastModel:
+        return self.model if self.noise is None else NoisyModel(self.model, self.noise)
+
+    @property
+    def _stepper(self) -> Stepper:
+        return Stepper(self._forecaster, self.thermostats, self.dt)
+
+    def step(self) -> None:
+        """Advance the Atoms by one forecast; ``nsteps`` is the caller's."""
+        self._mirror.pull(self.atoms)
+        try:
+            self._advance()
+        finally:
+            self._mirror.push(self.atoms)
+
+    def irun(self, steps: int = 50) -> Iterator[bool]:
+        """Run step by step; yield whether the last step is reached.
+
+        The Atoms are current at each yield, and the first one precedes any motion.
+
+        Parameters
+        ----------
+        steps : int
+        """
+        # Own loop: the base class of each ASE release asks for forces in its own way.
+        self._begin(steps)
+        yield self.nsteps == self.max_steps
+        while self.nsteps < self.max_steps:
+            self.step()
+            self.nsteps += 1
+            self._look()
+            yield self.nsteps == self.max_steps
+
+    def run(self, steps: int = 50) -> bool:
+        """Run; return True when finished.
+
+        An observer ends the run with ``max_steps = 0``, as in every ASE dynamics. A
+        step that fails is undone in everything, random numbers and accounts of the
+        thermostats included: running on is the run without the failure.
+
+        Parameters
+        ----------
+        steps : int
+
+        Raises
+        ------
+        SenselessForecastError
+            A forecast is not finite, or kicks an atom beyond `largest_kick`, and there
+            is no `fallback`; the Atoms hold the step before. A kind of RuntimeError.
+        ValueError, TypeError, NotImplementedError
+            The Atoms were changed to something that cannot be forecast.
+        """
+        if self._has_per_step_methods():
+            for _ in self.irun(steps):
+                pass
+            return True
+        self._begin(steps)
+        while self.nsteps < self.max_steps:
+            self._leap(self._steps_until_due())
+            self._look()
+        return True
+
+    def _begin(self, steps: int) -> None:
+        self.max_steps = self.nsteps + steps
+        if self.nsteps == 0 and not self._resumed:
+            self._look()
+
+    def _look(self) -> None:
+        """Let everyone see the Atoms, in ASE's order."""
+        self._refresh_properties()
+        self.log()  # type: ignore[no-untyped-call]  # ASE
+        self.call_observers()  # type: ignore[no-untyped-call]  # ASE
+
+    def _leap(self, steps: int) -> None:
+        """Make `steps` forecasts on the device between two transfers."""
+        self._mirror.pull(self.atoms)
+        try:
+            for _ in range(steps):
+                self._advance()
+                self.nsteps += 1
+        finally:
+            self._mirror.push(self.atoms)
+
+    def _advance(self) -> None:
+        """Replace the state on the device by the one a forecast later, or undo it."""
+        stepper, constraints = self._stepper, self._mirror.constraints
+        snapshot = stepper.snapshot()
+        try:
+            after, bodies = self._forecast(stepper, snapshot)
+            after = stepper.thermalized(after, constraints, self.nsteps + 1, bodies)
+            self._check_finite(after, "thermostat")
+            after = self._shared(after)
+        except BaseException:  # an interrupt, too
+            snapshot.restore()
+            raise
+        self._mirror.advance(after)
+
+    def _forecast(
+        self, stepper: Stepper, drawn: Snapshot
+    ) -> tuple[State, RigidBodies | None]:
+        """Return the state a horizon later, by forces where the forecast is refused."""
+        before = self._mirror.state
+        after, bodies = stepper.forecast(before, self._mirror.constraints)
+        try:
+            self._check_forecast(before, after)
+        except SenselessForecastError as error:
+            if self.fallback is None:
+                raise
+            drawn.restore()
+            self._mirror.push(self.atoms)
+            after = self.fallback.integrated(self.atoms, before, self.dt)
+            self.fallback.note(self.nsteps + 1, error)
+            return after, None
+        return after, bodies
+
+    def _check_forecast(self, before: State, after: State) -> None:
+        sound, sizes = self._sound_atoms(before, after)
+        if not bool(sound.all()):
+            atom = int(sizes.argmax())  # a NaN counts as the largest
+            raise self._unsound(atom, float(sizes[atom]))
+
+    def _sound_atoms(
+        self, before: State, after: State
+    ) -> tuple[Bool[Tensor, " atoms"], Float[Tensor, " atoms"]]:
+        """Return the atoms with sensible forecasts, and how strongly each is kicked."""
+        find = getattr(self.model, "thermal_speeds", None)
+        if self.largest_kick is None or find is None:
+            finite = finite_atoms(after)
+            return finite, torch.where(finite, 0.0, torch.nan)
+        numbers = before.atomic_numbers
+        if self._speeds is None or self._speeds[0] is not numbers:
+            self._speeds = numbers, find(numbers)  # looked up once for a system
+        sizes = kicks(before, after, self._speeds[1], self.model.horizon_fs)
+        return sizes <= self.largest_kick, sizes  # a NaN is not
+
+    def _check_finite(self, state: State, source: str) -> None:
+        finite = finite_atoms(state)
+        if not bool(finite.all()):
+            raise self._not_finite(source, int((~finite).nonzero()[0]))
+
+    def _run_state(self) -> RunState:
+        """Return everything that a checkpoint keeps of this run."""
+        return RunState(
+            atoms=self.atoms,
+            nsteps=self.nsteps,
+            settings=plain(self.todict()),
+            thermostats=thermostat_states(self.thermostats, self._place),
+            noise=noise_state(self.noise),
+            files={
+                name: FileMark.of(path)
+                for name, path in self._files.items()
+                if path.is_file()
+            },
+        )
+
+    def _take_over(self, run: RunState) -> None:
+        """Go on from the step, the variables and the random numbers of a checkpoint."""
+        restore_thermostats(self.thermostats, self._place, run.thermostats)
+        restore_noise(self.noise, run.noise)
+        self.nsteps, self._resumed = run.nsteps, True
+
+    def _open_log(self, logfile: Any, interval: int, *, header: bool = True) -> None:
+        if isinstance(logfile, str | os.PathLike) and logfile != "-":
+            self._files["logfile"] = Path(logfile)
+        logger = ForceFreeLogger(
+            self, self.atoms, logfile, header=header, comm=self.comm
+        )
+        self.closelater(logger)  # type: ignore[no-untyped-call]  # ASE
+        self.attach(logger, interval)  # type: ignore[no-untyped-call]  # ASE
+
+    def _shared(self, state: State) -> State:
+        """Return the state of the first rank, since each draws its own numbers."""
+        if self.comm.size == 1:
+            return state
+        values = torch.cat([state.positions, state.velocities], dim=1)
+        shared = values.cpu().numpy().copy()
+        self.comm.broadcast(shared, 0)
+        values = torch.from_numpy(shared).to(state.device)
+        return state.moved(values[:, :3], values[:, 3:])
+
+    def _unsound(self, atom: int, kick: float) -> RuntimeError:
+        """Return the error of a forecast that is no motion of the trained kind."""
+        if not math.isfinite(kick):
+            return SenselessForecastError(str(self._not_finite("forecast", atom)))
+        symbol = self.atoms.symbols[atom]
+        return SenselessForecastError(
+            f"the forecast of step {self.nsteps + 1} kicks atom {atom} ({symbol}) by "
+            f"{kick:.3g} times the thermal speed of {symbol} in the training data, the "
+            f"limit is {self.largest_kick:g}: the model does not know this state; the "
+            f"Atoms hold step {self.nsteps}: look for broken bonds, atoms that are too "
+            "close or too hot (largest_kick=None lets every finite forecast pass)"
+        )
+
+    def _not_finite(self, source: str, atom: int) -> RuntimeError:
+        """Return the error of a step that is not finite for one of the atoms."""
+        return RuntimeError(
+            f"the {source} of step {self.nsteps + 1} is not finite for atom "
+            f"{atom} ({self.atoms.symbols[atom]}); the Atoms hold step "
+            f"{self.nsteps}: look for atoms that are "
+            "too close, too hot or unlike the model's training data"
+        )
+
+    def _accept(self, state: State, constraints: Constraints) -> None:
+        """Raise for a state that the model or the thermostat cannot start from."""
+        self._forecaster.check_elements(state.atomic_numbers)
+        checks = [one for one in self.thermostats if isinstance(one, ChecksStart)]
+        if checks:
+            motion = thermal_motion(state, self.model.conservation, constraints)
+            for thermostat in checks:
+                thermostat.check_start(motion)
+
+    def _refresh_properties(self) -> None:
+        """Evaluate the energy, so that frames carry it, if somebody will look."""
+        if isinstance(self.atoms.calc, SinglePointCalculator):
+            # What a file stores belongs to its frame; asked of another one, it raises.
+            self.atoms.calc = None
+        if self.atoms.calc is not None and self._is_due():
+            self.atoms.get_potential_energy()
+
+    def _is_due(self) -> bool:
+        return any(
+            self.nsteps % interval == 0 if interval > 0 else self.nsteps == -interval
+            for _, interval, _, _ in self.observers
+        )
+
+    def _steps_until_due(self) -> int:
+        """Return the steps to the next due observer, or to the end of the run."""
+        waits = [self.max_steps - self.nsteps]
+        for _, interval, _, _ in self.observers:
+            if interval > 0:
+                waits.append(interval - self.nsteps % interval)
+            elif self.nsteps < -interval:
+                waits.append(-interval - self.nsteps)
+        return min(waits)
+
+    def _has_per_step_methods(self) -> bool:
+        return any(
+            name in vars(self) or getattr(type(self), name) is not _OWN[name]
+            for name in PER_STEP_METHODS
+        )
+
+
+_OWN = {name: getattr(TrajCast, name) for name in PER_STEP_METHODS}

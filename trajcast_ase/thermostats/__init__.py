@@ -1,0 +1,1 @@
+"""Temperature control and noise: what acts on the velocities beside the forecast."""

@@ -1,0 +1,118 @@
+r"""Canonical sampling through velocity rescaling: one number for all velocities.
+
+=======================  =========================  ============
+symbol                   variable                   unit
+=======================  =========================  ============
+:math:`K`                ``kinetic``                eV
+:math:`N_f`              ``motion.n_dof``           1
+:math:`k_B T`            ``thermal``                eV
+:math:`c`                ``memory``                 1
+:math:`\alpha`           ``alpha``                  1
+:math:`\tau`             ``taut``                   ASE time
+=======================  =========================  ============
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from trajcast_ase.kinetics import ThermalMotion
+from trajcast_ase.streams import RandomSource, Streams
+from trajcast_ase.thermostats.random_thermostat import RandomThermostat
+from trajcast_ase.thermostats.schedules import Temperature
+
+# Below this thermal energy (eV, as in ASE's Bussi) a system counts as resting.
+RESTING = 1e-12
+
+
+class CSVR(RandomThermostat):
+    r"""Canonical sampling through velocity rescaling, also known as v-rescale.
+
+    .. math::
+
+        \alpha^2 = \left(\sqrt c + R_1 \sqrt{f}\right)^2 + f \sum_{i=2}^{N_f} R_i^2,
+        \qquad c = e^{-\Delta t/\tau}, \quad f = (1-c) \frac{k_B T}{2 K}
+
+    with unit normal :math:`R_i`; :math:`\alpha` has the sign of
+    :math:`\sqrt c + R_1 \sqrt f`. All thermal velocities of a system are scaled by one
+    number.
+
+    Parameters
+    ----------
+    temperature_K : float, or callable of the time in ASE units, K
+    taut : float, ASE units
+        Time constant; 0 draws a new kinetic energy at each stride.
+    rng : numpy Generator, RandomState or Streams, optional
+        As in :class:`RandomThermostat`.
+
+    Raises
+    ------
+    ValueError
+        A temperature or time constant that is negative or not finite.
+
+    Notes
+    -----
+    Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), equations A7 and A8.
+    """
+
+    def __init__(
+        self,
+        temperature_K: Temperature,
+        taut: float,
+        rng: RandomSource | Streams | None = None,
+    ) -> None:
+        if not (math.isfinite(taut) and taut >= 0):
+            raise ValueError(
+                f"taut = {taut} must be zero or positive, in ASE time units"
+            )
+        super().__init__(temperature_K, rng)
+        self.taut = float(taut)
+
+    def check_start(self, motion: ThermalMotion) -> None:
+        """Raise ValueError for a system at rest, whose velocities cannot be scaled."""
+        least = float(motion.kinetic_energies.min())
+        if least < RESTING:
+            raise _resting_error(least)
+
+    def apply(
+        self, motion: ThermalMotion, time: float, timestep: float
+    ) -> ThermalMotion:
+        """Return the rescaled motion; see :class:`Thermostat`.
+
+        Raises
+        ------
+        ValueError
+            The kinetic energy of a system is zero, or that of rounding errors.
+        """
+        kinetic, state = motion.kinetic_energies, motion.state
+        thermal = self._thermal(time)
+        # A quench goes far below; to be heated from there is to scale rounding errors.
+        least = RESTING if thermal > RESTING else 0.0
+        if not bool((kinetic > least).all()):
+            raise _resting_error(float(kinetic.min()))
+        memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
+        noise = torch.sqrt((1 - memory) * thermal / (2 * kinetic))
+        normal = self.streams.normals(state.n_systems).to(state.device)
+        others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
+        first = math.sqrt(memory) + noise * normal
+        alpha = torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
+        # One number for a system keeps what is thermal so: there is nothing to project.
+        scaled = alpha[state.system_index, None] * state.velocities
+        self._give((alpha.square() - 1) * kinetic)
+        return replace(motion, state=state.moved(state.positions, scaled))
+
+    def todict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return super().todict() | {"taut": self.taut}
+
+
+def _resting_error(kinetic: float) -> ValueError:
+    return ValueError(
+        f"the kinetic energy is {kinetic:.3g} eV: velocities that are all zero cannot "
+        "be rescaled to a temperature; draw some first, for example with "
+        "ase.md.velocitydistribution.MaxwellBoltzmannDistribution"
+    )

@@ -1,0 +1,99 @@
+"""What thermostats with random numbers share: temperature, streams, energy account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trajcast_ase.kinetics import ThermalMotion
+from trajcast_ase.state import State
+from trajcast_ase.streams import (
+    RandomSource,
+    Streams,
+    generator_state,
+    set_generator_state,
+)
+from trajcast_ase.thermostats.schedules import (
+    Temperature,
+    checked_temperature,
+    describe_temperature,
+    temperature_at,
+)
+from trajcast_ase.units import KB
+
+
+class RandomThermostat:
+    """Temperature, random numbers and energy account of a thermostat.
+
+    Parameters
+    ----------
+    temperature_K : float, or callable of the time in ASE units, K
+        :class:`LinearRamp` and :class:`ExponentialQuench` are such callables.
+    rng : numpy Generator, RandomState or Streams, optional
+        Of one system, or of each system of a batch. Default: a fresh
+        ``np.random.default_rng()`` for one system.
+
+    Attributes
+    ----------
+    transferred_energy : (n_systems,) float64 tensor, eV
+        Kinetic energy given to each system so far.
+    variables : tuple of str
+        Names of the tensors that have a row for each system.
+    """
+
+    variables: tuple[str, ...] = ("transferred_energy",)
+
+    def __init__(
+        self, temperature_K: Temperature, rng: RandomSource | Streams | None
+    ) -> None:
+        self.temperature_K = checked_temperature(temperature_K)
+        self.streams = Streams.of(rng)
+        self.transferred_energy = torch.zeros(len(self.streams), dtype=torch.float64)
+
+    def todict(self) -> dict[str, Any]:
+        """Return name and temperature as plain values."""
+        return {
+            "name": type(self).__name__,
+            "temperature_K": describe_temperature(self.temperature_K),
+        }
+
+    def get_state(self, system: int) -> dict[str, Any]:
+        """Return variables and random numbers of a system as plain values."""
+        variables = {name: getattr(self, name)[system] for name in self.variables}
+        rng = generator_state(self.streams.generators[system])
+        return {name: row.tolist() for name, row in variables.items()} | {"rng": rng}
+
+    def set_state(self, system: int, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`get_state` returned.
+
+        Raises
+        ------
+        ValueError
+            The random numbers were those of another kind of generator.
+        """
+        set_generator_state(self.streams.generators[system], state["rng"])
+        for name in self.variables:
+            variable = getattr(self, name)
+            variable[system] = variable.new_tensor(state[name])
+
+    def _thermal(self, time: float) -> float:
+        """Return kT at `time` (ASE units), eV."""
+        return KB * temperature_at(self.temperature_K, time)
+
+    def _noise(self, state: State) -> Float[Tensor, "atoms 3"]:
+        """Return unit normals for each atom."""
+        noise = self.streams.normal_vectors(state.sizes())
+        return noise.to(state.device)
+
+    def _book(self, before: ThermalMotion, after: ThermalMotion) -> ThermalMotion:
+        """Add what `after` has gained to the account, and return it."""
+        self._give(after.kinetic_energies - before.kinetic_energies)
+        return after
+
+    def _give(self, energy: Float[Tensor, " systems"]) -> None:
+        """Add `energy` (eV) to the account of each system."""
+        self.transferred_energy = self.transferred_energy.to(energy.device) + energy
