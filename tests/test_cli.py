@@ -22,13 +22,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import trajcast_ase
-from trajcast_ase import Forecaster, Replicas, load_model, published, save_model
+from trajcast_ase import Forecaster, Replicas, load_model, save_model
 from trajcast_ase.cli import app
 from trajcast_ase.conservation import Conservation, angular_momentum
 from trajcast_ase.data import paracetamol
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.losses import LostReplicaWarning
 from trajcast_ase.kinetics import degrees_of_freedom, temperature
+from trajcast_ase.models import published
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.kernels.build import find_compiler
 from trajcast_ase.progress import RolloutProgress, TrainingProgress
@@ -500,6 +501,7 @@ def test_lost_replicas_are_named_last(model_file, start, monkeypatch):
         stdout, stderr = call("run", start, *settings, status=1)
     assert "1 x 0.06 ps at" in stdout
     assert "1 of 2 replicas is lost: replica 1 after stride 3" in stderr
+    assert "--debug" not in stderr  # it is no fault of the package
     for number, n_frames in ((0, 5), (1, 2)):
         frames = ase.io.read(f"ethanol-md-0{number}.traj", index=":")
         assert len(frames) == n_frames

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
-from dataclasses import replace
+import signal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from trajcast_ase.analysis.bonds import bonded_pairs
 from trajcast_ase.analysis.temperature import temperature
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.data import paracetamol
-from trajcast_ase.demo import _print_summary, _run, run_demo
+from trajcast_ase.demo import InterruptedRunError, _print_summary, _run, run_demo
 from trajcast_ase.testing import Ballistic, HarmonicCrystal
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.inputs import observe_both, read_run
@@ -142,3 +144,35 @@ def test_a_run_too_short_for_a_report_is_refused(tmp_path, picoseconds):
     with pytest.raises(ValueError, match="at least 14 ps"):
         run_demo(tmp_path / "demo", picoseconds=picoseconds, model=Ballistic(7.0))
     assert not (tmp_path / "demo").exists()
+
+
+@dataclass(frozen=True)
+class Terminated:
+    """Forecasts of another model, the tenth of which a SIGTERM meets."""
+
+    model: HarmonicCrystal
+    calls: list[int] = field(default_factory=list)
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def raw_forecast(self, state):
+        self.calls.append(state.n_atoms)
+        if len(self.calls) == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.model.raw_forecast(state)
+
+
+def test_a_signal_ends_it_with_readable_files(tmp_path):
+    with pytest.raises(InterruptedRunError, match="signal 15 after") as stopped:
+        run_demo(
+            tmp_path,
+            picoseconds=PICOSECONDS,
+            model=Terminated(springs()),
+            console=Console(file=io.StringIO()),
+        )
+    assert stopped.value.exit_status == 128 + signal.SIGTERM
+    n_frames = len(read_frames(tmp_path / "demo.traj").positions)
+    assert 10 < n_frames < PICOSECONDS * 1e3 / 7
+    assert len(np.loadtxt(tmp_path / "demo.log", skiprows=1)) == n_frames
+    assert not (tmp_path / "report.json").exists()

@@ -6,7 +6,6 @@ MD with forces as ``trajcast validate`` does.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from trajcast_ase.data import paracetamol
 from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.rollout import Ending, roll_out
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.progress import RolloutProgress
@@ -66,6 +66,21 @@ class DemoResult:
         return all(row.passes for row in self.report.rows if row.memory is None)
 
 
+class InterruptedRunError(RuntimeError):
+    """A signal has ended the run.
+
+    Parameters
+    ----------
+    text : str
+    exit_status : int
+        For a shell.
+    """
+
+    def __init__(self, text: str, exit_status: int) -> None:
+        super().__init__(text)
+        self.exit_status = exit_status
+
+
 def run_demo(
     out_dir: str | Path,
     *,
@@ -93,6 +108,8 @@ def run_demo(
     ------
     ValueError
         The run is too short for a report.
+    InterruptedRunError
+        A signal has ended the run.
     """
     if not picoseconds >= SHORTEST_PS:
         raise ValueError(
@@ -110,13 +127,19 @@ def run_demo(
         f"{n_strides} strides of {model.horizon_fs:g} fs, no forces"
     )
     console.print(described_setting(model))
-    seconds = _run(model, n_strides, trajectory, log, seed=seed, console=console)
+    ending = _run(model, n_strides, trajectory, log, seed=seed, console=console)
+    if ending.reason:
+        raise InterruptedRunError(
+            f"ended by {ending.reason} after {ending.n_strides} of {n_strides} "
+            f"strides; {trajectory} and {log} hold them, there is no report",
+            ending.exit_status,
+        )
     run = read_run(
         trajectory, temperature_K=TEMPERATURE_K, skip_ps=EQUILIBRATION * picoseconds
     )
     result = DemoResult(
         report=compare(*observe_both(run, bundled_reference(REFERENCE))),
-        ns_per_day=ns_per_day(seconds / n_strides, model.horizon_fs),
+        ns_per_day=ns_per_day(ending.seconds / n_strides, model.horizon_fs),
         trajectory=trajectory,
         log=log,
     )
@@ -133,8 +156,8 @@ def _run(
     *,
     seed: int,
     console: Console,
-) -> float:
-    """Write trajectory and log; return the wall time of the run, s."""
+) -> Ending:
+    """Write trajectory and log; return how the run ended."""
     rng = np.random.default_rng(seed)
     atoms = paracetamol()
     draw_momenta(atoms, TEMPERATURE_K, rng, model.conservation)
@@ -151,12 +174,10 @@ def _run(
             progress.update(dynamics.nsteps, dynamics.get_temperature())
 
         dynamics.attach(report, interval=REPORT_INTERVAL)
-        start = time.perf_counter()
-        dynamics.run(n_strides)
-        seconds = time.perf_counter() - start
-        if n_strides % REPORT_INTERVAL:
+        ending = roll_out(dynamics, n_strides)
+        if dynamics.nsteps % REPORT_INTERVAL:
             report()
-    return seconds
+    return ending
 
 
 def _print_summary(result: DemoResult, folder: Path, console: Console) -> None:

@@ -348,7 +348,7 @@ WORKER = """
 import sys
 import numpy as np
 from pathlib import Path
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = {folders!r}
 from test_checkpoint import N_CRASH, record, settings, start
 from trajcast_ase import TrajCast
 from trajcast_ase.dynamics.checkpoint import has_checkpoint
@@ -369,7 +369,6 @@ dynamics.run(N_CRASH - dynamics.nsteps)
 dynamics.close()
 """
 N_CRASH, N_KILLS = 200, 6
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
@@ -382,9 +381,9 @@ def test_killed_runs_lose_nothing(tmp_path):
         whole.run(N_CRASH)
     folder = tmp_path / "killed"
     folder.mkdir()
-    script = WORKER.format(
-        root=str(ROOT), tests=str(Path(__file__).parent), folder=str(folder)
-    )
+    here = Path(__file__).resolve().parent
+    folders = [str(one) for one in (here.parents[1], here.parent, here)]
+    script = WORKER.format(folders=folders, folder=str(folder))
     rng = np.random.default_rng(3)
     for lifetime in (*rng.uniform(0.0, 0.4, N_KILLS), None):
         process = subprocess.Popen(

@@ -14,9 +14,17 @@ from trajcast_ase.cli.models import import_, inspect, models, recommend
 from trajcast_ase.cli.run import run
 from trajcast_ase.cli.training import evaluate, train
 from trajcast_ase.cli.validate import validate
+from trajcast_ase.dynamics.losses import LostReplicasError
 
 # With these the package says what is wrong with the user's input.
-EXPLAINED = (ValueError, OSError, ImportError, NotImplementedError, FloatingPointError)
+EXPLAINED = (
+    ValueError,
+    OSError,
+    ImportError,
+    NotImplementedError,
+    FloatingPointError,
+    LostReplicasError,
+)
 # These may also be faults of the package; every other error surely is one and keeps
 # its traceback.
 SUSPECT = (TypeError, RuntimeError, ArithmeticError)

@@ -18,11 +18,15 @@ def demo(
     """Run paracetamol at 300 K with the bundled model beside reference MD."""
     import torch  # noqa: PLC0415  --help does without these
 
-    from trajcast_ase.demo import run_demo  # noqa: PLC0415
+    from trajcast_ase.demo import InterruptedRunError, run_demo  # noqa: PLC0415
 
     # Twenty atoms keep one thread busy. More of them gain little on an idle machine and
     # wait for each other on a loaded one, which is many times slower.
     torch.set_num_threads(1)
-    result = run_demo(out, picoseconds=picoseconds, seed=seed)
+    try:
+        result = run_demo(out, picoseconds=picoseconds, seed=seed)
+    except InterruptedRunError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_status) from error
     if not result.intact:
         raise typer.Exit(1)
