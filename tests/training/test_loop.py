@@ -21,6 +21,7 @@ from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.evaluate import evaluate
 from trajcast_ase.training.loop import CHECKPOINT_NAME, train
+from trajcast_ase.training.loss import ForecastLoss
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
@@ -300,11 +301,25 @@ def test_a_damaged_checkpoint_is_refused(data_folder, tmp_path):
 
 
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(data_folder, tmp_path):
-    config = configured(data_folder, tmp_path, learning_rate=1e300)
+    config = configured(data_folder, tmp_path, steps=30, learning_rate=1e300)
     with pytest.raises(FloatingPointError, match=r"lower optimizer\.learning_rate"):
         train(config)
     checkpoint = load_checkpoint(tmp_path / CHECKPOINT_NAME)
     assert 1 <= checkpoint.step < STEPS
+
+
+def test_a_pair_beyond_floats_is_skipped(data_folder, tmp_path, monkeypatch):
+    forward, calls = ForecastLoss.forward, []
+
+    def spoilt(self, batch):
+        calls.append(1)
+        return forward(self, batch) * (torch.inf if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(ForecastLoss, "forward", spoilt)
+    result = train(configured(data_folder, tmp_path))
+    assert len(calls) == STEPS
+    assert np.isfinite(result.errors.velocity.mae)
+    assert all(bool(torch.isfinite(one).all()) for one in result.model.parameters())
 
 
 def test_evaluation_refuses_another_horizon(data_folder, tmp_path):

@@ -44,6 +44,8 @@ from trajcast_ase.training.resume import (
 from trajcast_ase.training.start import first_model
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
+MOST_SKIPPED = 10
+"""Steps in a row whose gradient is not finite, before a training gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ def train(
     FileExistsError
         Another process trains in this folder now.
     FloatingPointError
-        The loss is not finite; the last checkpoint stays.
+        Gradients are not finite in ten steps in a row, or in the last one; the last
+        checkpoint stays.
     Interrupted
         SIGINT or SIGTERM came; the checkpoint holds all steps. A kind of
         KeyboardInterrupt.
@@ -129,6 +132,7 @@ class Trainer:
         run, optimizer = config.run, config.optimizer
         self.config, self.data, self.ranks = config, data, ranks
         self.step = 0
+        self.skipped = 0  # in a row
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
         self.model = first_model(config, data.statistics, ranks.device)
@@ -193,11 +197,12 @@ class Trainer:
             self.unreported.append(self.optimize())
             self.seconds += time.perf_counter() - started
             last = self.step == options.steps
-            due = self.step % settings.validate_every == 0 or last
+            sound = self.skipped == 0  # else the weights may be what is wrong
+            due = (self.step % settings.validate_every == 0 and sound) or last
             if due or self.step % settings.log_every == 0:
                 self._report(reporter, validate=due)
             minutes = (time.monotonic() - saved) / 60.0
-            if minutes > settings.checkpoint_minutes or last:
+            if (minutes > settings.checkpoint_minutes and sound) or last:
                 self.save()
                 saved = time.monotonic()
 
@@ -211,17 +216,33 @@ class Trainer:
         loss: torch.Tensor = self.loss(batch)
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        if not bool(torch.isfinite(norm)):
-            raise FloatingPointError(
-                f"the gradient is not finite at step {self.step} (loss "
-                f"{float(loss.detach()):g}); lower optimizer.learning_rate = "
-                f"{options.learning_rate:g} and resume from the last checkpoint"
-            )
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.average.update_parameters(self.model)
+        if bool(torch.isfinite(norm)):
+            self.skipped = 0
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.average.update_parameters(self.model)
+        else:
+            self._skip(float(loss.detach()))
         self.step += 1
         return loss.detach().double().cpu()
+
+    def _skip(self, loss: float) -> None:
+        """Leave out a step: one pair, such as a very fast atom, may be beyond floats.
+
+        Raises
+        ------
+        FloatingPointError
+            It is not one pair, but the weights.
+        """
+        self.skipped += 1
+        ends = self.step + 1 == self.config.optimizer.steps
+        if self.skipped == MOST_SKIPPED or ends:
+            raise FloatingPointError(
+                f"the gradient is not finite in {self.skipped} steps in a row, the "
+                f"last of them {self.step} (loss {loss:g}); lower "
+                f"optimizer.learning_rate = {self.config.optimizer.learning_rate:g} "
+                "and go on from the last checkpoint"
+            )
 
     def _batch(self, mine: slice) -> Batch:
         """Return a share of the pairs of the next step."""
