@@ -1,11 +1,15 @@
 """The compiled kernel against the torch operations that it replaces."""
 
+import copy
 import logging
+import pickle  # noqa: TID251  what users may do
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,8 +23,23 @@ from helpers import (
     small_model,
 )
 
+from trajcast_ase import load_model, save_model
 from trajcast_ase.neighbors import Edges, find_edges
-from trajcast_ase.network.backends import backend_of, set_backend
+from trajcast_ase.network import backends
+from trajcast_ase.network.backend import Backend, BackendError
+from trajcast_ase.network.backends import BACKENDS
+from trajcast_ase.network.cpu import cache
+from trajcast_ase.network.cpu.build import (
+    CompilerError,
+    find_compiler,
+    load,
+)
+from trajcast_ase.network.cpu.cache import cache_folder
+from trajcast_ase.network.cpu.product import MIN_EDGES_PER_THREAD
+from trajcast_ase.network.inference.layers import ready_layers
+from trajcast_ase.network.inference.matrices import LayerMatrices
+from trajcast_ase.network.inference.shape import LayerShape
+from trajcast_ase.network.inference.tables import Grid
 from trajcast_ase.network.irreps import (
     Irrep,
     ProductRule,
@@ -28,19 +47,11 @@ from trajcast_ase.network.irreps import (
     dimension,
     harmonics_irreps,
 )
-from trajcast_ase.network.kernels import cache
-from trajcast_ase.network.kernels.build import (
-    CompilerError,
-    find_compiler,
-    load,
-)
-from trajcast_ase.network.kernels.cache import cache_folder
-from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.routes import Routes
-from trajcast_ase.network.tables import Grid
 from trajcast_ase.network.weights import Sharing, WeightRows
 
+CPP = BACKENDS["cpp"]
 FLOATS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 
 
@@ -98,12 +109,11 @@ def gradients(blocks, inputs):
     return torch.autograd.grad(total, inputs)
 
 
-def assert_backends_agree(product, compute, inputs):
+def assert_backends_agree(compute, inputs):
     tolerance = TOLERANCES[inputs[0].dtype]["twin"]
     results = []
-    for backend in ("reference", "cpp"):
-        product.backend = backend
-        blocks = compute()
+    for name in ("reference", "cpp"):
+        blocks = compute(BACKENDS[name])
         results.append((*blocks, *gradients(blocks, inputs)))
     for expected, ours in zip(*results, strict=True):
         assert ours.shape == expected.shape
@@ -166,11 +176,10 @@ def assert_convolutions_agree(
         in_table=in_table,
     )
     assert_backends_agree(
-        product,
-        lambda: product.convolve(x, harmonics, weights, routes),
+        lambda backend: backend.convolve(product, x, harmonics, weights, routes),
         (x, weights.values),
     )
-    for block in product.convolve(x, harmonics, weights, routes):
+    for block in CPP.convolve(product, x, harmonics, weights, routes):
         assert not block[[0, 3, 6]].any()
 
 
@@ -185,7 +194,7 @@ def test_rowwise_product_and_its_gradients(irreps, lmax, n_channels, parity, dty
     )
     harmonics = normal(6, (lmax + 1) ** 2, seed=6).to(dtype)
     assert_backends_agree(
-        product, lambda: product.rowwise(x, harmonics, weights), (x, weights)
+        lambda backend: backend.rowwise(product, x, harmonics, weights), (x, weights)
     )
 
 
@@ -197,8 +206,7 @@ def test_no_edges_at_all(dtype):
     product, routes, x, weights, harmonics = problem(
         all_irreps(2), 2, 8, edges, n_atoms=3, dtype=dtype
     )
-    product.backend = "cpp"
-    blocks = product.convolve(x, harmonics, weights, routes)
+    blocks = CPP.convolve(product, x, harmonics, weights, routes)
     assert [block.shape[0] for block in blocks] == [3] * 6
     assert not any(block.any() for block in blocks)
     grad_x, grad_weights = gradients(blocks, (x, weights.values))
@@ -214,12 +222,11 @@ def test_threads_do_not_change_a_bit(dtype, in_table):
     product, routes, x, weights, harmonics = problem(
         all_irreps(2), 2, 48, edges, n_atoms=20, dtype=dtype, in_table=in_table
     )
-    product.backend = "cpp"
     results, n_threads = [], torch.get_num_threads()
     try:
         for n in (1, 2, 5):
             torch.set_num_threads(n)
-            blocks = product.convolve(x, harmonics, weights, routes)
+            blocks = CPP.convolve(product, x, harmonics, weights, routes)
             results.append((*blocks, *gradients(blocks, (x, weights.values))))
     finally:
         torch.set_num_threads(n_threads)
@@ -255,8 +262,7 @@ def test_harmonics_with_gradient_use_the_reference():
     )
     harmonics.requires_grad_()
     assert_backends_agree(
-        product,
-        lambda: product.convolve(x, harmonics, weights, routes),
+        lambda backend: backend.convolve(product, x, harmonics, weights, routes),
         (x, weights.values, harmonics),
     )
 
@@ -267,8 +273,7 @@ def test_second_derivative_is_refused():
     product, routes, x, weights, harmonics = problem(
         all_irreps(1), 1, 4, edges, n_atoms=5, dtype=torch.float64
     )
-    product.backend = "cpp"
-    first, *_ = product.convolve(x, harmonics, weights, routes)
+    first, *_ = CPP.convolve(product, x, harmonics, weights, routes)
     (slope,) = torch.autograd.grad((first**2).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
@@ -293,7 +298,6 @@ def test_arrays_that_do_not_fit_are_refused(wrong):
     product, routes, x, weights, harmonics = problem(
         all_irreps(1), 1, 4, edges, n_atoms=5, dtype=torch.float64
     )
-    product.backend = "cpp"
     match = "have shape"
     if wrong == "dtype":
         harmonics, match = harmonics.float(), "got torch.float32 on cpu"
@@ -314,7 +318,7 @@ def test_arrays_that_do_not_fit_are_refused(wrong):
     else:
         harmonics = harmonics[1:]
     with pytest.raises(ValueError, match=match):
-        product.convolve(x, harmonics, weights, routes)
+        CPP.convolve(product, x, harmonics, weights, routes)
 
 
 @pytest.fixture
@@ -325,16 +329,15 @@ def no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def small_product():
-    return DepthwiseProduct(ProductRule(harmonics_irreps(1), 1))
+def new_model(**changes):
+    return small_model("thermal", torch.float32, n_layers=1, **changes)
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_automatic_choice_without_compiler_says_so_once(caplog):
-    product = small_product()
     with caplog.at_level(logging.WARNING):
-        set_backend(product, "auto")
-    assert product.backend == "reference"
+        model = new_model().set_backend("auto")
+    assert model.backend.name == "reference"
     (record,) = caplog.records
     assert "computing with the backend 'reference'" in record.message
     assert "install g++ or clang++" in record.message
@@ -342,34 +345,162 @@ def test_automatic_choice_without_compiler_says_so_once(caplog):
 
 @pytest.mark.usefixtures("no_compiler")
 def test_explicit_choice_without_compiler_is_an_error():
+    model = new_model().set_backend("reference")
     with pytest.raises(CompilerError, match="install g\\+\\+ or clang\\+\\+"):
-        set_backend(small_product(), "cpp")
+        model.set_backend("cpp")
+    assert model.backend.name == "reference"
 
 
 @needs_compiler
 def test_automatic_choice_with_compiler():
-    product = small_product()
-    set_backend(product, "auto")
-    assert product.backend == "cpp"
-    set_backend(product, "reference")
-    assert product.backend == "reference"
+    model = new_model().set_backend("auto")
+    assert model.backend.name == "cpp"
+    assert model.set_backend("reference").backend.name == "reference"
 
 
 def test_choices_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match="unknown backend 'cuda'"):
-        set_backend(small_product(), "cuda")
-    elsewhere = small_product().to("meta")
+    with pytest.raises(ValueError, match=r"unknown backend 'cuda'.*'cpp', 'reference'"):
+        new_model().set_backend("cuda")
+    elsewhere = new_model().to("meta")
     with pytest.raises(ValueError, match="the model is on meta"):
-        set_backend(elsewhere, "cpp")
-    set_backend(elsewhere, "auto")
-    assert elsewhere.backend == "reference"
+        elsewhere.set_backend("cpp")
+    assert elsewhere.set_backend("auto").backend.name == "reference"
 
 
 @needs_compiler
 def test_network_that_moved_off_the_cpu_has_the_reference():
-    model = small_model("thermal", torch.float32).set_backend("cpp")
-    assert backend_of(model) == "cpp"
-    assert backend_of(model.to("meta")) == "reference"
+    model = new_model().set_backend("cpp")
+    assert model.backend.name == "cpp"
+    assert model.to("meta").backend.name == "reference"
+
+
+@dataclass(frozen=True)
+class Counting(Backend):
+    """Torch's products and layers of ones; notes its calls."""
+
+    name: ClassVar[str] = "counting"
+    calls: list[str] = field(default_factory=list, compare=False)
+    works: bool = True
+
+    def check(self):
+        if not self.works:
+            raise BackendError("the abacus is broken")
+
+    def computes_on(self, device):
+        return device.type == "cpu"
+
+    def layers(self, network, outputs):
+        return ready_layers(network, outputs, partial(Passing, self.calls))
+
+    def convolve(self, product, *arguments):
+        self.calls.append("convolve")
+        return super().convolve(product, *arguments)
+
+
+@dataclass
+class Passing:
+    """A layer that returns ones."""
+
+    calls: list[str]
+    shape: LayerShape
+    matrices: LayerMatrices
+
+    def __call__(self, x, *_):
+        self.calls.append("layer")
+        return x.new_ones(x.shape[0], self.shape.dim_out, self.shape.n_channels)
+
+
+def test_a_backend_of_ones_own_runs_and_trains(monkeypatch):
+    state, own = random_state(np.random.default_rng(3)), Counting()
+    monkeypatch.setattr(backends, "BACKENDS", {"counting": own, **BACKENDS})
+    model = new_model().set_backend("counting").requires_grad_()
+    assert model.backend is own
+    expected, _ = copy.deepcopy(model).set_backend("reference").raw_forecast(state)
+    moved, _ = model.raw_forecast(state)
+    assert torch.equal(moved, expected)
+    moved.sum().backward()
+    assert own.calls == ["convolve"]
+    with torch.no_grad():
+        constant, _ = model.raw_forecast(state)
+    assert own.calls == ["convolve", "layer"]
+    assert torch.equal(constant, constant[:1].expand_as(constant))
+    assert new_model().set_backend("auto").backend is own
+    assert model.to("meta").backend.name == "reference"
+
+
+def test_a_backend_need_not_be_known_by_name():
+    own = Counting()
+    assert new_model().set_backend(own).backend is own
+    with pytest.raises(BackendError, match="abacus"):
+        new_model().set_backend(Counting(works=False))
+
+
+def test_automatic_choice_passes_over_what_fails(monkeypatch, caplog):
+    known = {"counting": Counting(works=False), "reference": BACKENDS["reference"]}
+    monkeypatch.setattr(backends, "BACKENDS", known)
+    assert new_model().set_backend("auto").backend.name == "reference"
+    (record,) = caplog.records
+    assert "the abacus is broken" in record.message
+
+
+@needs_compiler
+@torch.no_grad()
+def test_copies_and_pickles_go_without_tables():
+    state = random_state(np.random.default_rng(3))
+    model = new_model().set_backend("cpp")
+    expected, _ = model.raw_forecast(state)
+    assert model._engine._layers is not None
+    weights = sum(p.nbytes for p in model.parameters())
+    tables = sum(
+        part.edge.values.nbytes
+        for part in (layer.tables for layer in model._engine._layers.layers)
+    )
+    data = pickle.dumps(model)
+    assert len(data) < 2 * weights + 50_000 < tables
+    for twin in (copy.deepcopy(model), pickle.loads(data)):  # noqa: S301
+        assert twin._engine._layers is None
+        assert twin.backend.name == "cpp"
+        assert torch.equal(twin.raw_forecast(state)[0], expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", ["load", "copy", "move", "build"])
+def test_inference_mode_changes_nothing(how, tmp_path):
+    state = random_state(np.random.default_rng(3))
+    model = new_model().set_backend("cpp")
+    path = tmp_path / "model.trajcast"
+    save_model(model, path)
+    with torch.inference_mode():
+        if how == "load":
+            model = load_model(path)
+        elif how == "copy":
+            model = copy.deepcopy(model)
+        elif how == "move":
+            model = model.double().float()
+        else:
+            model = new_model().set_backend("cpp")
+        first, _ = model.raw_forecast(state)
+        again, _ = model.raw_forecast(state)
+        assert torch.equal(first, again)
+        # Tables follow the weights in this mode, too.
+        model.layers[0].edge_mlp.weights[-1].mul_(2.0)
+        changed, _ = model.raw_forecast(state)
+        expected, _ = model.set_backend("reference").raw_forecast(state)
+    assert relative_error(changed, first) > 1e-2
+    assert relative_error(changed, expected) < 1e-5
+
+
+@needs_compiler
+def test_a_model_loaded_in_inference_mode_can_be_trained(tmp_path):
+    state = random_state(np.random.default_rng(3))
+    path = tmp_path / "model.trajcast"
+    save_model(new_model(), path)
+    with torch.inference_mode():
+        model = load_model(path)
+        model.raw_forecast(state)
+    model.requires_grad_()
+    model.raw_forecast(state)[0].sum().backward()
+    assert model.readout.weight.grad is not None
 
 
 ANSWER = 'extern "C" int answer() { return 42; }'
@@ -415,7 +546,7 @@ def test_damaged_kernels_are_made_anew(fresh_cache, share):
     content = path.read_bytes()
     overwrite(path, content[: int(share * len(content))])
     program = (
-        "from trajcast_ase.network.kernels.build import load\n"
+        "from trajcast_ase.network.cpu.build import load\n"
         f"print(load({ANSWER!r}).answer())"
     )
     outcome = subprocess.run(
@@ -461,10 +592,16 @@ def test_models_use_the_kernels_that_are_there(changes, monkeypatch, caplog):
     with torch.no_grad():
         model().raw_forecast(state)
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    assert backend_of(model()) == "cpp"
-    assert not caplog.records
-    other = model(n_channels=12)
-    assert backend_of(other) == "reference"
+    known, other = model(), model(n_channels=12)
+    with torch.no_grad():
+        known.raw_forecast(state)
+        assert known.backend.name == "cpp"
+        assert not caplog.records
+        found, _ = other.raw_forecast(state)
+        other.raw_forecast(state)
+    assert other.backend.name == "reference"
+    expected, _ = model(n_channels=12).set_backend("reference").raw_forecast(state)
+    assert torch.equal(found, expected)
     (record,) = caplog.records
     assert "finds none" in record.message
 
@@ -499,7 +636,7 @@ def test_no_folder_at_all_is_the_reference(monkeypatch, caplog):
     monkeypatch.setattr(cache.tempfile, "mkdtemp", full)
     cache._private_folder.cache_clear()
     model = small_model("thermal", torch.float32).set_backend("auto")
-    assert backend_of(model) == "reference"
+    assert model.backend.name == "reference"
     assert "no folder" in caplog.records[-1].message
 
 
@@ -514,7 +651,7 @@ def test_automatic_choice_with_a_compiler_that_fails(
     broken.chmod(0o700)
     monkeypatch.setenv("CXX", str(broken))
     model = small_model("thermal", torch.float32).set_backend("auto")
-    assert backend_of(model) == "reference"
+    assert model.backend.name == "reference"
     (record,) = caplog.records
     assert "set the environment variable CXX" in record.message
     with pytest.raises(CompilerError, match="set the environment variable CXX"):
