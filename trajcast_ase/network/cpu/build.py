@@ -34,7 +34,7 @@ NO_COMPILER = (
     "variable CXX to one), or use the backend 'reference'"
 )
 LONGEST_COMPILATION_S = 1800.0
-"""Beyond, a compiler hangs. The first run of ziglang makes a C++ library, in minutes."""
+"""Beyond, a compiler hangs. At first ziglang compiles a C++ library, for minutes."""
 
 
 class CompilerError(BackendError):
