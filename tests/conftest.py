@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -24,9 +22,8 @@ install_import_hook(
 # After the hook, which acts on imports.
 from helpers import small_model  # noqa: E402
 
-from trajcast_ase.network.backends import BackendChoice  # noqa: E402
-from trajcast_ase.network.kernels.build import NO_COMPILER, find_compiler  # noqa: E402
-from trajcast_ase.network.product import DepthwiseProduct  # noqa: E402
+from trajcast_ase.network.backends import BACKENDS, Engine  # noqa: E402
+from trajcast_ase.network.cpu.build import NO_COMPILER, find_compiler  # noqa: E402
 
 # One thread for each worker of pytest-xdist: more than the machine has cores wait for
 # each other, which makes these small models many times slower.
@@ -47,7 +44,7 @@ settings.load_profile("dev")
 def pytest_addoption(parser):
     parser.addoption(
         "--backend",
-        choices=get_args(BackendChoice),
+        choices=("auto", *BACKENDS),
         default="auto",
         help="of the networks: auto (default) as the package chooses, reference as "
         "without a C++ compiler, cpp also for networks that are not from a file",
@@ -64,7 +61,7 @@ def pytest_configure(config):
     if choice == "cpp":
         if find_compiler() is None:
             raise pytest.UsageError(NO_COMPILER)
-        patch.setattr(DepthwiseProduct, "backend", "cpp")
+        patch.setattr(Engine, "backend", BACKENDS["cpp"])
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Atoms with their periodic images, sorted into boxes, for sums over many pairs.
 
 A list of all pairs within 9 Å holds hundreds for each atom. Sums that need a pair only
-once go through the boxes instead (:mod:`.network.kernels.surroundings`).
+once go through the boxes instead (:mod:`.network.cpu.surroundings`).
 """
 
 from __future__ import annotations

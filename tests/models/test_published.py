@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 from trajcast_ase.models.published import import_published
 from trajcast_ase.neighbors import Edges, find_edges
 from trajcast_ase.network.graph import embedded_graph
+from trajcast_ase.network.sampling import perceptron_weights
 from trajcast_ase.stride import conserved_forecast, stride
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "ibm_trajcast"
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "ibm_trajcast"
 PARACETAMOL = REFERENCE / "efficient_paracetamol"
 BENZENE = REFERENCE / "benzene_flexible"
 TINY_ELEMENTS = ("H", "C", "O")
@@ -206,7 +207,7 @@ def test_intermediates(paracetamol):
         graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
     )
     assert relative_error(to_e3nn(x, [1, 3, 5]), stored["LinearInit"]) < limit
-    weights = paracetamol.perceptron_weights(graph, edges)
+    weights = perceptron_weights(paracetamol, graph, edges)
     for k, (layer, own) in enumerate(zip(paracetamol.layers, weights, strict=True)):
         x = layer(x, graph, own)
         dims = [irrep.dim for irrep in layer.irreps_out]

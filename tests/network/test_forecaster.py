@@ -272,7 +272,7 @@ def test_surroundings_from_a_table_agree_with_the_perceptron(dtype):
     exact = model_of("surroundings").raw_forecast(state)
     model = model_of("surroundings", dtype).set_backend("cpp")
     found = model.raw_forecast(state)
-    assert (model._inference.surroundings is not None) == (dtype == torch.float32)
+    assert (model._engine._layers.surroundings is not None) == (dtype == torch.float32)
     assert_forecast(found, exact, TOLERANCES[dtype]["symmetry"])
 
 

@@ -16,7 +16,12 @@ from helpers import (
 )
 
 from trajcast_ase.neighbors import Edges
-from trajcast_ase.network.inference import folded
+from trajcast_ase.network.backends import REFERENCE
+from trajcast_ase.network.cpu.layer import CompiledLayer
+from trajcast_ase.network.cpu.product import MIN_EDGES_PER_THREAD
+from trajcast_ase.network.inference.layers import LayerInputs
+from trajcast_ase.network.inference.matrices import folded
+from trajcast_ase.network.inference.shape import LayerShape
 from trajcast_ase.network.interaction import Graph, Interaction, LayerWeights
 from trajcast_ase.network.irreps import (
     Irrep,
@@ -26,9 +31,6 @@ from trajcast_ase.network.irreps import (
     harmonics_irreps,
     slices,
 )
-from trajcast_ase.network.kernels.generate_layer import LayerShape
-from trajcast_ase.network.kernels.layer import CompiledLayer, LayerInputs
-from trajcast_ase.network.kernels.product import MIN_EDGES_PER_THREAD
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.weights import WeightRows
 
@@ -80,6 +82,7 @@ def layer_and_inputs(size, dtype):
         velocity_radial=torch.ones(n_atoms, 4, dtype=dtype),
         species=species,
         species_one_hot=torch.nn.functional.one_hot(species, N_SPECIES).to(dtype),
+        backend=REFERENCE,
     )
     x = normal(n_atoms, sum(ir.dim for ir in irreps), n_channels, seed=5, dtype=dtype)
     n_paths = (

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajcast_ase.neighbors import find_edges
+from trajcast_ase.network import neighborhood
+from trajcast_ase.network.cpu.surroundings import surroundings_sums
 from trajcast_ase.network.graph import embedded_graph
 from trajcast_ase.network.harmonics import spherical_harmonics
-from trajcast_ase.network.kernels.surroundings import surroundings_sums
-from trajcast_ase.network.tables import Grid
-from trajcast_ase.network.tabulated import surroundings_table
+from trajcast_ase.network.inference.tables import Grid
+from trajcast_ase.network.inference.tabulated import surroundings_table
 from trajcast_ase.state import State
 
 CUTOFF = 6.0
@@ -90,7 +91,7 @@ def test_weights_of_a_network(lmax):
     species = model.species_index(state.atomic_numbers)
     edges = find_edges(state, CUTOFF)
     graph = embedded_graph(model, species, state.velocities, edges)
-    expected = model._sums_of_pairs(module, graph, edges)
+    expected = neighborhood.sums_over_pairs(model, module, graph, edges)
     found = surroundings_sums(state, species, table.values, table.grid, lmax)
     assert relative_error(found, expected) < 1e-5
 

@@ -10,7 +10,7 @@ from helpers import needs_compiler, random_state, small_model
 from trajcast_ase import load_model
 from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
-from trajcast_ase.network.tables import tabulate
+from trajcast_ase.network.inference.tables import tabulate
 from trajcast_ase.state import state_from_atoms
 
 
@@ -62,7 +62,7 @@ def test_forecast_agrees_with_float64(encoding):
     single.set_backend("cpp")
     with torch.no_grad():
         wanted, found = exact.raw_forecast(state), single.raw_forecast(state)
-    assert single._inference is not None
+    assert single._engine._layers is not None
     for one, other in zip(found, wanted, strict=True):
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
 
@@ -83,7 +83,7 @@ def test_bundled_models_lose_nothing(name, structure):
     state = state_from_atoms(atoms)
     with torch.no_grad():
         wanted, found = exact.raw_forecast(state), fast.raw_forecast(state)
-    assert fast._inference is not None
+    assert fast._engine._layers is not None
     for one, other in zip(found, wanted, strict=True):
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
 
@@ -98,7 +98,7 @@ def test_layers_without_a_table_use_their_perceptrons():
         model.layers[1].velocity_mlp.weights[0] *= 1e6
         reference = model.set_backend("reference").raw_forecast(state)
         found = model.set_backend("cpp").raw_forecast(state)
-    tables = [layer.tables for layer in model._inference.layers]
+    tables = [layer.tables for layer in model._engine._layers.layers]
     assert tables[0].edge is None
     assert tables[0].velocity is not None
     assert tables[1].edge is not None
@@ -114,12 +114,12 @@ def test_tables_follow_the_weights():
     model.set_backend("cpp")
     with torch.no_grad():
         first, _ = model.raw_forecast(state)
-        tables = model._inference
+        tables = model._engine._layers
         again, _ = model.raw_forecast(state)
-        assert model._inference is tables
+        assert model._engine._layers is tables
         model.layers[0].edge_mlp.weights[-1] *= 2
         changed, _ = model.raw_forecast(state)
-        assert model._inference is not tables
+        assert model._engine._layers is not tables
         model.set_backend("reference")
         reference, _ = model.raw_forecast(state)
     assert torch.equal(first, again)
@@ -160,7 +160,7 @@ def test_gradients_do_without_tables():
     model = small_model("thermal", torch.float32, n_layers=1)
     model.set_backend("cpp").requires_grad_(requires_grad=True)
     moved, _ = model.raw_forecast(state)
-    assert model._inference is None
+    assert model._engine._layers is None
     moved.sum().backward()
     gradient = model.layers[0].edge_mlp.weights[0].grad
     assert gradient is not None

@@ -107,11 +107,11 @@ def load_model(
     chosen = stored if dtype is None else _checked_dtype(dtype)
     tensors = {key: tensor.to(chosen) for key, tensor in tensors.items()}
     _check_finite(tensors, name)
-    # The weights drawn here are overwritten; the caller's random stream stays.
-    with torch.random.fork_rng(devices=[]):
-        model = Forecaster(config)
-    model.to(device=where, dtype=chosen)
-    model.load_state_dict(tensors)
+    # The weights drawn here are overwritten; the caller's random stream stays. Those
+    # read are to count their changes, for the tables, whatever mode the caller is in.
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
+        model = Forecaster(config).to(device=where, dtype=chosen)
+        model.load_state_dict(tensors)
     model.name, model.header = header.name, header
     return model.set_backend("auto").requires_grad_(requires_grad=False).eval()
 

@@ -15,7 +15,6 @@ v_i(t + Δt) / s_v    ``targets[:, 1]``         (n_atoms, 3)        1
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Self
 
 import torch
@@ -27,12 +26,8 @@ from trajcast_ase.conservation import Conservation
 from trajcast_ase.models.fingerprint import fingerprint
 from trajcast_ase.models.model_header import ModelHeader
 from trajcast_ase.neighbors import Edges, NeighborBackend
-from trajcast_ase.network.backends import (
-    BackendChoice,
-    backend_of,
-    set_backend,
-    warn_of_reference,
-)
+from trajcast_ase.network.backend import Backend, ReadyLayers
+from trajcast_ase.network.backends import Engine
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.embedding import (
     DirectionEmbedding,
@@ -40,37 +35,25 @@ from trajcast_ase.network.embedding import (
     ThermalEmbedding,
 )
 from trajcast_ase.network.graph import embedded_graph
-from trajcast_ase.network.harmonics import spherical_harmonics
-from trajcast_ase.network.inference import Inference, inference
-from trajcast_ase.network.interaction import (
-    Graph,
-    Interaction,
-    IrrepLinear,
-    LayerWeights,
-)
+from trajcast_ase.network.interaction import Interaction, IrrepLinear
 from trajcast_ase.network.irreps import Irrep, Irreps
-from trajcast_ase.network.kernels.build import CompilerError, find_compiler
 from trajcast_ase.network.neighborhood import (
     Neighborhood,
-    computes_on_grids,
     neighborhood,
+    sums_over_pairs,
     sums_over_surroundings,
 )
 from trajcast_ase.network.radial import BesselBasis
-from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.sampling import perceptron_weights
 from trajcast_ase.network.surroundings import Surroundings, with_surroundings
-from trajcast_ase.network.weights import SampledLengths
 from trajcast_ase.state import State
-from trajcast_ase.streams import RandomSource, Streams
-from trajcast_ase.thermostats.recommended import setting_of, thermostats_of
-from trajcast_ase.thermostats.schedules import Temperature
-from trajcast_ase.thermostats.thermostat import Thermostat
+from trajcast_ase.thermostats.recommended import RecommendsThermostats
 
-# Both directions of as many pairs as a grid has points.
-FEW_EDGES = 1024
+VECTOR = Irrep(1, -1)
+"""What is read of the last layer."""
 
 
-class Forecaster(nn.Module):
+class Forecaster(RecommendsThermostats, nn.Module):
     """Equivariant network that forecasts displacements and velocities.
 
     Thiemann et al., arXiv:2503.23794 (Nat. Mach. Intell. 8, 764, 2026). Parameters are
@@ -98,11 +81,12 @@ class Forecaster(nn.Module):
         self.name = "unnamed"
         self.header: ModelHeader | None = None
         self.neighbor_backend: NeighborBackend = "vesin"
-        self._inference: Inference | None = None
-        # Submodules draw weights that are drawn again below: leave no trace of it.
-        with torch.random.fork_rng(devices=[]):
+        self._engine = Engine()
+        # Submodules draw weights that are drawn again below: leave no trace of it. Nor
+        # are they of a mode in which tensors do not count their changes.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
             self._build(config)
-        self._register_tables()
+            self._register_tables()
         self.reset_parameters(generator or torch.Generator().manual_seed(0))
 
     def _build(self, config: ForecasterConfig) -> None:
@@ -130,8 +114,8 @@ class Forecaster(nn.Module):
             )
             self.layers.append(layer)
             irreps = layer.irreps_out
-        self.vector_rows = _rows_of(irreps, Irrep(1, -1))
-        vector, quarter = (Irrep(1, -1),), config.n_channels // 4
+        self.vector_rows = _rows_of(irreps, VECTOR)
+        vector, quarter = (VECTOR,), config.n_channels // 4
         self.compression = IrrepLinear(vector, (config.n_channels,), vector, (quarter,))
         self.readout = IrrepLinear(vector, (quarter,), vector, (2,))
 
@@ -184,63 +168,35 @@ class Forecaster(nn.Module):
             self.config.conserve_angular_momentum, self.config.fixed_angular_momentum
         )
 
-    def set_backend(self, choice: BackendChoice) -> Self:
+    @property
+    def backend(self) -> Backend:
+        """What computes the network where it is: on other devices the reference."""
+        return self._engine.on(self.device)
+
+    @property
+    def uses_grids(self) -> bool:
+        """Whether weights of edges are interpolated, in training too."""
+        return self.backend.uses_grids(self.dtype)
+
+    def set_backend(self, choice: str | Backend) -> Self:
         """Choose how products are computed; parameters and files do not depend on it.
 
         Parameters
         ----------
-        choice : "auto", "reference" or "cpp"
-            "reference": torch operations, any device. "cpp": a kernel compiled on
-            demand, for the CPU. "auto": "cpp" where it works.
+        choice : "auto", "reference", "cpp", or a Backend
+            "reference": torch operations, any device. "cpp": kernels compiled on
+            demand, for the CPU. "auto": the fastest that works, with a warning where
+            another would be faster; should it fail later, then the reference.
 
         Raises
         ------
         ValueError
-            `choice` is unknown, or "cpp" for a model on another device.
-        CompilerError
-            "cpp" where kernels cannot be compiled, kept or loaded.
+            `choice` is unknown, or does not compute where the model is.
+        BackendError
+            It does not work on this machine, and was asked for by name.
         """
-        set_backend(self, choice)
-        if choice == "auto" and backend_of(self) == "cpp" and find_compiler() is None:
-            self._keep_to_known_kernels()
+        self._engine.choose(choice, self.device)
         return self
-
-    def _keep_to_known_kernels(self) -> None:
-        """Take the reference unless every kernel was compiled before."""
-        # A forecast of a pair uses every kernel of a run.
-        positions = torch.eye(2, 3, dtype=torch.float64)
-        pair = State(
-            positions=positions,
-            velocities=1e-3 * positions,
-            masses=torch.ones(2, dtype=torch.float64),
-            atomic_numbers=torch.tensor(self.config.elements[:1] * 2),
-            cell=torch.zeros(1, 3, 3, dtype=torch.float64),
-            pbc=torch.zeros(1, 3, dtype=torch.bool),
-            system_index=torch.zeros(2, dtype=torch.int64),
-        )
-        try:
-            with torch.no_grad():
-                self.raw_forecast(pair)
-        except CompilerError as error:
-            warn_of_reference(error)
-            set_backend(self, "reference")
-
-    def recommended_thermostat(
-        self,
-        temperature_K: Temperature,
-        rng: RandomSource | Streams | None = None,
-    ) -> list[Thermostat]:
-        """Return the thermostats that the model was validated with, in order.
-
-        The paper's where its file names none: CSVR alone, time constant ten horizons.
-
-        Parameters
-        ----------
-        temperature_K : float, or callable of the time in ASE units, K
-        rng : numpy Generator, RandomState or Streams, optional
-            Default: a fresh ``np.random.default_rng()``.
-        """
-        return thermostats_of(setting_of(self), temperature_K, rng)
 
     def thermal_speeds(
         self, atomic_numbers: Int[Tensor, " atoms"]
@@ -268,27 +224,33 @@ class Forecaster(nn.Module):
         state : State
             Velocities relative to the centre of mass of each system.
         """
-        species = self.species_index(state.atomic_numbers)
-        layers = self._current_inference()
-        near = neighborhood(self, state, species, layers)
-        targets = self._targets(species, state.velocities, near, layers).double()
+        targets = self._engine.attempt(lambda: self._raw_targets(state)).double()
         return (
             targets[:, 0] * self.config.displacement_rms,
             targets[:, 1] * self.config.velocity_rms,
         )
 
+    def _raw_targets(self, state: State) -> Float[Tensor, "atoms 2 3"]:
+        species = self.species_index(state.atomic_numbers)
+        layers = self._ready_layers()
+        near = neighborhood(self, state, species, layers)
+        return self._targets(species, state.velocities, near, layers)
+
     def neighborhood(self, state: State) -> Neighborhood:
         """Return what :meth:`forward` needs of the atoms around each atom."""
         species = self.species_index(state.atomic_numbers)
-        return neighborhood(self, state, species, self._current_inference())
+        return self._engine.attempt(
+            lambda: neighborhood(self, state, species, self._ready_layers())
+        )
 
     def surroundings_sums(
         self, state: State
     ) -> Float[Tensor, "atoms harmonics channels"] | None:
         """Return the part of the neighborhood that needs no list of pairs, or None."""
         species = self.species_index(state.atomic_numbers)
-        layers = self._current_inference()
-        return sums_over_surroundings(self, state, species, layers)
+        return self._engine.attempt(
+            lambda: sums_over_surroundings(self, state, species, self._ready_layers())
+        )
 
     def species_index(
         self, atomic_numbers: Int[Tensor, " atoms"]
@@ -333,14 +295,16 @@ class Forecaster(nn.Module):
         if isinstance(near, Edges):
             near = Neighborhood(near, None)
         species = self.species_index(atomic_numbers)
-        return self._targets(species, velocities, near, self._current_inference())
+        return self._engine.attempt(
+            lambda: self._targets(species, velocities, near, self._ready_layers())
+        )
 
     def _targets(
         self,
         species: Int[Tensor, " atoms"],
         velocities: Float[Tensor, "atoms 3"],
         near: Neighborhood,
-        layers: Inference | None,
+        layers: ReadyLayers | None,
     ) -> Float[Tensor, "atoms 2 3"]:
         edges, around = near.edges, near.around
         if self.surroundings is not None and around is None:
@@ -351,10 +315,10 @@ class Forecaster(nn.Module):
         )
         if self.surroundings is not None:
             if around is None:
-                around = self._sums_of_pairs(self.surroundings, graph, near.edges)
+                around = sums_over_pairs(self, self.surroundings, graph, near.edges)
             x = with_surroundings(x, self.surroundings(around, graph.species_one_hot))
         if layers is None:
-            weights = self.perceptron_weights(graph, edges)
+            weights = perceptron_weights(self, graph, edges)
             for layer, layer_weights in zip(self.layers, weights, strict=True):
                 x = layer(x, graph, layer_weights)
             x = x[:, self.vector_rows]
@@ -364,47 +328,9 @@ class Forecaster(nn.Module):
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
-    def _sums_of_pairs(
-        self, module: Surroundings, graph: Graph, edges: Edges
-    ) -> Float[Tensor, "atoms harmonics channels"]:
-        """Return the sums over the surroundings, `edges` being all pairs."""
-        vectors = edges.vectors.to(self.dtype)
-        return module.sums(
-            graph.species,
-            spherical_harmonics(vectors, self.config.lmax, normalize=True),
-            self.sampled_lengths(module.basis, edges).weights(module.mlp),
-            Routes.of_edges(edges, graph.routes.n_atoms),
-        )
-
-    def perceptron_weights(self, graph: Graph, edges: Edges) -> Iterator[LayerWeights]:
-        """Yield the weights of each layer."""
-        lengths = self.sampled_lengths(self.edge_basis, edges)
-        for layer in self.layers:
-            assert isinstance(layer, Interaction)  # noqa: S101  for the type checker
-            yield LayerWeights(
-                lengths.weights(layer.edge_mlp),
-                layer.velocity_weights(graph.velocity_radial),
-            )
-
-    def sampled_lengths(self, basis: BesselBasis, edges: Edges) -> SampledLengths:
-        """Return where the perceptrons that give edges their weights are evaluated.
-
-        In float32 with the compiled kernels on a grid, unless there are so few edges
-        that it has more points. Else at each distinct length.
-        """
-        lengths = edges.vectors.norm(dim=1)
-        many = len(lengths) > FEW_EDGES and not lengths.requires_grad
-        on_grid = many and computes_on_grids(self)
-        sampled = SampledLengths.on_grid if on_grid else SampledLengths.distinct
-        return sampled(basis, lengths)
-
-    def _current_inference(self) -> Inference | None:
-        """Return the compiled layers where they apply, else None."""
-        if torch.is_grad_enabled() or backend_of(self) != "cpp":
-            return None
-        if self._inference is None or not self._inference.is_current:
-            self._inference = inference(self, (Irrep(1, -1),))
-        return self._inference
+    def _ready_layers(self) -> ReadyLayers | None:
+        """Return layers that are ready to run, where there is no gradient, or None."""
+        return self._engine.layers(self, self.device, (VECTOR,))
 
 
 def _rows_of(irreps: Irreps, wanted: Irrep) -> slice:

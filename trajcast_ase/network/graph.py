@@ -42,6 +42,7 @@ def embedded_graph(
         velocity_radial=network.speed(speeds, one_hot),
         species=species,
         species_one_hot=one_hot,
+        backend=network.backend,
     )
 
 

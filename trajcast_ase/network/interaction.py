@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trajcast_ase.network.backend import Backend
 from trajcast_ase.network.irreps import Irrep, Irreps, Parity, ProductRule
 from trajcast_ase.network.product import DepthwiseProduct
 from trajcast_ase.network.radial import MLP, SILU_NORM, TANH_NORM
@@ -31,6 +32,8 @@ class Graph:
     velocity_radial : (n_atoms, n_velocity_rbf)
     species : (n_atoms,) int64
     species_one_hot : (n_atoms, n_species)
+    backend : Backend
+        What computes the products.
     """
 
     routes: Routes
@@ -40,6 +43,7 @@ class Graph:
     velocity_radial: Float[Tensor, "atoms velocity_rbf"]
     species: Int[Tensor, " atoms"]
     species_one_hot: Float[Tensor, "atoms species"]
+    backend: Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +212,11 @@ class Interaction(nn.Module):
         weights: LayerWeights,
     ) -> Float[Tensor, "atoms dim_out channels"]:
         """Return the updated features."""
-        messages = self.edge_product.convolve(
-            x, graph.edge_harmonics, weights.edge, graph.routes
+        messages = graph.backend.convolve(
+            self.edge_product, x, graph.edge_harmonics, weights.edge, graph.routes
         )
-        updated = self.velocity_product.rowwise(
+        updated = graph.backend.rowwise(
+            self.velocity_product,
             torch.cat(self.contraction(messages), dim=1),
             graph.velocity_harmonics,
             weights.velocity,

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.neighbors import Edges, find_edges
-from trajcast_ase.network.backends import backend_of
-from trajcast_ase.network.inference import Inference
-from trajcast_ase.network.kernels.surroundings import HIGHEST_LMAX, surroundings_sums
+from trajcast_ase.network.backend import ReadyLayers
+from trajcast_ase.network.harmonics import spherical_harmonics
+from trajcast_ase.network.interaction import Graph
+from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.sampling import sampled_lengths
+from trajcast_ase.network.surroundings import Surroundings
 from trajcast_ase.network.weights import training_grid
 from trajcast_ase.state import State
 
@@ -43,7 +45,7 @@ def neighborhood(
     network: Forecaster,
     state: State,
     species: Int[Tensor, " atoms"],
-    layers: Inference | None,
+    layers: ReadyLayers | None,
 ) -> Neighborhood:
     """Return the neighborhood of every atom of `state`."""
     around = sums_over_surroundings(network, state, species, layers)
@@ -60,11 +62,13 @@ def sums_over_surroundings(
     network: Forecaster,
     state: State,
     species: Int[Tensor, " atoms"],
-    layers: Inference | None,
+    layers: ReadyLayers | None,
 ) -> Float[Tensor, "atoms harmonics channels"] | None:
     """Return the sums over the surroundings without a list of pairs, where possible."""
     module, lmax = network.surroundings, network.config.lmax
-    if module is None or lmax > HIGHEST_LMAX or not computes_on_grids(network):
+    if module is None or not network.uses_grids:
+        return None
+    if not network.backend.sums_surroundings(lmax):
         return None
     if state.positions.requires_grad:
         return None
@@ -76,9 +80,18 @@ def sums_over_surroundings(
         grid, values = layers.surroundings.grid, layers.surroundings.values
     else:
         return None
-    return surroundings_sums(state, species, values, grid, lmax)
+    return network.backend.surroundings_sums(state, species, values, grid, lmax)
 
 
-def computes_on_grids(network: Forecaster) -> bool:
-    """Return whether weights come from grids: in float32 with compiled kernels."""
-    return network.dtype == torch.float32 and backend_of(network) == "cpp"
+def sums_over_pairs(
+    network: Forecaster, module: Surroundings, graph: Graph, edges: Edges
+) -> Float[Tensor, "atoms harmonics channels"]:
+    """Return the sums over the surroundings, `edges` being all pairs."""
+    vectors = edges.vectors.to(network.dtype)
+    return module.sums(
+        graph.species,
+        spherical_harmonics(vectors, network.config.lmax, normalize=True),
+        sampled_lengths(network, module.basis, edges).weights(module.mlp),
+        Routes.of_edges(edges, graph.routes.n_atoms),
+        graph.backend,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,12 +13,9 @@ from trajcast_ase.network.irreps import (
     harmonics_irreps,
     slices,
 )
-from trajcast_ase.network.kernels import product as kernel
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.weights import WeightRows
 from trajcast_ase.network.wigner import wigner_3j
-
-Backend = Literal["reference", "cpp"]
 
 
 class DepthwiseProduct(nn.Module):
@@ -33,12 +29,12 @@ class DepthwiseProduct(nn.Module):
     ----------
     rule : ProductRule
         Its paths have one weight per channel each, its blocks are those of the output.
-    backend : "reference" or "cpp"
-        Of every new product: "reference". See :mod:`trajcast_ase.network.backends`; the
-        numbers agree to rounding.
+
+    Notes
+    -----
+    A layer asks its :class:`.Backend` for the product; this is how torch computes it.
     """
 
-    backend: Backend = "reference"
     coupling: Tensor
     path_of_row: Tensor
     output_rows: Tensor
@@ -98,8 +94,6 @@ class DepthwiseProduct(nn.Module):
 
         One tensor per block of ``rule.blocks``.
         """
-        if self._is_compiled(harmonics):
-            return kernel.convolve(self, x, harmonics, weights, routes)
         messages = self._product(
             x[routes.senders],
             harmonics,
@@ -118,14 +112,7 @@ class DepthwiseProduct(nn.Module):
 
         One tensor per block of ``rule.blocks``.
         """
-        if self._is_compiled(harmonics):
-            return kernel.rowwise(self, x, harmonics, weights)
         return self._split(self._product(x, harmonics, weights))
-
-    def _is_compiled(self, harmonics: Tensor) -> bool:
-        """Return whether the kernel applies: on the CPU, no gradient for harmonics."""
-        on_cpu = harmonics.device.type == "cpu"
-        return self.backend == "cpp" and on_cpu and not harmonics.requires_grad
 
     def _product(
         self,

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trajcast_ase.network.backend import Backend
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.interaction import SpeciesLinear
 from trajcast_ase.network.irreps import Irrep, ProductRule, harmonics_irreps
@@ -90,6 +91,7 @@ class Surroundings(nn.Module):
         harmonics: Float[Tensor, "edges harmonics"],
         weights: WeightRows,
         routes: Routes,
+        backend: Backend,
     ) -> Float[Tensor, "atoms harmonics channels"]:
         """Return the sums over all pairs.
 
@@ -101,9 +103,11 @@ class Surroundings(nn.Module):
             What `mlp` gives at the lengths of the edges.
         routes : Routes
             All pairs within the cutoff.
+        backend : Backend
+            What computes the product.
         """
         sent = self.senders[species][:, None]
-        sums = self.product.convolve(sent, harmonics, weights, routes)
+        sums = backend.convolve(self.product, sent, harmonics, weights, routes)
         return torch.cat(sums, dim=1) / self.divisor
 
     def weights_by_species(

@@ -10,8 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trajcast_ase.network.inference.tables import (
+    LEAST_LENGTH,
+    Grid,
+    Places,
+    interpolated,
+)
 from trajcast_ase.network.radial import MLP, BesselBasis
-from trajcast_ase.network.tables import LEAST_LENGTH, Grid, Places, interpolated
 
 TRAINING_INTERVALS = 512
 
@@ -26,7 +31,7 @@ class WeightRows:
     rows : (n,) int64
         Of each edge or atom; in a table, the first of four.
     fractions : (n,) float64 or None
-        Places in the table, as in :class:`.tables.Places`.
+        Places in the table, as in :class:`.inference.tables.Places`.
     """
 
     values: Float[Tensor, "rows weights"]

@@ -62,6 +62,27 @@ def thermostats_of(
     ]
 
 
+class RecommendsThermostats:
+    """A model that comes with the thermostats it was validated with."""
+
+    def recommended_thermostat(
+        self: ForecastModel,
+        temperature_K: Temperature,
+        rng: RandomSource | Streams | None = None,
+    ) -> list[Thermostat]:
+        """Return the thermostats that the model was validated with, in order.
+
+        The paper's where its file names none: CSVR alone, time constant ten horizons.
+
+        Parameters
+        ----------
+        temperature_K : float, or callable of the time in ASE units, K
+        rng : numpy Generator, RandomState or Streams, optional
+            Default: a fresh ``np.random.default_rng()``.
+        """
+        return thermostats_of(setting_of(self), temperature_K, rng)
+
+
 def _csvr(target: Temperature, member: Mapping[str, Any], rng: Streams) -> Thermostat:
     return CSVR(target, member["time_constant_fs"] * FS, rng)
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from trajcast_ase.lammps_dump import LammpsUnits
+from trajcast_ase.network.backends import BackendChoice
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.strict import shortened, text
 from trajcast_ase.thermostats.setting import ThermostatSetting
@@ -163,7 +164,7 @@ class RunConfig(_Section):
         "measure"
     )
     """Threads of each process; "measure" times one step for each count and decides."""
-    backend: Literal["auto", "reference", "cpp"] = "auto"
+    backend: BackendChoice = "auto"
     checkpoint_minutes: float = Field(default=5.0, gt=0.0)
     validate_every: int = Field(default=1000, gt=0)
     log_every: int = Field(default=100, gt=0)

@@ -6,16 +6,17 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trajcast_ase.network.cpu.build import load
+from trajcast_ase.network.cpu.generate_product import product_source
+from trajcast_ase.network.cpu.threads import Threads, threads
 from trajcast_ase.network.irreps import ProductRule
-from trajcast_ase.network.kernels.build import load
-from trajcast_ase.network.kernels.generate_product import product_source
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.weights import WeightRows
 
@@ -24,15 +25,9 @@ MIN_EDGES_PER_THREAD = 256
 REAL = {torch.float32: "float", torch.float64: "double"}
 
 
-def n_threads(n_edges: int) -> int:
-    """Return how many threads are worth their start."""
-    return max(1, min(torch.get_num_threads(), n_edges // MIN_EDGES_PER_THREAD))
-
-
-class Product(Protocol):
-    """What the kernel needs to know of a product."""
-
-    rule: ProductRule
+def threads_for(n_edges: int) -> Threads:
+    """Return as many threads as are worth their start."""
+    return threads(min(torch.get_num_threads(), n_edges // MIN_EDGES_PER_THREAD))
 
 
 class _EdgesStruct(ctypes.Structure):
@@ -59,9 +54,9 @@ class _Edges:
     harmonics: Tensor
 
     @property
-    def n_threads(self) -> int:
-        """Threads that are worth their start; the result does not depend on it."""
-        return n_threads(self.senders.shape[0])
+    def threads(self) -> Threads:
+        """Those that are worth their start; the result does not depend on it."""
+        return threads_for(self.senders.shape[0])
 
     def struct(self) -> _EdgesStruct:
         """Return the pointers."""
@@ -90,7 +85,11 @@ def _kernel(rule: ProductRule, n_channels: int, dtype: torch.dtype) -> _Kernel:
     edges, pointer = ctypes.POINTER(_EdgesStruct), ctypes.c_void_p
     for name, n_pointers in (("product_forward", 3), ("product_backward", 5)):
         function = getattr(library, name)
-        function.argtypes = [edges, *(pointer,) * n_pointers, ctypes.c_int64]
+        function.argtypes = [
+            edges,
+            *(pointer,) * n_pointers,
+            ctypes.POINTER(Threads),
+        ]
         function.restype = None
     return _Kernel(library.product_forward, library.product_backward)
 
@@ -100,19 +99,19 @@ def _pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
 
 
 def _forward(
-    product: Product, x: Tensor, weights: Tensor, edges: _Edges
+    rule: ProductRule, x: Tensor, weights: Tensor, edges: _Edges
 ) -> tuple[Tensor, ...]:
     n_rows, n_channels = edges.offsets.shape[0] - 1, x.shape[2]
     out = tuple(
         x.new_empty(n_rows, block.irrep.dim, block.n_paths * n_channels)
-        for block in product.rule.blocks
+        for block in rule.blocks
     )
-    _kernel(product.rule, x.shape[2], x.dtype).forward(
+    _kernel(rule, x.shape[2], x.dtype).forward(
         edges.struct(),
         x.data_ptr(),
         weights.data_ptr(),
         _pointers(out),
-        edges.n_threads,
+        edges.threads,
     )
     return out
 
@@ -122,36 +121,36 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weights: Tensor, product: Product, edges: _Edges
+        ctx: Any, x: Tensor, weights: Tensor, rule: ProductRule, edges: _Edges
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, weights)
-        ctx.product, ctx.edges = product, edges
-        return _forward(product, x, weights, edges)
+        ctx.rule, ctx.edges = rule, edges
+        return _forward(rule, x, weights, edges)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, weights = ctx.saved_tensors
-        product = ctx.product
+        rule = ctx.rule
         grad_out = tuple(grad.contiguous() for grad in grad_out)
         # Most rows of a table may be nobody's; other rows are set by their first edge.
         in_table = ctx.edges.fractions is not None
         grad_weights = (torch.zeros_like if in_table else torch.empty_like)(weights)
         grad_x = torch.zeros_like(x)
-        _kernel(product.rule, x.shape[2], x.dtype).backward(
+        _kernel(rule, x.shape[2], x.dtype).backward(
             ctx.edges.struct(),
             x.data_ptr(),
             weights.data_ptr(),
             _pointers(grad_out),
             grad_x.data_ptr(),
             grad_weights.data_ptr(),
-            ctx.edges.n_threads,
+            ctx.edges.threads,
         )
         return grad_x, grad_weights, None, None
 
 
 def convolve(
-    product: Product,
+    rule: ProductRule,
     x: Float[Tensor, "atoms dim channels"],
     harmonics: Float[Tensor, "edges harmonics"],
     weights: WeightRows,
@@ -165,12 +164,12 @@ def convolve(
         weights.fractions,
         harmonics.contiguous(),
     )
-    _check(product, x, weights.values, edges)
-    return _apply(product, x, weights.values, edges)
+    _check(rule, x, weights.values, edges)
+    return _apply(rule, x, weights.values, edges)
 
 
 def rowwise(
-    product: Product,
+    rule: ProductRule,
     x: Float[Tensor, "rows dim channels"],
     harmonics: Float[Tensor, "rows harmonics"],
     weights: Float[Tensor, "rows paths channels"],
@@ -180,23 +179,23 @@ def rowwise(
     count = torch.arange(x.shape[0] + 1)
     edges = _Edges(count, count[:-1], count[:-1], None, harmonics.contiguous())
     weights = weights.flatten(1)
-    _check(product, x, weights, edges)
-    return _apply(product, x, weights, edges)
+    _check(rule, x, weights, edges)
+    return _apply(rule, x, weights, edges)
 
 
 def _apply(
-    product: Product, x: Tensor, weights: Tensor, edges: _Edges
+    rule: ProductRule, x: Tensor, weights: Tensor, edges: _Edges
 ) -> tuple[Tensor, ...]:
     x, weights = x.contiguous(), weights.contiguous()
     if torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad):
         out: tuple[Tensor, ...] = _Function.apply(  # type: ignore[no-untyped-call]
-            x, weights, product, edges
+            x, weights, rule, edges
         )
         return out
-    return _forward(product, x, weights, edges)
+    return _forward(rule, x, weights, edges)
 
 
-def _check(product: Product, x: Tensor, weights: Tensor, edges: _Edges) -> None:
+def _check(rule: ProductRule, x: Tensor, weights: Tensor, edges: _Edges) -> None:
     """Raise ValueError for arrays that the kernel would misread as raw memory."""
     for tensor in (x, weights, edges.harmonics):
         if x.dtype not in REAL or tensor.dtype != x.dtype or not tensor.is_cpu:
@@ -204,7 +203,7 @@ def _check(product: Product, x: Tensor, weights: Tensor, edges: _Edges) -> None:
                 "the backend 'cpp' computes in float32 or float64 on the CPU, but got "
                 f"{tensor.dtype} on {tensor.device}; use the backend 'reference'"
             )
-    rule, n_edges, n_channels = product.rule, len(edges.senders), x.shape[2]
+    n_edges, n_channels = len(edges.senders), x.shape[2]
     expected = {
         "features": (x, (x.shape[0], rule.dim_in, n_channels)),
         "weights": (weights, (len(weights), rule.n_paths * n_channels)),

@@ -181,15 +181,13 @@ static void update(const Layer &layer, const real *x, int64_t first, int64_t n,
   }
 }
 
-extern "C" void layer_forward(const Layer *layer, const real *x, real *out, int64_t n_threads) {
-  const int64_t n_parts = (layer->n_atoms + ATOMS - 1) / ATOMS;
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_threads > 1)
-  for (int64_t part = 0; part < n_parts; ++part) {
+extern "C" void layer_forward(const Layer *layer, const real *x, real *out, const Threads *threads) {
+  parallel(*threads, (layer->n_atoms + ATOMS - 1) / ATOMS, [=](int64_t part) {
     static thread_local Scratch scratch;
     const int64_t first = part * ATOMS, n = std::min(ATOMS, layer->n_atoms - first);
     sum_messages(*layer, x, first, n, scratch.products);
     contract(*layer, n, scratch.products, scratch.middle);
     multiply_velocities(*layer, scratch.middle, first, n, scratch.products);
     update(*layer, x, first, n, scratch, out);
-  }
+  });
 }

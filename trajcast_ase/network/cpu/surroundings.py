@@ -15,10 +15,11 @@ from torch.autograd.function import once_differentiable
 
 from trajcast_ase.images import BoxedPoints, boxed_points
 from trajcast_ase.neighbors import boxes_of_systems
-from trajcast_ase.network.kernels.build import load
-from trajcast_ase.network.kernels.generate_product import template, vectors_code
-from trajcast_ase.network.kernels.product import REAL
-from trajcast_ase.network.tables import Grid
+from trajcast_ase.network.cpu.build import load
+from trajcast_ase.network.cpu.generate_product import template, vectors_code
+from trajcast_ase.network.cpu.product import REAL
+from trajcast_ase.network.cpu.threads import Threads, threads
+from trajcast_ase.network.inference.tables import Grid
 from trajcast_ase.state import State
 
 HIGHEST_LMAX = 2
@@ -77,7 +78,11 @@ def _kernel(lmax: int, n_channels: int, dtype: torch.dtype) -> _Kernel:
     structs = [ctypes.POINTER(_PointsStruct), ctypes.POINTER(_TableStruct)]
     for name, n_pointers in (("surroundings_sums", 1), ("surroundings_gradient", 2)):
         function = getattr(library, name)
-        function.argtypes = [*structs, *(ctypes.c_void_p,) * n_pointers, ctypes.c_int64]
+        function.argtypes = [
+            *structs,
+            *(ctypes.c_void_p,) * n_pointers,
+            ctypes.POINTER(Threads),
+        ]
         function.restype = None
     return _Kernel(library.surroundings_sums, library.surroundings_gradient)
 
@@ -110,10 +115,10 @@ class _System:
         )
 
     @property
-    def n_threads(self) -> int:
-        """Threads that are worth their start; the result does not depend on it."""
+    def threads(self) -> Threads:
+        """Those that are worth their start; the result does not depend on it."""
         most = len(self.points.homes) // MIN_ATOMS_PER_THREAD
-        return max(1, min(torch.get_num_threads(), most))
+        return threads(min(torch.get_num_threads(), most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class _Problem:
         table, program = self.table(values), self.kernel(values).sums
         for system in self.systems:
             mine = out[system.atoms].data_ptr()
-            program(system.struct(), table, mine, system.n_threads)
+            program(system.struct(), table, mine, system.threads)
         return out
 
     def gradient(self, values: Tensor, grad_out: Tensor) -> Tensor:
@@ -148,7 +153,7 @@ class _Problem:
         table, program = self.table(values), self.kernel(values).gradient
         for system in self.systems:
             mine = grad_out[system.atoms].data_ptr()
-            program(system.struct(), table, mine, found.data_ptr(), system.n_threads)
+            program(system.struct(), table, mine, found.data_ptr(), system.threads)
         return found
 
 

@@ -90,6 +90,20 @@ static inline void add(real *rows, int64_t row, const wide &value) {
   store(get(rows, row) + value, rows + row * CHANNELS);
 }
 
+// Calls work(part) for each part, on several threads where there are several.
+struct Threads {
+  int64_t n;
+  void (*run)(void (*work)(void *context, int64_t part), void *context, int64_t n_parts, int64_t n);
+};
+template <class Work>
+static inline void parallel(const Threads &threads, int64_t n_parts, const Work &work) {
+  if (threads.n > 1 && n_parts > 1)
+    threads.run([](void *context, int64_t part) { (*static_cast<const Work *>(context))(part); },
+                const_cast<Work *>(&work), n_parts, threads.n);
+  else
+    for (int64_t part = 0; part < n_parts; ++part) work(part);
+}
+
 // Weights of an edge: a row of their own, or four rows of a table, interpolated.
 struct Row {
   const real *w;

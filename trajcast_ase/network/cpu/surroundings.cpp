@@ -93,34 +93,40 @@ static inline void visit_pairs(const Points &points, const Table &table, int64_t
     }
 }
 
-extern "C" void surroundings_sums(const Points *points, const Table *table, real *out,
-                         int64_t n_threads) {
-#pragma omp parallel for schedule(dynamic, 16) num_threads(n_threads) if (n_threads > 1)
-  for (int64_t i = 0; i < points->n_atoms; ++i) {
-    alignas(64) real sums[HARMONICS * CHANNELS] = {};
-    visit_pairs(*points, *table, i, [&](const Pair &pair) {
-      for (int64_t c = 0; c < CHANNELS; c += LANES) {
-        const real *w = table->values + pair.row * CHANNELS + c;
-        for (int64_t l = 0, m = 0; l < PATHS; ++l) {
-          const vec weight =
-              pair.factors[0] * at(w, l) + pair.factors[1] * at(w, l + PATHS) +
-              pair.factors[2] * at(w, l + 2 * PATHS) + pair.factors[3] * at(w, l + 3 * PATHS);
-          for (int64_t k = 0; k < 2 * l + 1; ++k, ++m)
-            at(sums + c, m) += pair.harmonics[m] * weight;
-        }
+static void sum_pairs(const Points &points, const Table &table, int64_t i, real *out) {
+  alignas(64) real sums[HARMONICS * CHANNELS] = {};
+  visit_pairs(points, table, i, [&](const Pair &pair) {
+    for (int64_t c = 0; c < CHANNELS; c += LANES) {
+      const real *w = table.values + pair.row * CHANNELS + c;
+      for (int64_t l = 0, m = 0; l < PATHS; ++l) {
+        const vec weight =
+            pair.factors[0] * at(w, l) + pair.factors[1] * at(w, l + PATHS) +
+            pair.factors[2] * at(w, l + 2 * PATHS) + pair.factors[3] * at(w, l + 3 * PATHS);
+        for (int64_t k = 0; k < 2 * l + 1; ++k, ++m)
+          at(sums + c, m) += pair.harmonics[m] * weight;
       }
-    });
-    std::copy(sums, sums + HARMONICS * CHANNELS, out + i * HARMONICS * CHANNELS);
-  }
+    }
+  });
+  std::copy(sums, sums + HARMONICS * CHANNELS, out);
+}
+
+extern "C" void surroundings_sums(const Points *points, const Table *table, real *out,
+                                  const Threads *threads) {
+  constexpr int64_t ATOMS_AT_ONCE = 16;
+  const int64_t n = points->n_atoms;
+  parallel(*threads, (n + ATOMS_AT_ONCE - 1) / ATOMS_AT_ONCE, [=](int64_t part) {
+    const int64_t end = std::min(n, (part + 1) * ATOMS_AT_ONCE);
+    for (int64_t i = part * ATOMS_AT_ONCE; i < end; ++i)
+      sum_pairs(*points, *table, i, out + i * HARMONICS * CHANNELS);
+  });
 }
 
 // Adds the derivative with respect to the values of the table. Threads share the channels, not
 // the atoms, of which many add to one row: their order must not depend on the number of threads.
 extern "C" void surroundings_gradient(const Points *points, const Table *table, const real *grad_out,
-                             real *grad_values, int64_t n_threads) {
-  const int64_t n_parts = std::min(n_threads, BLOCKS);
-#pragma omp parallel for schedule(static) num_threads(n_parts) if (n_parts > 1)
-  for (int64_t part = 0; part < n_parts; ++part) {
+                                     real *grad_values, const Threads *threads) {
+  const int64_t n_parts = std::min(threads->n, BLOCKS);
+  parallel(*threads, n_parts, [=](int64_t part) {
     const int64_t first = part * BLOCKS / n_parts * LANES;
     const int64_t last = (part + 1) * BLOCKS / n_parts * LANES;
     for (int64_t i = 0; i < points->n_atoms; ++i) {
@@ -137,5 +143,5 @@ extern "C" void surroundings_gradient(const Points *points, const Table *table, 
         }
       });
     }
-  }
+  });
 }

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from trajcast_ase.network.embedding import SpeedEmbedding
+from trajcast_ase.network.inference.tables import (
+    LEAST_LENGTH,
+    Function,
+    Table,
+    tabulate,
+)
 from trajcast_ase.network.interaction import Interaction
 from trajcast_ase.network.radial import MLP, BesselBasis
 from trajcast_ase.network.surroundings import Surroundings
-from trajcast_ase.network.tables import LEAST_LENGTH, Function, Table, tabulate
 
 TAIL = 5.0
 """Widths of the last Gaussian beyond which a speed has no influence."""

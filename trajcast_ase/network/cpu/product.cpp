@@ -11,25 +11,32 @@ struct Edges {
   const real *harmonics;
 };
 
-extern "C" void product_forward(const Edges *edges, const real *x, const real *weights,
-                                real *const *out, int64_t n_threads) {
-#pragma omp parallel for schedule(static) num_threads(n_threads) if (n_threads > 1)
-  for (int64_t i = 0; i < edges->n_receivers; ++i) {
-    real *rows[OUTPUTS];
-    for (int64_t b = 0; b < OUTPUTS; ++b) {
-      rows[b] = out[b] + i * ROWS[b] * CHANNELS;
-      std::fill(rows[b], rows[b] + ROWS[b] * CHANNELS, real(0));
-    }
-    for (int64_t e = edges->offsets[i]; e < edges->offsets[i + 1]; ++e) {
-      const real *harmonics = edges->harmonics + e * HARMONICS;
-      const real *sender = x + edges->senders[e] * DIM_IN * CHANNELS;
-      const real *w = weights + edges->weight_rows[e] * PATHS * CHANNELS;
-      if (edges->fractions)
-        add_product(harmonics, sender, interpolated<PATHS>(w, edges->fractions[e]), rows);
-      else
-        add_product(harmonics, sender, Row{w}, rows);
-    }
+static void sum_edges(const Edges &edges, const real *x, const real *weights, real *const *out,
+                      int64_t i) {
+  real *rows[OUTPUTS];
+  for (int64_t b = 0; b < OUTPUTS; ++b) {
+    rows[b] = out[b] + i * ROWS[b] * CHANNELS;
+    std::fill(rows[b], rows[b] + ROWS[b] * CHANNELS, real(0));
   }
+  for (int64_t e = edges.offsets[i]; e < edges.offsets[i + 1]; ++e) {
+    const real *harmonics = edges.harmonics + e * HARMONICS;
+    const real *sender = x + edges.senders[e] * DIM_IN * CHANNELS;
+    const real *w = weights + edges.weight_rows[e] * PATHS * CHANNELS;
+    if (edges.fractions)
+      add_product(harmonics, sender, interpolated<PATHS>(w, edges.fractions[e]), rows);
+    else
+      add_product(harmonics, sender, Row{w}, rows);
+  }
+}
+
+extern "C" void product_forward(const Edges *edges, const real *x, const real *weights,
+                                real *const *out, const Threads *threads) {
+  constexpr int64_t AT_ONCE = 8;
+  const int64_t n = edges->n_receivers;
+  parallel(*threads, (n + AT_ONCE - 1) / AT_ONCE, [=](int64_t part) {
+    const int64_t end = std::min(n, (part + 1) * AT_ONCE);
+    for (int64_t i = part * AT_ONCE; i < end; ++i) sum_edges(*edges, x, weights, out, i);
+  });
 }
 
 // The weights of one edge and their gradient, a vector of channels, beside the table.
@@ -54,14 +61,13 @@ struct Between {
 };
 
 // Adds to grad_x, and to grad_weights in a table. Else it sets grad_weights, whose rows are
-// numbered in the order of their first edge. Threads share the channels, not the edges: several edges add to one row,
-// and their order must not depend on the number of threads.
+// numbered in the order of their first edge. Threads share the channels, not the edges:
+// several edges add to one row, and their order must not depend on the number of threads.
 extern "C" void product_backward(const Edges *edges, const real *x, const real *weights,
                                  const real *const *grad_out, real *grad_x,
-                                 real *grad_weights, int64_t n_threads) {
-  const int64_t n_parts = std::min(n_threads, BLOCKS);
-#pragma omp parallel for schedule(static) num_threads(n_parts) if (n_parts > 1)
-  for (int64_t part = 0; part < n_parts; ++part) {
+                                 real *grad_weights, const Threads *threads) {
+  const int64_t n_parts = std::min(threads->n, BLOCKS);
+  parallel(*threads, n_parts, [=](int64_t part) {
     const int64_t first = part * BLOCKS / n_parts * LANES;
     const int64_t last = (part + 1) * BLOCKS / n_parts * LANES;
     int64_t n_rows_seen = 0;
@@ -91,5 +97,5 @@ extern "C" void product_backward(const Edges *edges, const real *x, const real *
         }
       }
     }
-  }
+  });
 }

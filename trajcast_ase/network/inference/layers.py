@@ -2,38 +2,34 @@
 
 What depends on the parameters alone is computed once: tables of the weights of the
 products (float32; in float64 they come from the perceptrons, which are exact), and the
-linear maps with all constant factors in them. A compiled kernel then does a layer at a
-time.
+linear maps with all constant factors in them. A kernel of the backend then does a layer
+at a time.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.network.embedding import SpeedEmbedding
-from trajcast_ase.network.interaction import Graph, Interaction, IrrepLinear
-from trajcast_ase.network.irreps import Irreps
-from trajcast_ase.network.kernels.generate_layer import EVEN, ODD, LayerShape
-from trajcast_ase.network.kernels.layer import (
-    CompiledLayer,
-    LayerInputs,
-    LayerMatrices,
-)
-from trajcast_ase.network.radial import BesselBasis
-from trajcast_ase.network.surroundings import Surroundings
-from trajcast_ase.network.tables import Grid, Places, Table
-from trajcast_ase.network.tabulated import (
+from trajcast_ase.network.inference.matrices import LayerMatrices, folded
+from trajcast_ase.network.inference.shape import LayerShape
+from trajcast_ase.network.inference.tables import Grid, Places, Table
+from trajcast_ase.network.inference.tabulated import (
     LayerTables,
     layer_tables,
     surroundings_table,
 )
+from trajcast_ase.network.interaction import Graph, Interaction
+from trajcast_ase.network.irreps import Irreps
+from trajcast_ase.network.radial import BesselBasis
+from trajcast_ase.network.surroundings import Surroundings
 from trajcast_ase.network.weights import SampledLengths, WeightRows
 
 Parameters = dict[str, nn.Parameter | None]
@@ -57,26 +53,63 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InferenceLayer:
+class LayerInputs:
+    """What a layer reads besides features, weights and matrices.
+
+    Attributes
+    ----------
+    offsets : (n_atoms + 1,) int64
+        The edges of receiver i are ``offsets[i]`` to ``offsets[i + 1] - 1``.
+    senders : (n_edges,) int64
+    species : (n_atoms,) int64
+    edge_harmonics : (n_edges, (lmax + 1)²)
+    velocity_harmonics : (n_atoms, (lmax + 1)²)
+    """
+
+    offsets: Int[Tensor, " atoms_and_one"]
+    senders: Int[Tensor, " edges"]
+    species: Int[Tensor, " atoms"]
+    edge_harmonics: Float[Tensor, "edges harmonics"]
+    velocity_harmonics: Float[Tensor, "atoms harmonics"]
+
+
+class RunningLayer(Protocol):
+    """One layer with its matrices, as a backend makes it."""
+
+    def __call__(
+        self,
+        x: Float[Tensor, "atoms dim channels"],
+        inputs: LayerInputs,
+        edge: WeightRows,
+        velocity: WeightRows,
+    ) -> Float[Tensor, "atoms dim_out channels"]:
+        """Return the features that go out."""
+
+
+LayerMaker = Callable[[LayerShape, LayerMatrices], RunningLayer]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyLayer:
     """One layer, ready to run.
 
     Attributes
     ----------
-    compiled : CompiledLayer
+    run : RunningLayer
     tables : LayerTables
     """
 
-    compiled: CompiledLayer
+    run: RunningLayer
     tables: LayerTables
 
 
 @dataclass(frozen=True, slots=True)
-class Inference:
+class Layers:
     """All layers, ready to run.
 
     Attributes
     ----------
-    layers : tuple of InferenceLayer
+    layers : tuple of ReadyLayer
     surroundings : Table or None
         Weights of the sums over the surroundings, one group for each species.
     owners : tuple of dict
@@ -85,7 +118,7 @@ class Inference:
         Of the parameters that the layers were made from.
     """
 
-    layers: tuple[InferenceLayer, ...]
+    layers: tuple[ReadyLayer, ...]
     surroundings: Table | None
     owners: tuple[Parameters, ...]
     version: Version
@@ -125,7 +158,7 @@ class Inference:
         )
         weights = self._weights(network, lengths, graph)
         for layer, (edge, velocity) in zip(self.layers, weights, strict=True):
-            x = layer.compiled(x, inputs, edge, velocity)
+            x = layer.run(x, inputs, edge, velocity)
         return x
 
     def _weights(
@@ -169,7 +202,7 @@ def _looked_up(
 
 
 @torch.no_grad()
-def inference(network: Network, outputs: Irreps) -> Inference:
+def ready_layers(network: Network, outputs: Irreps, make: LayerMaker) -> Layers:
     """Return the layers of a network with its present parameters.
 
     Parameters
@@ -177,6 +210,8 @@ def inference(network: Network, outputs: Irreps) -> Inference:
     network : Network
     outputs : Irreps
         Of the last layer, that anyone reads; the others are not computed.
+    make : callable
+        Gives a layer from its shape and matrices.
     """
     layers: Sequence[Interaction] = list(network.layers)  # type: ignore[arg-type]
     tabulated = network.dtype == torch.float32
@@ -195,65 +230,29 @@ def inference(network: Network, outputs: Irreps) -> Inference:
             if tabulated
             else LayerTables(None, None)
         )
-        compiled = CompiledLayer(shape, folded(layer, shape))
-        ready.append(InferenceLayer(compiled, tables))
+        ready.append(ReadyLayer(make(shape, folded(layer, shape)), tables))
     # Every step asks for the version: walking through the modules would take longer.
     owners = tuple(module._parameters for module in network.modules())  # noqa: SLF001
     around = None
     if tabulated and network.surroundings is not None:
         around = surroundings_table(network.surroundings, network.dtype)
-    return Inference(tuple(ready), around, owners, _version(owners))
-
-
-def folded(layer: Interaction, shape: LayerShape) -> LayerMatrices:
-    r"""Return the matrices of a layer with their constant factors.
-
-    The new features are :math:`(\text{update} + \text{residual}) / \sqrt{2}`.
-    """
-    weight = layer.residual.weight.view(layer.residual.shape).double()
-    _, n_channels, n_species, _ = layer.residual.shape
-    kept = [layer.residual.irreps.index(irrep) for irrep in shape.residuals]
-    residual = weight[kept].permute(2, 0, 1, 3) / math.sqrt(2 * n_species * n_channels)
-    update = torch.cat([m.flatten() for m in _update(layer, shape)])
-    contraction = torch.cat([m.flatten() for m in _matrices(layer.contraction)])
-    return LayerMatrices(
-        *(
-            matrix.to(layer.residual.weight.dtype).contiguous()
-            for matrix in (contraction, update, residual)
-        )
-    )
-
-
-def _update(layer: Interaction, shape: LayerShape) -> Iterator[Tensor]:
-    """Yield the matrices of the update that are needed, gated ones with their norm."""
-    gated = [irrep for irrep in layer.irreps_out if irrep.l > 0]
-    matrices = dict(zip(layer.irreps_out, _matrices(layer.update), strict=True))
-    for irrep in shape.updated:
-        matrix = matrices[irrep]
-        if irrep == EVEN:
-            scalars, *gates = torch.split(matrix, shape.n_channels, dim=1)
-            gate_of = dict(zip(gated, gates, strict=True))
-            own = [scalars] if EVEN in shape.outputs else []
-            yield torch.cat([*own, *(gate_of[ir] for ir in shape.gated)], dim=1)
-        elif irrep == ODD:
-            yield matrix
-        else:
-            yield matrix / math.sqrt(2.0)
-
-
-def _matrices(linear: IrrepLinear) -> list[Float[Tensor, "n_in n_out"]]:
-    """Return the scaled matrix of each irrep, float64."""
-    scaled = (linear.weight.double() * linear.scales.double()).split_with_sizes(
-        linear.sizes
-    )
-    return [m.view(shape) for m, shape in zip(scaled, linear.shapes, strict=True)]
+    return Layers(tuple(ready), around, owners, _version(owners))
 
 
 def _version(owners: tuple[Parameters, ...]) -> Version:
     """Return what changes with a parameter, unless it is written to by ``.data``."""
     return tuple(
-        (parameter.data_ptr(), parameter._version)  # noqa: SLF001
+        (parameter.data_ptr(), _edition(parameter))
         for parameters in owners
         for parameter in parameters.values()
         if parameter is not None
     )
+
+
+def _edition(parameter: Tensor) -> int:
+    """Return a number that changes when `parameter` is written to."""
+    if parameter.is_inference():
+        # Those made under torch.inference_mode() are not counted; this is slower.
+        numbers = parameter.detach().contiguous().view(torch.uint8)
+        return zlib.crc32(numbers.numpy().data)
+    return parameter._version  # noqa: SLF001

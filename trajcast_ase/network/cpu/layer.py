@@ -8,53 +8,17 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from trajcast_ase.network.kernels.build import load
-from trajcast_ase.network.kernels.generate_layer import LayerShape, layer_source
-from trajcast_ase.network.kernels.product import REAL, n_threads
+from trajcast_ase.network.cpu.build import load
+from trajcast_ase.network.cpu.generate_layer import layer_source
+from trajcast_ase.network.cpu.product import REAL, threads_for
+from trajcast_ase.network.cpu.threads import Threads
+from trajcast_ase.network.inference.layers import LayerInputs
+from trajcast_ase.network.inference.matrices import LayerMatrices
+from trajcast_ase.network.inference.shape import LayerShape
 from trajcast_ase.network.weights import WeightRows
-
-
-@dataclass(frozen=True, slots=True)
-class LayerMatrices:
-    """The constant matrices of a layer, all factors folded in.
-
-    Attributes
-    ----------
-    contraction : (sum of n_paths of the edge product * n_channels²,)
-        Irrep by irrep, ``[n_paths * n_channels, n_channels]``.
-    update : (n,)
-        Likewise for the irreps that are needed; the even scalars have the columns of
-        the outputs first, then the gates.
-    residual : (n_species, n_residuals, n_channels, n_channels)
-    """
-
-    contraction: Float[Tensor, " contraction"]
-    update: Float[Tensor, " update"]
-    residual: Float[Tensor, "species residuals channels channels"]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerInputs:
-    """What a layer reads besides features, weights and matrices.
-
-    Attributes
-    ----------
-    offsets : (n_atoms + 1,) int64
-        The edges of receiver i are ``offsets[i]`` to ``offsets[i + 1] - 1``.
-    senders : (n_edges,) int64
-    species : (n_atoms,) int64
-    edge_harmonics : (n_edges, (lmax + 1)²)
-    velocity_harmonics : (n_atoms, (lmax + 1)²)
-    """
-
-    offsets: Int[Tensor, " atoms_and_one"]
-    senders: Int[Tensor, " edges"]
-    species: Int[Tensor, " atoms"]
-    edge_harmonics: Float[Tensor, "edges harmonics"]
-    velocity_harmonics: Float[Tensor, "atoms harmonics"]
 
 
 class _WeightsStruct(ctypes.Structure):
@@ -83,8 +47,11 @@ class _LayerStruct(ctypes.Structure):
 def _program(shape: LayerShape, dtype: torch.dtype) -> Callable[..., None]:
     """Return the entry point, compiled on first use."""
     function = load(layer_source(shape, REAL[dtype])).layer_forward
-    pointer = ctypes.c_void_p
-    function.argtypes = [ctypes.POINTER(_LayerStruct), pointer, pointer, ctypes.c_int64]
+    function.argtypes = [
+        ctypes.POINTER(_LayerStruct),
+        *(ctypes.c_void_p,) * 2,
+        ctypes.POINTER(Threads),
+    ]
     function.restype = None
     return function
 
@@ -128,7 +95,7 @@ class CompiledLayer:
             _WeightsStruct(*_pointers(velocity)),
             *_pointers(self.matrices),
         )
-        threads = n_threads(len(inputs.senders))
+        threads = threads_for(len(inputs.senders))
         _program(self.shape, x.dtype)(layer, x.data_ptr(), out.data_ptr(), threads)
         return out
 

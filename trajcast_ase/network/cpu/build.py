@@ -9,35 +9,35 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from trajcast_ase.network.kernels.cache import digest, folders, keep, kept
+from trajcast_ase.network.backend import BackendError
+from trajcast_ase.network.cpu.cache import digest, folders, keep, kept
 
 logger = logging.getLogger(__name__)
 
-BASE_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared")
-# Tried in this order: Apple's clang has no OpenMP, older ones no -march=native on ARM.
-OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())
-NO_COMPILER = (
-    "the backend 'cpp' needs a C++ compiler and finds none; install g++ or clang++ (or "
-    "point the environment variable CXX to one), or use the backend 'reference'"
+BASE_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-pthread")
+# Tried in this order: older clang has no -march=native on ARM.
+OPTIONAL_FLAGS = (("-march=native",), ())
+COMPILERS = (("g++",), ("clang++",), ("c++",))
+WAY_OUT = (
+    "set the environment variable CXX to another compiler or XDG_CACHE_HOME to another "
+    "folder, or use the backend 'reference'"
 )
-PROBE = """#include <algorithm>
-#include <cmath>
-#include <vector>
-extern "C" int probe() {
-  std::vector<double> squares(6, 49.0);
-  double sum = 0;
-  for (double square : squares) sum += std::sqrt(square);
-  return int(std::min(sum, 42.0));
-}
-"""
-ANSWER = 42
+NO_COMPILER = (
+    "the backend 'cpp' needs a C++ compiler and finds none; install g++ or clang++, or "
+    "one from PyPI with pip install 'trajcast-ase[compiler]' (or point the environment "
+    "variable CXX to one), or use the backend 'reference'"
+)
+LONGEST_COMPILATION_S = 1800.0
+"""Beyond, a compiler hangs. At first ziglang compiles a C++ library, for minutes."""
 
 
-class CompilerError(RuntimeError):
+class CompilerError(BackendError):
     """There is no C++ compiler, or it fails, or what it makes cannot be loaded."""
 
 
@@ -45,27 +45,28 @@ def find_compiler() -> tuple[str, ...] | None:
     """Return the compiler's command, or None where there is none.
 
     ``$CXX`` decides if it is set (it may carry arguments); else g++, clang++ or c++ of
-    the search path.
-    """
-    chosen = os.environ.get("CXX")
-    candidates = [shlex.split(chosen)] if chosen else [["g++"], ["clang++"], ["c++"]]
-    for program, *arguments in candidates:
-        found = shutil.which(program)
-        if found:
-            return (found, *arguments)
-    return None
-
-
-def check_kernels() -> None:
-    """Compile, keep and run a small program.
+    the search path; else that of the package ziglang.
 
     Raises
     ------
     CompilerError
-        Kernels will not work here.
+        ``$CXX`` is no command line.
     """
-    if load(PROBE).probe() != ANSWER:
-        raise CompilerError(f"a compiled program fails; {WAY_OUT}")
+    chosen = os.environ.get("CXX", "").strip()
+    for program, *arguments in [_words(chosen)] if chosen else COMPILERS:
+        found = shutil.which(program)
+        if found:
+            return (found, *arguments)
+    if chosen or find_spec("ziglang") is None:
+        return None
+    return (sys.executable, "-m", "ziglang", "c++")
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise CompilerError(f"CXX = {command!r}: {error}; {WAY_OUT}") from error
 
 
 def load(source: str) -> ctypes.CDLL:
@@ -103,20 +104,12 @@ def load(source: str) -> ctypes.CDLL:
     )
 
 
-WAY_OUT = (
-    "set the environment variable CXX to another compiler or XDG_CACHE_HOME to another "
-    "folder, or use the backend 'reference'"
-)
-
-
 @cache
 def _mark(compiler: tuple[str, ...]) -> str:
     """Return what tells compilers apart."""
     try:
-        version = subprocess.run(  # noqa: S603  the user's compiler
-            [*compiler, "--version"], capture_output=True, text=True, check=False
-        ).stdout
-    except OSError as error:
+        version = _outcome([*compiler, "--version"]).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
         version = str(error)
     return digest("\0".join((*compiler, version)).encode())
 
@@ -162,12 +155,23 @@ def _compile(compiler: tuple[str, ...], source: str, folder: Path, key: str) -> 
 def _run(command: list[str]) -> str | None:
     """Return what a command complains about where it fails."""
     try:
-        outcome = subprocess.run(  # noqa: S603  the user's compiler
-            command, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
+        outcome = _outcome(command)
+    except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     made = Path(command[-1]).exists()
     if outcome.returncode == 0 and made:
         return None
     return outcome.stderr.strip()[-500:] or "it made no file"
+
+
+def _outcome(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Return what a command prints, which may be in any encoding."""
+    return subprocess.run(  # noqa: S603  the user's compiler
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        timeout=LONGEST_COMPILATION_S,
+        check=False,
+    )

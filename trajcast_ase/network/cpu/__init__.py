@@ -1,0 +1,1 @@
+"""The backend "cpp": C++ kernels for the CPU, generated and compiled on demand."""

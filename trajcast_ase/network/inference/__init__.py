@@ -1,0 +1,1 @@
+"""What fast backends share: tables, folded matrices, lists of terms, ready layers."""

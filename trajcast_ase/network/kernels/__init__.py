@@ -1,1 +1,0 @@
-"""Kernels that are generated and compiled on demand."""
