@@ -51,13 +51,15 @@ def local_workers(number: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def workers_at(address: str) -> Iterator[Executor]:
+def workers_at(address: str, *, wait_s: float = CONNECT_S) -> Iterator[Executor]:
     """Use the workers of a cluster that runs, which stay.
 
     Parameters
     ----------
     address : str
         Of its scheduler, such as ``tcp://10.0.0.1:8786``.
+    wait_s : float
+        For an answer.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def workers_at(address: str) -> Iterator[Executor]:
     """
     distributed = _distributed()
     try:
-        client = distributed.Client(address, timeout=CONNECT_S)
+        client = distributed.Client(address, timeout=wait_s)
     except (OSError, ValueError) as error:
         raise ConnectionError(
             f"no scheduler of dask answers at {address} ({error}); start one with "

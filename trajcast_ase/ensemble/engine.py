@@ -24,6 +24,8 @@ from trajcast_ase.rollout import EXIT_TO_BE_CONTINUED, Ending, Limits
 
 POLL_S = 0.5
 """Time between two looks at workers, signals and the clock."""
+STOP_S = 300.0
+"""How long shares that were told to stop may take for their last stride."""
 MOST_BREAKS = 3
 """How often a pool that breaks is replaced by a new one."""
 
@@ -172,12 +174,18 @@ class _Stops:
     started: float
     reason: str = ""
     exit_status: int = 0
+    asked: float = 0.0
 
     def look(self) -> bool:
         """Return whether to stop; the first reason stays."""
         if not self.reason:
             self.reason, self.exit_status = self._found()
         return bool(self.reason)
+
+    def overdue(self) -> bool:
+        """Return whether the shares have had their time to write checkpoints."""
+        self.asked = self.asked or time.perf_counter()
+        return time.perf_counter() - self.asked > STOP_S
 
     def _found(self) -> tuple[str, int]:
         if self.signals:
@@ -230,6 +238,8 @@ class _Work:
             ]
             if self.stops.look():
                 self._stop(waiting)
+                if self.stops.overdue():
+                    return
             else:
                 # Stopped by a signal to their worker alone.
                 waiting |= {executor.submit(task, number): number for number in again}

@@ -187,7 +187,7 @@ def bare(atoms: Atoms) -> Atoms:
         numbers=atoms.numbers,
         positions=atoms.positions,
         momenta=atoms.get_momenta(),
-        masses=atoms.get_masses(),
+        masses=atoms.get_masses() if atoms.has("masses") else None,
         cell=atoms.cell,
         pbc=atoms.pbc,
         constraint=atoms.constraints,

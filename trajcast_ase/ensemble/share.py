@@ -34,7 +34,7 @@ from trajcast_ase.ensemble.plan import (
     Plan,
     Share,
 )
-from trajcast_ase.files import sole_writer, write_atomically
+from trajcast_ase.files import sole_writer
 from trajcast_ase.losses import LostReplicasError
 from trajcast_ase.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
@@ -254,7 +254,9 @@ class _Beat:
     def write(self, strides: int) -> None:
         """Say it."""
         self._last = time.monotonic()
-        write_atomically(self._path, json.dumps({"strides": strides}).encode())
+        partial = self._path.with_name(f"{self._path.name}.part")
+        partial.write_text(json.dumps({"strides": strides}))
+        partial.replace(self._path)
 
 
 def _begun(folder: Folder, plan: Plan, share: Share, model: Forecaster) -> Replicas:
