@@ -38,6 +38,7 @@ from trajcast_ase.validation.inputs import stated_temperature
 
 COMMANDS = (
     "run",
+    "ensemble",
     "train",
     "evaluate",
     "validate",

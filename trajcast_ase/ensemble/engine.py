@@ -18,7 +18,7 @@ from functools import partial
 
 from trajcast_ase.ensemble.folder import Folder, clear_messages
 from trajcast_ase.ensemble.plan import Plan, Share
-from trajcast_ase.ensemble.share import has_ended, read_end, run_share, strides_made
+from trajcast_ase.ensemble.share import has_ended, run_share, strides_kept, strides_made
 from trajcast_ase.interruption import noted_signals
 from trajcast_ase.rollout import EXIT_TO_BE_CONTINUED, Ending, Limits
 
@@ -208,17 +208,22 @@ class _Work:
     means: Means
     stops: _Stops
     todo: set[int] = field(init=False)
+    kept: dict[int, int] = field(init=False)
     failed: dict[int, BaseException] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.todo = {
-            share.number
+        left = [
+            share
             for share in self.plan.shares
             if not has_ended(self.folder, self.plan, share)
-        }
+        ]
+        self.todo = {share.number for share in left}
+        self.kept = {share.number: strides_kept(self.folder, share) for share in left}
 
     def follow(self, executor: Executor) -> None:
         """Submit what is left and wait for it, until all is done or told to stop."""
+        if self.stops.look():
+            return
         task = partial(
             run_share,
             str(self.folder.path.absolute()),
@@ -291,10 +296,7 @@ class _Work:
                 continue
             now = strides_made(self.folder, share)
             running += now is not None
-            if now is None:
-                end = read_end(self.folder, share)
-                now = 0 if end is None else end.strides
-            made += count * now
+            made += count * max(now or 0, self.kept[share.number])
         return Status(made, total, ended, running, len(shares))
 
 

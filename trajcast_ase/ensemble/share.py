@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from trajcast_ase.checkpoint import read_checkpoint
 from trajcast_ase.ensemble.folder import (
     Folder,
     began,
@@ -34,6 +35,7 @@ from trajcast_ase.ensemble.plan import (
     Plan,
     Share,
 )
+from trajcast_ase.file_marks import CheckpointError
 from trajcast_ase.files import sole_writer
 from trajcast_ase.losses import LostReplicasError
 from trajcast_ase.model_file import load_model
@@ -157,6 +159,17 @@ def strides_made(folder: Folder, share: Share) -> int | None:
         return int(values["strides"])
     except (OSError, ValueError, LookupError, TypeError):  # display only
         return None
+
+
+def strides_kept(folder: Folder, share: Share) -> int:
+    """Return how far a share is, as far as a checkpoint or its end tell."""
+    end = read_end(folder, share)
+    if end is not None:
+        return end.strides
+    try:
+        return max(run.nsteps for run in read_checkpoint(folder.checkpoint(share)))
+    except (FileNotFoundError, CheckpointError):  # the share itself says what is wrong
+        return 0
 
 
 def _loss(value: Any) -> Loss:
