@@ -39,6 +39,9 @@ from trajcast_ase.recommended import setting_of
 from trajcast_ase.rollout import Ending, Limits
 from trajcast_ase.thermostat_setting import ThermostatSetting
 
+AFFINITY = hasattr(os, "sched_getaffinity")
+"""Whether the system tells which cores a process may use."""
+
 
 class UnfinishedError(RuntimeError):
     """An ensemble was stopped before its end; the same call goes on.
@@ -213,7 +216,7 @@ def ensemble(
 
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return len(os.sched_getaffinity(0)) if AFFINITY else os.cpu_count() or 1
 
 
 def planned(request: Request, folder: Folder, workers: int) -> Plan:

@@ -201,6 +201,7 @@ def _turn(folder: Folder, share: Share) -> Iterator[bool]:
             else:
                 yield True
                 return
+        folder.stop(share).unlink(missing_ok=True)
         yield False
 
 
