@@ -39,6 +39,7 @@ from trajcast_ase.validation.inputs import stated_temperature
 
 COMMANDS = (
     "run",
+    "ensemble",
     "train",
     "evaluate",
     "validate",

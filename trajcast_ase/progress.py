@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from trajcast_ase.units import ns_per_day
 
 if TYPE_CHECKING:
+    from trajcast_ase.ensemble.engine import Status
     from trajcast_ase.training.log import TrainingStep
 
 LINE_INTERVAL_S = 10.0
@@ -132,6 +133,41 @@ class RolloutProgress(_Progress):
             speed = self._n_replicas * ns_per_day(seconds, self._horizon_fs)
             text += f"  {speed:.2f} ns/day{' in all' * (self._n_replicas > 1)}"
         self._show(n_done, text)
+
+
+class EnsembleProgress(_Progress):
+    """Shares, simulated time and ns/day of an ensemble; a reporter of its engine.
+
+    Parameters
+    ----------
+    n_strides : int
+        Of all replicas together.
+    horizon_fs : float, fs
+    console : rich.console.Console, optional
+        Default: standard output.
+    """
+
+    def __init__(
+        self, n_strides: int, horizon_fs: float, *, console: Console | None = None
+    ) -> None:
+        super().__init__(n_strides, console)
+        self._horizon_fs = horizon_fs
+        self._made_before: int | None = None
+
+    def __call__(self, status: Status) -> None:
+        """Show how far the ensemble is."""
+        if self._made_before is None:
+            self._made_before = status.strides
+        text = (
+            f"{status.strides * self._horizon_fs * 1e-6:.3g} of "
+            f"{status.total * self._horizon_fs * 1e-6:.3g} ns  {status.ended} of "
+            f"{status.shares} shares, {status.running} running"
+        )
+        if status.strides > self._made_before:
+            n_fresh = status.strides - self._made_before
+            seconds = (time.perf_counter() - self._start) / n_fresh
+            text += f"  {ns_per_day(seconds, self._horizon_fs):.2f} ns/day in all"
+        self._show(status.strides, text)
 
 
 class TrainingProgress(_Progress):

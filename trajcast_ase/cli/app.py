@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from trajcast_ase._version import __version__
 from trajcast_ase.cli.demo import demo
+from trajcast_ase.cli.ensemble import ensemble
 from trajcast_ase.cli.models import import_, inspect, models, recommend
 from trajcast_ase.cli.run import run
 from trajcast_ase.cli.training import evaluate, train
@@ -136,6 +137,10 @@ app.command(
     epilog="Example: trajcast run start.xyz --model paracetamol-7fs --temperature 300 "
     "--steps 10000 --out runs/first"
 )(run)
+app.command(
+    epilog="Example: trajcast ensemble paracetamol-7fs start.xyz --temperature 280,300 "
+    "--replicas 8 --picoseconds 100 --workers 2 --out ensembles/first"
+)(ensemble)
 app.command(epilog="Example: trajcast train paracetamol.toml")(train)
 app.command(epilog="Example: trajcast evaluate model.trajcast held-out.h5")(evaluate)
 app.command(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trajcast_ase.dynamics.replicas import ThermostatMaker
     from trajcast_ase.network.forecaster import Forecaster
     from trajcast_ase.streams import Streams
+    from trajcast_ase.thermostats.setting import ThermostatSetting
     from trajcast_ase.thermostats.thermostat import Thermostat
 
 LANGEVIN_FRICTION = 0.01
@@ -77,6 +78,36 @@ def thermostat_maker(bath: Bath, network: Forecaster) -> ThermostatMaker | None:
     return maker
 
 
+def setting_of_choice(bath: Bath, network: Forecaster) -> ThermostatSetting | None:
+    """Return the thermostats of a choice as data; None for none.
+
+    Raises
+    ------
+    ValueError
+        An option of a thermostat that was not chosen, or a value out of range.
+    """
+    from trajcast_ase.thermostats.recommended import setting_of  # noqa: PLC0415
+    from trajcast_ase.thermostats.setting import ThermostatSetting  # noqa: PLC0415
+
+    for option in OWNERS:
+        _check_belongs(bath, option)
+    if bath.name is ThermostatName.NONE:
+        return None
+    if bath.name is ThermostatName.RECOMMENDED:
+        return setting_of(network)
+    friction, taut, response = _values(bath, network.horizon_fs)
+    if not 0 < friction < math.inf:
+        raise ValueError(f"--friction {friction:g} must be positive and finite")
+    constant = {"time_constant_fs": 1.0 / friction}
+    members = {
+        "csvr": {"kind": "CSVR", "time_constant_fs": taut},
+        "langevin": {"kind": "Langevin", **constant},
+        "adaptive": {"kind": "AdaptiveLangevin", **constant, "response_fs": response},
+    }
+    chosen = tuple(members[name] for name in bath.name.split("+"))
+    return ThermostatSetting(chosen, "the command line")
+
+
 def described(bath: Bath, network: Forecaster) -> str:
     """Return the thermostats in words, and who chose them."""
     if bath.name is not ThermostatName.RECOMMENDED:
@@ -102,15 +133,9 @@ def _chosen(
     from trajcast_ase.thermostats.adaptive import AdaptiveLangevin  # noqa: PLC0415
     from trajcast_ase.thermostats.csvr import CSVR  # noqa: PLC0415
     from trajcast_ase.thermostats.langevin import Langevin  # noqa: PLC0415
-    from trajcast_ase.thermostats.recommended import HORIZONS  # noqa: PLC0415
     from trajcast_ase.units import FS  # noqa: PLC0415
 
-    alone = bath.name is ThermostatName.LANGEVIN
-    friction = LANGEVIN_FRICTION if alone else WEAK_FRICTION
-    if bath.friction is not None:
-        friction = bath.friction
-    taut = HORIZONS * horizon_fs if bath.taut is None else bath.taut
-    response = RESPONSE if bath.response is None else bath.response
+    friction, taut, response = _values(bath, horizon_fs)
     makers: dict[str, Callable[..., Thermostat]] = {
         "csvr": partial(CSVR, temperature, taut * FS),
         "langevin": partial(Langevin, temperature, friction / FS),
@@ -119,6 +144,19 @@ def _chosen(
         ),
     }
     return [makers[name](rng=rng) for name in bath.name.split("+")]
+
+
+def _values(bath: Bath, horizon_fs: float) -> tuple[float, float, float]:
+    """Return friction (1/fs), time constant of CSVR and response (fs)."""
+    from trajcast_ase.thermostats.recommended import HORIZONS  # noqa: PLC0415
+
+    alone = bath.name is ThermostatName.LANGEVIN
+    friction = LANGEVIN_FRICTION if alone else WEAK_FRICTION
+    if bath.friction is not None:
+        friction = bath.friction
+    taut = HORIZONS * horizon_fs if bath.taut is None else bath.taut
+    response = RESPONSE if bath.response is None else bath.response
+    return friction, taut, response
 
 
 def _check_belongs(bath: Bath, option: str) -> None:

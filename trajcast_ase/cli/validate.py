@@ -41,7 +41,10 @@ class _Rollout:
 def validate(
     rollouts: Annotated[
         list[Path] | None,
-        typer.Argument(help="Trajectories of one model or code, with velocities."),
+        typer.Argument(
+            help="Trajectories of one model or code, with velocities, or the folder of "
+            "an ensemble."
+        ),
     ] = None,
     *,
     reference: Annotated[
@@ -107,8 +110,8 @@ def validate(
     """Hold rollouts against a reference; exits with 3 where a row does not pass.
 
     Give trajectories, or a model and a start. Several are rollouts of one model, by
-    seed, and are judged together. With --write-observables and no
-    --reference, only the observables are written.
+    seed, and are judged together, as are the replicas of an ensemble at --temperature.
+    With --write-observables and no --reference, only the observables are written.
     """
     from trajcast_ase.validation.inputs import read_run  # noqa: PLC0415
 
@@ -134,11 +137,11 @@ def validate(
         read_run(
             path,
             stride_fs=stride,
-            temperature_K=temperature,
+            temperature_K=kelvin,
             skip_ps=skip,
             lammps_units=units,
         )
-        for path in rollouts or ()
+        for path, kelvin in _expanded(rollouts or [], temperature)
     ]
     _judge(
         runs,
@@ -149,6 +152,40 @@ def validate(
         out=out,
         write_observables=write_observables,
     )
+
+
+def _expanded(
+    rollouts: list[Path], temperature: float | None
+) -> list[tuple[Path, float | None]]:
+    """Return trajectories and their temperatures (K), of ensembles all at one."""
+    found: list[tuple[Path, float | None]] = []
+    for path in rollouts:
+        if path.is_dir():
+            found += _of_ensemble(path, temperature)
+        else:
+            found.append((path, temperature))
+    return found
+
+
+def _of_ensemble(
+    folder: Path, temperature: float | None
+) -> list[tuple[Path, float | None]]:
+    """Return the trajectories of an ensemble that are not lost."""
+    from trajcast_ase.ensemble.result import read_ensemble  # noqa: PLC0415
+
+    result = read_ensemble(folder)
+    if temperature is None and len(result.temperatures) > 1:
+        known = ", ".join(f"{one:g}" for one in result.temperatures)
+        raise ValueError(
+            f"{folder} holds replicas at {known} K, and a comparison is at one "
+            "temperature; give it with --temperature"
+        )
+    kept = result.kept(result.temperatures[0] if temperature is None else temperature)
+    chosen = kept[0].temperature_K
+    for one in result.lost:
+        if one.temperature_K == chosen:
+            typer.echo(f"replica {one.number} is lost and left out: {one.lost}")
+    return [(one.trajectory, chosen) for one in kept]
 
 
 def _check_options(
