@@ -221,7 +221,7 @@ def _advance(
 ) -> int:
     """Run the replicas of a share; return 0 if they reached their end.
 
-    Else the exit status of what stopped them, as in :mod:`trajcast_ase.dynamics.rollout`.
+    Else the exit status of what stopped them: :mod:`trajcast_ase.dynamics.rollout`.
     """
     beat = _Beat(folder.progress(share))
     beat.write(0)
