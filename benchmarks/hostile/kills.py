@@ -82,8 +82,17 @@ def lives(live: Callable[[], None], seconds: float | None) -> bool:
     return status == 0
 
 
-def killed(job: Job, kills: int, rng: np.random.Generator) -> list[Kill]:
-    """Return what `kills` kills of a job left, unless it may not be: KillError."""
+def killed(
+    job: Job, kills: int, seconds: float, rng: np.random.Generator
+) -> list[Kill]:
+    """Return what `kills` kills of a job left, fewer if they take too many `seconds`.
+
+    Raises
+    ------
+    KillError
+        What a kill has left may not be.
+    """
+    end = time.monotonic() + seconds
     found: list[Kill] = []
     with tempfile.TemporaryDirectory() as place:
         whole, again = Path(place, "whole"), Path(place, "again")
@@ -98,13 +107,14 @@ def killed(job: Job, kills: int, rng: np.random.Generator) -> list[Kill]:
         longest = 0.8 * (time.perf_counter() - began)
         job.same(again, whole)
         run, finished = 0, True
-        while len(found) < kills or not finished:
+        while (
+            not (last := len(found) >= kills or time.monotonic() > end) or not finished
+        ):
             if finished:
                 run += 1
                 step, folder = -1, Path(place, f"run-{run}")
                 folder.mkdir()
             moment = float(rng.uniform(0.0, longest))
-            last = len(found) >= kills
             finished = lives(lambda: job.live(folder), None if last else moment)  # noqa: B023
             left = job.look(folder, whole)
             expect(left.step >= step, "a step that was kept is lost")
@@ -130,6 +140,7 @@ def row(name: str, found: list[Kill], seconds: float) -> str:
 
 def main(
     kills: Annotated[int, typer.Option(min=1, help="Of each kind of job.")] = 200,
+    minutes: Annotated[float, typer.Option(help="Of each kind, at most.")] = 60.0,
     only: Annotated[str, typer.Option(help="Names, with commas; all.")] = "",
     seed: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path | None, typer.Option(help="JSON to add to.")] = None,
@@ -148,11 +159,11 @@ def main(
         if only and name not in only.split(","):
             continue
         began = time.perf_counter()
-        found = killed(job, kills, np.random.default_rng(seed))
+        found = killed(job, kills, 60 * minutes, np.random.default_rng(seed))
         print(row(name, found, time.perf_counter() - began), flush=True)
         moments.setdefault(name, []).extend({"seed": seed} | asdict(k) for k in found)
     if out is not None:
-        out.write_text(json.dumps(moments, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(moments) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
