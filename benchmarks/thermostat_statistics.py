@@ -322,7 +322,10 @@ def main(
             verdict = "passes" if found.passes else "fails"
             print(row(label, found, verdict), flush=True)
             neighbours = correlation(cold.potential + cold.kinetic)
-            rows[label] = asdict(found) | {
+            plain = {
+                k: v if math.isfinite(v) else None for k, v in asdict(found).items()
+            }
+            rows[label] = plain | {
                 "passes": found.passes,
                 "right": expected,
                 "correlation": neighbours,
