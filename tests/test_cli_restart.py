@@ -14,7 +14,7 @@ from test_cli import call, error_of
 
 from trajcast_ase import TrajCast
 from trajcast_ase.dynamics.checkpoint import read_checkpoint
-from trajcast_ase.dynamics.rollout import Limits, roll_out
+from trajcast_ase.dynamics.rollout import Checkpoints, Limits, roll_out
 from trajcast_ase.files import sole_writer
 from trajcast_ase.models.model_file import save_model
 from trajcast_ase.testing import Ballistic
@@ -198,3 +198,29 @@ def test_an_observer_ends_the_run():
     dynamics.attach(stop)
     ending = roll_out(dynamics, 100)
     assert (dynamics.nsteps, ending.reason) == (5, "")
+
+
+def test_the_first_stride_is_kept(tmp_path):
+    atoms = molecule("CH3OH")
+    atoms.set_velocities(np.random.default_rng(1).normal(size=(6, 3)) * 0.01)
+    dynamics = TrajCast(atoms, Ballistic(7.0))
+
+    def die():
+        if dynamics.nsteps > 1:
+            raise KeyboardInterrupt
+
+    dynamics.attach(die)
+    with pytest.raises(KeyboardInterrupt):
+        roll_out(dynamics, 100, checkpoints=Checkpoints(tmp_path / "a.checkpoint"))
+    assert read_checkpoint(tmp_path / "a.checkpoint")[0].nsteps == 1
+
+
+def test_a_restart_without_a_checkpoint_names_the_way_out():
+    call(*settings("whole"))
+    call(*settings("a"))
+    for file in Path().glob("a.checkpoint*"):
+        file.unlink()
+    message = error_of(*settings("a", "--restart"))
+    assert message.endswith("with --restart for where there is no a.checkpoint")
+    call(*settings("a", "--restart", "--overwrite"))
+    assert files("a") == files("whole")

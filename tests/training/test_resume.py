@@ -1,5 +1,6 @@
 """Checkpoints that were edited and sealed again: refused, and nothing has changed."""
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -16,6 +17,7 @@ from trajcast_ase.training.checkpoint import load_checkpoint, save_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.distributed import Ranks
+from trajcast_ase.training.log import CsvLog, TrainingStep
 from trajcast_ase.training.loop import Trainer
 
 
@@ -205,3 +207,32 @@ def test_a_log_that_is_none_is_refused(folder, data, good, content):
         assert trainer.log.path.read_text() == content
     finally:
         trainer.log.path.unlink()
+
+
+def test_a_log_without_its_checkpoint_is_set_aside(folder, data):
+    trainer = trainer_of(folder, data)
+    trainer.path.unlink(missing_ok=True)
+    trainer.log.path.write_text("rows of a training that was killed")
+    assert trainer.resume() is None
+    assert not trainer.log.path.exists()
+    old = trainer.log.path.with_name("log.csv.old")
+    assert old.read_text() == "rows of a training that was killed"
+
+
+def test_a_kill_while_the_log_is_cut_leaves_it_whole(tmp_path, monkeypatch):
+    log = CsvLog(tmp_path, tensorboard=False)
+    for step in (1, 2, 3):
+        log.write(TrainingStep(step, 9, 0.5, 0.1, 0.2))
+    whole = log.path.read_bytes()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(csv.DictWriter, "writerows", die)
+        with pytest.raises(KeyboardInterrupt):
+            log.cut_after(2)
+    assert log.path.read_bytes() == whole
+    log.cut_after(2)
+    assert whole.startswith(log.path.read_bytes())
+    assert log.path.read_bytes().count(b"\n") == 3

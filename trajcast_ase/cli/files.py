@@ -59,11 +59,14 @@ class Files:
         """
         if restart and has_checkpoint(self.checkpoint):
             return
+        way_out = "or --restart to go on from a checkpoint"
+        if restart:
+            way_out = f"with --restart for where there is no {self.checkpoint.name}"
         for file in self._all():
             if file.exists() and (not overwrite or file.samefile(start)):
                 raise FileExistsError(
                     f"{file} exists; choose another --out or pass --overwrite (never "
-                    "for the start itself), or --restart to go on from a checkpoint"
+                    f"for the start itself), {way_out}"
                 )
         self.prefix.parent.mkdir(parents=True, exist_ok=True)
 

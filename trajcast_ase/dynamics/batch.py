@@ -150,9 +150,12 @@ class Batch:
         """Write positions and momenta into the Atoms of those that have moved."""
         mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
         if self._latest is not None:
-            parts = split(self._latest, [mirror.state for mirror in mirrors])
+            stored, momenta = as_stored(self._latest)  # of all at once: fewer calls
+            states = [mirror.state for mirror in mirrors]
+            parts = split(stored, states)
+            shares = torch.split(momenta, [state.n_atoms for state in states])
             for place in self._moved:
-                mirrors[place].advance(parts[place])
+                mirrors[place].follow(parts[place], shares[place])
                 mirrors[place].push(self.drivers[place].atoms)
         self._latest = None
         self._moved.clear()

@@ -82,7 +82,7 @@ class Mirror:
         changed = {
             name
             for name, values in seen.items()
-            if name not in self._host or not np.array_equal(values, self._host[name])
+            if name not in self._host or not _same(values, self._host[name])
         }
         if not changed:
             return
@@ -105,7 +105,11 @@ class Mirror:
 
     def advance(self, state: State) -> None:
         """Continue from `state`, as if it had been written to Atoms and read again."""
-        self.state, self.momenta = as_stored(state)
+        self.follow(*as_stored(state))
+
+    def follow(self, state: State, momenta: Float[Tensor, "atoms 3"]) -> None:
+        """Continue from `state`, whose velocities are those of ASE `momenta`."""
+        self.state, self.momenta = state, momenta
 
     def push(self, atoms: Atoms) -> None:
         """Write positions and momenta into the arrays of `atoms`, in place."""
@@ -165,6 +169,14 @@ def _contents(atoms: Atoms) -> dict[str, np.ndarray]:
         "fixed": fixed_atoms(atoms),
         "fix_com": np.array(fixes_com(atoms)),
     }
+
+
+def _same(values: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether arrays hold the same bytes: of small ones the fastest test.
+
+    A zero that changes its sign is an edit, too, and is taken over.
+    """
+    return values.tobytes() == others.tobytes()
 
 
 def _make_writable(atoms: Atoms, name: str) -> None:

@@ -6,6 +6,7 @@ clock, at signals and at a stop file. Where it is cut changes no bit of it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Checkpoints:
     ----------
     path : Path
     minutes : float
-        Wall time between two. One more is written at the end, whatever the reason.
+        Wall time between two. The first is written after the first stride, and one more
+        at the end, whatever the reason.
     """
 
     path: Path
@@ -106,7 +108,8 @@ def roll_out(
             f"{first} strides are made already, more than the {n_strides} asked for; "
             "ask for more"
         )
-    start = kept = time.perf_counter()
+    start = time.perf_counter()
+    kept = -math.inf  # the first leap is kept: a kill in the first minutes happens, too
     reason, status, leap = "", 0, 1
     with noted_signals() as signals:
         while True:

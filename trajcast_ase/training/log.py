@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
+from trajcast_ase.files import write_atomically
 from trajcast_ase.training.evaluate import ForecastErrors
 
 COLUMNS = (
@@ -80,11 +82,11 @@ class CsvLog:
         """Drop rows beyond `step`: a resumed run writes them again."""
         if not self.path.exists():
             return
-        rows = self._rows_until(step)
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        text = StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self._rows_until(step))
+        write_atomically(self.path, text.getvalue().encode())
 
     def _rows_until(self, step: int) -> list[dict[str, str]]:
         try:

@@ -322,6 +322,7 @@ class Trainer:
     def resume(self) -> int | None:
         """Go on from the checkpoint, where there is one, and return its threads."""
         if not self.path.exists():
+            self.set_aside()  # the log of a training that was killed before its first
             return None
         checkpoint, progress, identity = read_checkpoint(self.path)
         check_identity(identity, self.identity, self.path)
