@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,6 +96,7 @@ def evaluate(
     )
     from trajcast_ase.training.export import export_with_errors  # noqa: PLC0415
     from trajcast_ase.training.pairs import thin  # noqa: PLC0415
+    from trajcast_ase.training.reversibility import limits_of_pairs  # noqa: PLC0415
     from trajcast_ase.trajectory import read_frames  # noqa: PLC0415
     from trajcast_ase.validation.growth import divergence, error_growth  # noqa: PLC0415
 
@@ -108,9 +110,12 @@ def evaluate(
         other = read_frames(twin, stride, lammps_units=units)
         apart = divergence(runs[0].frames, other)
     growth = error_growth(network, runs[0], n_strides=strides) if strides else None
-    forecasts = forecast_pairs(network, PairDataset(thin(runs, max_pairs)))
-    errors = forecast_errors(forecasts)
+    held_out = PairDataset(thin(runs, max_pairs))
+    forecasts = forecast_pairs(network, held_out)
+    limits = limits_of_pairs(network, held_out, forecasts)
+    errors = replace(forecast_errors(forecasts), reversal=limits)
     console.print(_error_table(errors))
+    console.print(_reversal_table(errors))
     if growth is not None:
         console.print(_growth_table(growth, apart))
     if out is not None:
@@ -139,6 +144,34 @@ def _error_table(errors: ForecastErrors) -> Table:
     rows = {"all": (errors.displacement, errors.velocity), **errors.by_element}
     for name, targets in rows.items():
         table.add_row(name, *(cell for target in targets for cell in _cells(target)))
+    return table
+
+
+def _reversal_table(errors: ForecastErrors) -> Table | str:
+    """Return what going back misses, and the limits for what is no more like that."""
+    from trajcast_ase.reversal import FALSE_ALARMS  # noqa: PLC0415
+    from trajcast_ase.reversal_limits import FEWEST_PAIRS  # noqa: PLC0415
+
+    limits = errors.reversal
+    if limits is None:
+        return (
+            f"{errors.n_pairs} pairs are too few for limits of going back, which need "
+            f"{FEWEST_PAIRS}"
+        )
+    rate = FALSE_ALARMS / 2
+    table = Table(
+        "forth and back",
+        "position rms (Å)",
+        "velocity rms (Å/fs)",
+        box=None,
+        caption=f"limits for {limits.n_atoms} atoms at one false alarm in "
+        f"{1 / FALSE_ALARMS:,.0f} looks: {limits.atom_limit(limits.n_atoms, rate):.3g} "
+        f"times that for an atom, {limits.system_limit(limits.n_atoms, rate):.3g} "
+        "times for the system",
+        caption_justify="left",
+    )
+    for symbol, scale in limits.elements.items():
+        table.add_row(symbol, f"{scale.displacement:.3e}", f"{scale.velocity:.3e}")
     return table
 
 
