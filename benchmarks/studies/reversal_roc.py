@@ -169,12 +169,13 @@ def correlation(one: Column, other: Column) -> float:
     return float(np.corrcoef(np.log(one), np.log(other))[0, 1])
 
 
-def measure(
+def measure(  # noqa: PLR0917  options of the command line
     subject: Subject,
     model: ForecastModel,
     data: Path,
     hot: Path,
     numbers: tuple[int, int],
+    seeds: str,
 ) -> dict[str, Any]:
     """Return the rows of a system."""
     limits, rng = reversal_limits(model), np.random.default_rng(1)
@@ -186,7 +187,7 @@ def measure(
         other = scores(limits, missed_from(model, make(numbers[1])))
         rows[kind] = row(limits, like, other, size)
         print(subject.name, kind, {k: v for k, v in rows[kind].items() if k != "curve"})
-    paths = nve_files(data, subject.name, parse_seeds(subject.held_out))
+    paths = nve_files(data, subject.name, parse_seeds(seeds))
     return {
         "number": numbers[0],
         "stated": {f"{rate:g}": objected(limits, like, size, rate) for rate in STATED},
@@ -206,6 +207,9 @@ def main(  # noqa: PLR0917  options of the command line
     hot: Annotated[
         Path, typer.Option(help="Folder of SYSTEM-KELVIN/nvt-21.h5.")
     ] = Path("runs/reversal"),
+    seeds: Annotated[
+        str | None, typer.Option(help="Held-out runs. Default: those of the system.")
+    ] = None,
     like: Annotated[int, typer.Option(min=100, help="States at 300 K.")] = 2000,
     other: Annotated[
         int, typer.Option(min=10, help="States of each other kind.")
@@ -216,7 +220,8 @@ def main(  # noqa: PLR0917  options of the command line
     torch.set_num_threads(1)
     for subject in [subject_of(name) for name in systems]:
         model = load_model(subject.model)
-        found = measure(subject, model, data, hot, (like, other))
+        held = seeds or subject.held_out
+        found = measure(subject, model, data, hot, (like, other), held)
         settings = {"model": model.name, "machine": machine()}
         write_json(out / f"reversal_roc-{subject.name}.json", settings | found)
     files = {name: out / f"reversal_roc-{name}.json" for name in SUBJECTS}

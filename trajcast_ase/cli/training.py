@@ -115,7 +115,7 @@ def evaluate(
     limits = limits_of_pairs(network, held_out, forecasts)
     errors = replace(forecast_errors(forecasts), reversal=limits)
     console.print(_error_table(errors))
-    console.print(_reversal_table(errors))
+    _show_reversal(console, errors)
     if growth is not None:
         console.print(_growth_table(growth, apart))
     if out is not None:
@@ -147,32 +147,30 @@ def _error_table(errors: ForecastErrors) -> Table:
     return table
 
 
-def _reversal_table(errors: ForecastErrors) -> Table | str:
-    """Return what going back misses, and the limits for what is no more like that."""
+def _show_reversal(console: Console, errors: ForecastErrors) -> None:
+    """Print what going back misses, and the limits beyond which a guard objects."""
     from trajcast_ase.reversal import FALSE_ALARMS  # noqa: PLC0415
     from trajcast_ase.reversal_limits import FEWEST_PAIRS  # noqa: PLC0415
 
     limits = errors.reversal
     if limits is None:
-        return (
-            f"{errors.n_pairs} pairs are too few for limits of going back, which need "
-            f"{FEWEST_PAIRS}"
+        console.print(
+            f"no limits of going back from {errors.n_pairs} pairs; they need "
+            f"{FEWEST_PAIRS} that do not come back exactly",
+            soft_wrap=True,
         )
-    rate = FALSE_ALARMS / 2
-    table = Table(
-        "forth and back",
-        "position rms (Å)",
-        "velocity rms (Å/fs)",
-        box=None,
-        caption=f"limits for {limits.n_atoms} atoms at one false alarm in "
-        f"{1 / FALSE_ALARMS:,.0f} looks: {limits.atom_limit(limits.n_atoms, rate):.3g} "
-        f"times that for an atom, {limits.system_limit(limits.n_atoms, rate):.3g} "
-        "times for the system",
-        caption_justify="left",
-    )
+        return
+    table = Table("forth and back", "position rms (Å)", "velocity rms (Å/fs)", box=None)
     for symbol, scale in limits.elements.items():
         table.add_row(symbol, f"{scale.displacement:.3e}", f"{scale.velocity:.3e}")
-    return table
+    console.print(table)
+    size, rate = limits.n_atoms, FALSE_ALARMS / 2
+    console.print(
+        f"limits for {size} atoms at one false alarm in {1 / FALSE_ALARMS:,.0f} looks: "
+        f"{limits.atom_limit(size, rate):.3g} times that for an atom, "
+        f"{limits.system_limit(size, rate):.3g} times for the system",
+        soft_wrap=True,
+    )
 
 
 def _growth_table(growth: Growth, apart: Growth | None) -> Table:
