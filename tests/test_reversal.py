@@ -17,12 +17,8 @@ from trajcast_ase.model_header import ModelCard, ModelFileError
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.noise import NoisyModel, ResidualCovariance
 from trajcast_ase.reversal import ReversalGuard, reversal_errors, reversal_limits
-from trajcast_ase.reversal_limits import (
-    Missed,
-    ReversalLimits,
-    ReversalScale,
-    fit_limits,
-)
+from trajcast_ase.reversal_fit import Missed, fit_limits, fit_tail
+from trajcast_ase.reversal_limits import ReversalLimits, ReversalScale
 from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.stride import stride
 from trajcast_ase.tails import Tail
@@ -124,13 +120,13 @@ def test_tails_of_known_distributions():
         (-np.log(draws), -np.log(1e-6)),  # exponential
         (draws**-0.25, 1e-6**-0.25),  # shape 1/4
     ):
-        found = Tail.of(values[:100_000])
+        found = fit_tail(values[:100_000])
         assert found.share == 200 / 100_000
         # 200 excesses, three decades beyond the threshold.
         assert found.limit(1e-6) == pytest.approx(rare, rel=0.35)
         share = (values > found.limit(1e-4)).mean()
         assert 0.5e-4 < share < 2e-4
-    ended = Tail.of(draws[:10_000])
+    ended = fit_tail(draws[:10_000])
     assert ended.shape == 0.0
     assert ended.limit(0.5) == ended.threshold
 
@@ -145,7 +141,7 @@ def test_tails_of_known_distributions():
 )
 def test_values_without_a_tail_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        Tail.of(values)
+        fit_tail(values)
 
 
 def missed(n_systems: int, size: int, seed: int) -> Missed:
@@ -271,7 +267,7 @@ WRONG = [
     ("n_pairs", 3, "n_pairs = 3 must be an integer"),
     ("n_atoms", True, "n_atoms = True"),
     ("elements", {}, "elements is empty"),
-    ("elements", {"Qq": {"displacement": 1.0, "velocity": 1.0}}, "no symbol"),
+    ("elements", {"qq": {"displacement": 1.0, "velocity": 1.0}}, "no symbol"),
     ("elements", {"H": {"displacement": 0, "velocity": 1.0}}, "must be positive"),
     ("elements", {"H": {"displacement": 1.0}}, "must have the keys"),
     ("atom", None, "atom = None must be a dict"),

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers as numbers_of_symbols
 from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
@@ -191,15 +190,18 @@ class ReversalGuard:
     ) -> Float[np.ndarray, " atoms"]:
         """Return the deviation of each atom; infinite where nothing came back."""
         assert self.limits is not None  # noqa: S101  set by find
-        scales = np.full((len(chemical_symbols), 2), np.nan)
-        for symbol, one in self.limits.elements.items():
-            scales[numbers_of_symbols[symbol]] = one.displacement, one.velocity
         numbers = state.atomic_numbers.cpu().numpy()
-        lacking = np.unique(numbers[np.isnan(scales[numbers, 0])])
-        if len(lacking):
+        scales = np.full((len(chemical_symbols), 2), np.nan)
+        lacking = []
+        for z in np.unique(numbers):
+            one = self.limits.elements.get(chemical_symbols[z])
+            if one is None:
+                lacking.append(chemical_symbols[z])
+            else:
+                scales[z] = one.displacement, one.velocity
+        if lacking:
             raise ValueError(
-                "the limits for going back lack "
-                f"{', '.join(chemical_symbols[z] for z in lacking)}; measure them on "
+                f"the limits for going back lack {', '.join(lacking)}; measure them on "
                 "held-out pairs with all elements (trajcast evaluate --write-model)"
             )
         missed = torch.stack([errors.positions, errors.velocities], dim=1)

@@ -14,14 +14,10 @@ false alarms, from tails (:mod:`.tails`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from ase.data import atomic_numbers as numbers_of_symbols
-from ase.data import chemical_symbols
-from jaxtyping import Float, Int
 
 from trajcast_ase.strict import integer, members, number, shortened
 from trajcast_ase.tails import Tail
@@ -29,8 +25,6 @@ from trajcast_ase.tails import Tail
 FEWEST_PAIRS = 100
 """Of which a tail of the systems is fitted."""
 MOST = 2**40
-SMALLEST = 1e-12
-"""Å and Å/fs: less is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,68 +103,8 @@ class ReversalLimits:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """What going back missed, all atoms of all systems in a row.
-
-    Attributes
-    ----------
-    atomic_numbers : (n,)
-    positions : (n,), Å
-    velocities : (n,), Å/fs
-    sizes : (n_systems,)
-        Atoms of each system.
-    """
-
-    atomic_numbers: Int[np.ndarray, " atoms"]
-    positions: Float[np.ndarray, " atoms"]
-    velocities: Float[np.ndarray, " atoms"]
-    sizes: Int[np.ndarray, " systems"]
-
-
-def fit_limits(missed: Missed) -> ReversalLimits:
-    """Return the limits that fit what going back missed on held-out pairs.
-
-    Raises
-    ------
-    ValueError
-        Fewer than 100 pairs, misses that are not finite, or an element that always
-        comes back exactly.
-    """
-    if len(missed.sizes) < FEWEST_PAIRS:
-        raise ValueError(
-            f"limits of going back need {FEWEST_PAIRS} pairs or more, not "
-            f"{len(missed.sizes)}"
-        )
-    elements = {}
-    squares = np.empty(len(missed.positions))
-    for z in np.unique(missed.atomic_numbers):
-        own, symbol = missed.atomic_numbers == z, chemical_symbols[z]
-        x, v = missed.positions[own], missed.velocities[own]
-        scale = ReversalScale(*(float(np.sqrt(np.mean(q**2))) for q in (x, v)))
-        if not (
-            SMALLEST < scale.displacement < math.inf
-            and SMALLEST < scale.velocity < math.inf
-        ):
-            raise ValueError(
-                f"going back misses the start of {symbol} by {scale.displacement:g} Å "
-                f"and {scale.velocity:g} Å/fs, which leaves nothing to measure by"
-            )
-        elements[symbol] = scale
-        squares[own] = ((x / scale.displacement) ** 2 + (v / scale.velocity) ** 2) / 2
-    starts = np.concatenate([[0], np.cumsum(missed.sizes)[:-1]])
-    rms = np.sqrt(np.add.reduceat(squares, starts) / missed.sizes)
-    return ReversalLimits(
-        elements,
-        Tail.of(np.sqrt(squares)),
-        Tail.of((rms - 1.0) * np.sqrt(missed.sizes)),
-        int(missed.sizes.max()),
-        len(missed.sizes),
-    )
-
-
 def _scale(symbol: str, value: Any, name: str) -> ReversalScale:
-    if numbers_of_symbols.get(symbol, 0) < 1:
+    if not re.fullmatch("[A-Z][a-z]?", symbol):
         raise ValueError(f"{name} holds {shortened(symbol)}, which is no symbol")
     name = f"{name}.elements.{symbol}"
     value = _with_keys(value, name, tuple(ReversalScale.__slots__))

@@ -5,9 +5,7 @@ Whatever the distribution, excesses over a high threshold :math:`u` tend to
 .. math:: P(x > u + y) = s \, (1 + \xi y / \sigma)^{-1/\xi}
 
 where :math:`s` is the share above the threshold (Pickands 1975), which is what can be
-said of values that are rarer than any that was seen. Scale :math:`\sigma` and shape
-:math:`\xi` come from probability-weighted moments (Hosking and Wallis 1987). A shape
-below 0, a tail that ends, is taken as 0, an exponential: the careful side.
+said of values that are rarer than any that was seen. Without torch, ASE and numpy.
 """
 
 from __future__ import annotations
@@ -16,13 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
 from trajcast_ase.strict import members, number, shortened
 
-LARGEST_SHARE = 0.1
-MOST_EXCESSES = 200
 HEAVIEST_SHAPE = 0.5
 """Beyond it the moments of a tail have no finite variance."""
 
@@ -56,36 +49,6 @@ class Tail:
         # expm1(xi t) / xi tends to t.
         longer = math.expm1(self.shape * folds) / self.shape if self.shape else folds
         return self.threshold + self.scale * longer
-
-    @classmethod
-    def of(cls, values: Float[np.ndarray, " values"]) -> Tail:
-        """Return the tail of values, from the largest tenth or the largest 200.
-
-        Raises
-        ------
-        ValueError
-            Fewer than 100 values, values that are not finite, or largest ones that are
-            all alike.
-        """
-        count = min(MOST_EXCESSES, int(LARGEST_SHARE * len(values)))
-        if count < LARGEST_SHARE * 100 or not np.isfinite(values).all():
-            raise ValueError(
-                f"a tail needs 100 finite values or more, not {len(values)}; give more "
-                "pairs"
-            )
-        ordered = np.sort(values)
-        threshold = float(ordered[-count - 1])
-        excesses = ordered[-count:] - threshold
-        mean = float(excesses.mean())
-        ranks = np.arange(count)[::-1] / (count - 1)
-        weighted = float((ranks * excesses).mean())
-        if not mean - 2.0 * weighted > 0:
-            raise ValueError(
-                f"the largest {count} values are all {threshold:g}: they have no tail"
-            )
-        shape = 2.0 - mean / (mean - 2.0 * weighted)
-        shape = min(max(shape, 0.0), HEAVIEST_SHAPE)
-        return cls(threshold, mean * (1.0 - shape), shape, count / len(values))
 
     @classmethod
     def from_plain(cls, value: Any, name: str) -> Tail:

@@ -30,7 +30,8 @@ from study_systems import DATA, STUDIES, SUBJECTS, Subject, nve_files, subject_o
 
 from trajcast_ase import load_model
 from trajcast_ase.reversal import FALSE_ALARMS, reversal_limits
-from trajcast_ase.reversal_limits import Missed, ReversalLimits
+from trajcast_ase.reversal_fit import Missed
+from trajcast_ase.reversal_limits import ReversalLimits
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.evaluate import forecast_pairs

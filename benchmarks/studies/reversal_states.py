@@ -13,7 +13,7 @@ from ase import Atoms
 
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.reversal import reversal_errors
-from trajcast_ase.reversal_limits import Missed
+from trajcast_ase.reversal_fit import Missed
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.trajectory import Frames, read_frames
