@@ -2,7 +2,7 @@
 
     for K in 400 600 1000; do
       python benchmarks/reference_md/run.py water nvt --seeds 21 --temperature $K \
-          --thermalize 8 --length 12 --out runs/reversal/water-$K
+          --thermalize 5 --length 3 --out runs/reversal/water-$K
     done
     python benchmarks/studies/reversal_roc.py paracetamol quartz water --data data
 
