@@ -19,7 +19,8 @@ against states that they do. Written by `benchmarks/studies/reversal_roc.py`."""
 FOUND = """Area under the ROC by the largest deviation of an atom, by the root mean
 square over the system, and by both; share of single looks that find it where one look
 in a thousand at 300 K objects (or none does, of fewer looks than that), and as the
-guard comes, with one false alarm in a million; ratio of the medians to those at 300 K."""
+guard comes, with one false alarm in a million; ratio of the medians to
+those at 300 K."""
 STATED = """Looks at states of 300 K that object, beside the rate that was asked for;
 the limits of the guard as it comes, and the largest value at 300 K (in units of what is
 usual). Limits come from the first half of the run, looks from the second."""
