@@ -33,6 +33,7 @@ from trajcast_ase.models import published
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.cpu.build import find_compiler
 from trajcast_ase.progress import RolloutProgress, TrainingProgress
+from trajcast_ase.reversal import reversal_limits
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.units import KB
 from trajcast_ase.validation.inputs import stated_temperature
@@ -637,7 +638,9 @@ def test_train_then_evaluate(training):
     stdout, _ = call(
         *("evaluate", "out/short.trajcast", "md.traj", "--stride", 7, "--max-pairs", 40)
     )
-    rows = {line.split()[0]: line.split()[1:] for line in stdout.splitlines()}
+    assert "no limits of going back from 40 pairs" in stdout
+    lines = filter(str.strip, stdout.splitlines())
+    rows = {line.split()[0]: line.split()[1:] for line in list(lines)[:5]}
     assert "40" in rows
     assert set(rows) >= {"all", "H", "C", "O"}
     weighted = sum(
@@ -674,6 +677,26 @@ def test_evaluation_in_full(training):
     assert "calibrated noise" in stdout
     with Trajectory("noisy.traj") as trajectory:
         assert set(trajectory.description["noise"]) == {"H", "C", "O"}
+
+
+def test_evaluation_measures_what_going_back_misses(training):
+    call("train", training)
+    stdout, _ = call(
+        *("evaluate", "out/short.trajcast", "md.traj", "md.traj", "--stride", 7),
+        *("--strides", 0, "--write-model", "new.trajcast", "--out", "report"),
+    )
+    assert "limits for 9 atoms at one false alarm in 1,000,000 looks" in stdout
+    limits = reversal_limits("new.trajcast")
+    assert limits.n_pairs == 158
+    assert limits.n_atoms == 9
+    shown = stdout[stdout.index("forth and back") :]
+    for symbol, scale in limits.elements.items():
+        assert f"{scale.displacement:.3e}" in shown, symbol
+    found = json.loads(Path("report/evaluation.json").read_text("utf-8"))
+    assert found["errors"] == load_model("new.trajcast").header.errors
+    assert found["errors"]["reversal"]["n_pairs"] == 158
+    stdout, _ = call("inspect", "new.trajcast")
+    assert "errors.reversal.atom.threshold" in stdout
 
 
 def test_finished_training_resumes_and_restarts(training):

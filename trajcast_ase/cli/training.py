@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,6 +96,7 @@ def evaluate(
     )
     from trajcast_ase.training.export import export_with_errors  # noqa: PLC0415
     from trajcast_ase.training.pairs import thin  # noqa: PLC0415
+    from trajcast_ase.training.reversibility import limits_of_pairs  # noqa: PLC0415
     from trajcast_ase.trajectory import read_frames  # noqa: PLC0415
     from trajcast_ase.validation.growth import divergence, error_growth  # noqa: PLC0415
 
@@ -108,9 +110,12 @@ def evaluate(
         other = read_frames(twin, stride, lammps_units=units)
         apart = divergence(runs[0].frames, other)
     growth = error_growth(network, runs[0], n_strides=strides) if strides else None
-    forecasts = forecast_pairs(network, PairDataset(thin(runs, max_pairs)))
-    errors = forecast_errors(forecasts)
+    held_out = PairDataset(thin(runs, max_pairs))
+    forecasts = forecast_pairs(network, held_out)
+    limits = limits_of_pairs(network, held_out, forecasts)
+    errors = replace(forecast_errors(forecasts), reversal=limits)
     console.print(_error_table(errors))
+    _show_reversal(console, errors)
     if growth is not None:
         console.print(_growth_table(growth, apart))
     if out is not None:
@@ -140,6 +145,32 @@ def _error_table(errors: ForecastErrors) -> Table:
     for name, targets in rows.items():
         table.add_row(name, *(cell for target in targets for cell in _cells(target)))
     return table
+
+
+def _show_reversal(console: Console, errors: ForecastErrors) -> None:
+    """Print what going back misses, and the limits beyond which a guard objects."""
+    from trajcast_ase.reversal import FALSE_ALARMS  # noqa: PLC0415
+    from trajcast_ase.reversal_limits import FEWEST_PAIRS  # noqa: PLC0415
+
+    limits = errors.reversal
+    if limits is None:
+        console.print(
+            f"no limits of going back from {errors.n_pairs} pairs; they need "
+            f"{FEWEST_PAIRS} that do not come back exactly",
+            soft_wrap=True,
+        )
+        return
+    table = Table("forth and back", "position rms (Å)", "velocity rms (Å/fs)", box=None)
+    for symbol, scale in limits.elements.items():
+        table.add_row(symbol, f"{scale.displacement:.3e}", f"{scale.velocity:.3e}")
+    console.print(table)
+    size, rate = limits.n_atoms, FALSE_ALARMS / 2
+    console.print(
+        f"limits for {size} atoms at one false alarm in {1 / FALSE_ALARMS:,.0f} looks: "
+        f"{limits.atom_limit(size, rate):.3g} times that for an atom, "
+        f"{limits.system_limit(size, rate):.3g} times for the system",
+        soft_wrap=True,
+    )
 
 
 def _growth_table(growth: Growth, apart: Growth | None) -> Table:

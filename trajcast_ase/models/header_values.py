@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trajcast_ase.reversal_limits import ReversalLimits
 from trajcast_ase.strict import flag, integer, members, number, shortened, text
 
 UNITS = {"length": "Å", "time": "fs", "mass": "amu"}
@@ -72,12 +73,16 @@ def _dictionary(value: Any, name: str) -> dict[str, Any]:
 
 
 def _errors(value: Any, name: str) -> dict[str, Any]:
-    covariances = _dictionary(value, name).get("covariances")
+    content = _dictionary(value, name)
+    # Absent where nobody has measured any.
+    if content.get("reversal") is not None:
+        ReversalLimits.from_plain(content["reversal"], f"{name}.reversal")
+    covariances = content.get("covariances")
     if covariances is not None:
         name = f"{name}.covariances"
         for symbol, one in members(covariances, name, dict).items():
             _check_covariance(symbol, one, name)
-    return dict(value)
+    return content
 
 
 def _check_covariance(symbol: str, one: Any, name: str) -> None:

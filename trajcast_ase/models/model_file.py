@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from trajcast_ase.models.fingerprint import fingerprint
 from trajcast_ase.models.header_values import UNITS
 from trajcast_ase.models.model_header import (
     SUFFIX,
+    UNSEALED,
     ModelCard,
     ModelFileError,
     ModelHeader,
     header_texts,
+    json_text,
     parse_header,
     read_bytes,
     seal,
@@ -34,6 +36,7 @@ from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.network.shapes import tensor_shapes
+from trajcast_ase.reversal_limits import ReversalLimits
 from trajcast_ase.thermostats.setting import ThermostatSetting
 
 DTYPES = (torch.float32, torch.float64)
@@ -146,6 +149,40 @@ def with_thermostat(
     parse_header(data, name)
     _, texts, _ = split_file(data, name)
     texts = texts_with_thermostat(texts | {"name": path.stem}, setting)
+    return _written(_read_tensors(data, name), texts, path)
+
+
+def with_reversal(
+    name_or_path: str | Path, limits: ReversalLimits, path: str | Path
+) -> ModelHeader:
+    """Write a model file anew with other limits for going back, atomically.
+
+    Weights, their hash, the errors, and all else that the header states stay; the name
+    of the model is the stem of `path`.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of :func:`available_models`, or a ``.trajcast`` file.
+    limits : ReversalLimits
+        As :func:`trajcast_ase.training.reversibility.limits_of_pairs` measures them.
+    path : path that ends in ``.trajcast``
+        May be that of the model itself.
+
+    Raises
+    ------
+    ModelFileError
+        The model cannot be read.
+    ValueError
+        `path` has another suffix.
+    """
+    path = _checked_path(path)
+    source = find_model(name_or_path)
+    data, name = read_bytes(source), str(source)
+    errors = parse_header(data, name).errors | {"reversal": asdict(limits)}
+    _, texts, _ = split_file(data, name)
+    changed = {"name": path.stem, "errors": json_text("errors", errors)}
+    texts = texts | changed | {"file_sha256": UNSEALED}
     return _written(_read_tensors(data, name), texts, path)
 
 

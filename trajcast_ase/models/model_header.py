@@ -212,15 +212,25 @@ def header_texts(header: Mapping[str, Any]) -> dict[str, str]:
     """
     texts = {"format": FORMAT, "version": str(VERSION), "file_sha256": UNSEALED}
     texts |= {name: str(header[name]) for name in TEXT_CHECKS}
-    for name in JSON_CHECKS:
-        try:
-            texts[name] = json.dumps(header[name], allow_nan=False, sort_keys=True)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name} = {header[name]} cannot go into a model file ({error}); use "
-                "finite numbers, strings, lists and dictionaries"
-            ) from error
+    texts |= {name: json_text(name, header[name]) for name in JSON_CHECKS}
     return texts_with_thermostat(texts, header["thermostat"])
+
+
+def json_text(name: str, value: Any) -> str:
+    """Return a header value as JSON; `name` names it in errors.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON: NaN, or an object of another type.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} = {value} cannot go into a model file ({error}); use finite "
+            "numbers, strings, lists and dictionaries"
+        ) from error
 
 
 def texts_with_thermostat(

@@ -10,6 +10,7 @@ import torch
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
+from trajcast_ase.reversal_limits import ReversalLimits
 from trajcast_ase.stride import ForecastModel, conserved_forecast
 from trajcast_ase.thermostats.noise import ResidualCovariance
 from trajcast_ase.training.dataset import PairDataset
@@ -44,6 +45,8 @@ class ForecastErrors:
     covariances : dict of symbol to ResidualCovariance
         What calibrated noise is drawn from.
     n_pairs : int
+    reversal : ReversalLimits or None
+        What going back misses; None where nobody has measured it.
     """
 
     displacement: TargetError
@@ -51,10 +54,14 @@ class ForecastErrors:
     by_element: dict[str, tuple[TargetError, TargetError]]
     covariances: dict[str, ResidualCovariance]
     n_pairs: int
+    reversal: ReversalLimits | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers for a log or a model file's header."""
-        return asdict(self)
+        content = asdict(self)
+        if self.reversal is None:
+            del content["reversal"]
+        return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,12 @@ from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData, load_data
 from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, process_ranks, thread_count
-from trajcast_ase.training.evaluate import ForecastErrors, evaluate
+from trajcast_ase.training.evaluate import (
+    ForecastErrors,
+    evaluate,
+    forecast_errors,
+    forecast_pairs,
+)
 from trajcast_ase.training.export import export_model
 from trajcast_ase.training.identity import check_identity, identity_of
 from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
@@ -41,6 +46,7 @@ from trajcast_ase.training.resume import (
     read_checkpoint,
     unusable,
 )
+from trajcast_ase.training.reversibility import limits_of_pairs
 from trajcast_ase.training.start import first_model
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -349,9 +355,12 @@ class Trainer:
 
     def finish(self) -> TrainingResult:
         """Write the model file and return what was reached."""
-        errors = self.validate()
         path = self.config.run.directory / f"{self.config.run.name}.trajcast"
         model = self.averaged().requires_grad_(requires_grad=False)
+        held_out = self.data.validation
+        forecasts = forecast_pairs(model, held_out)
+        limits = limits_of_pairs(model, held_out, forecasts)
+        errors = replace(forecast_errors(forecasts), reversal=limits)
         if self.ranks.is_first:
             export_model(
                 model,
