@@ -1,0 +1,54 @@
+"""The guards of a run that names none: each costs under 2 % of a stride."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ase import Atoms
+
+from trajcast_ase.guards.bonds import KeptBonds
+from trajcast_ase.guards.distances import LeastDistance, NeighborNumbers
+from trajcast_ase.guards.motion import LargestKick, LargestSpeed
+from trajcast_ase.guards.protocol import Guard
+from trajcast_ase.guards.thermal import TemperatureWindow
+from trajcast_ase.model_header import ModelHeader
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats import Thermostat
+
+
+def default_guards(
+    atoms: Atoms, model: ForecastModel, thermostats: Sequence[Thermostat] = ()
+) -> tuple[Guard, ...]:
+    """Return the guards of a run that names none.
+
+    Kicks, bonds of the start and least distances; speeds, where the model tells those
+    of each element; numbers of neighbors, where its file tells those of the training
+    data; the temperature, where thermostats hold a constant one. Kicks alone for a
+    model without a file: nothing is known of what it learnt.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        The start, whose bonds are kept.
+    model : ForecastModel
+    thermostats : sequence of Thermostat
+    """
+    header: ModelHeader | None = getattr(model, "header", None)
+    if header is None:
+        return (LargestKick(),)
+    training = header.training
+    guards: list[Guard] = [LargestKick()]
+    if len(getattr(model, "velocity_scales", ())) > 0:
+        guards.append(LargestSpeed())
+    if not training.get("bonds_exchanged"):
+        guards.append(KeptBonds.of(atoms))
+    guards.append(LeastDistance.trained(training.get("least_distances_A", {})))
+    neighbors = training.get("neighbors")
+    if neighbors:
+        guards.append(NeighborNumbers(header.cutoff_A, min(neighbors), max(neighbors)))
+    # Of a schedule a guard does not know the time.
+    targets = [getattr(one, "temperature_K", None) for one in thermostats]
+    constant = [one for one in targets if isinstance(one, int | float) and one > 0]
+    if constant and len(constant) == len(targets):
+        guards.append(TemperatureWindow(float(constant[0])))
+    return tuple(guards)
