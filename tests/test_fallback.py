@@ -4,35 +4,13 @@ import numpy as np
 import pytest
 import torch
 from ase import units
-from ase.calculators.calculator import Calculator, all_changes
 from ase.md.verlet import VelocityVerlet
+from driver_helpers import Springs
 
 from trajcast_ase import Langevin, TrajCast
 from trajcast_ase.fallback import ForceFallback, SenselessForecastError
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.testing import HarmonicCrystal
-
-
-class Springs(Calculator):
-    """Energy and forces of a harmonic crystal."""
-
-    implemented_properties = ("energy", "forces")
-
-    def __init__(self, crystal):
-        super().__init__()
-        root = crystal.masses.sqrt().repeat_interleave(3)
-        scaled = crystal.modes * crystal.frequencies**2 @ crystal.modes.T
-        self.hessian = (root[:, None] * scaled * root).numpy() / units.fs**2
-        self.sites = crystal.reference.numpy()
-
-    def calculate(self, atoms=None, properties=("energy",), changes=all_changes):
-        super().calculate(atoms, properties, changes)
-        moved = (atoms.positions - self.sites).ravel()
-        forces = -self.hessian @ moved
-        self.results = {
-            "energy": -0.5 * float(moved @ forces),
-            "forces": forces.reshape(-1, 3),
-        }
 
 
 class Undertrained:

@@ -3,12 +3,14 @@
 from trajcast_ase.guards.bonds import BondLimits, KeptBonds
 from trajcast_ase.guards.default import default_guards
 from trajcast_ase.guards.distances import LeastDistance, NeighborNumbers
+from trajcast_ase.guards.energy import EnergyChange
 from trajcast_ase.guards.motion import LargestKick, LargestSpeed
 from trajcast_ase.guards.protocol import Finding, Guard, Objection
 from trajcast_ase.guards.thermal import TemperatureWindow
 
 __all__ = [
     "BondLimits",
+    "EnergyChange",
     "Finding",
     "Guard",
     "KeptBonds",

@@ -12,6 +12,7 @@ from trajcast_ase.guards.motion import LargestKick, LargestSpeed
 from trajcast_ase.guards.protocol import Guard
 from trajcast_ase.guards.thermal import TemperatureWindow
 from trajcast_ase.model_header import ModelHeader
+from trajcast_ase.state import state_from_atoms
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats import Thermostat
 
@@ -40,12 +41,12 @@ def default_guards(
     guards: list[Guard] = [LargestKick()]
     if len(getattr(model, "velocity_scales", ())) > 0:
         guards.append(LargestSpeed())
-    if not training.get("bonds_exchanged"):
-        guards.append(KeptBonds.of(atoms))
+    guards.append(KeptBonds.of(atoms))
     guards.append(LeastDistance.trained(training.get("least_distances_A", {})))
-    neighbors = training.get("neighbors")
-    if neighbors:
-        guards.append(NeighborNumbers(header.cutoff_A, min(neighbors), max(neighbors)))
+    neighbors = NeighborNumbers.of(header)
+    # A start with other numbers is warned of, and goes on at the user's risk.
+    if neighbors is not None and not neighbors.unusual(state_from_atoms(atoms)):
+        guards.append(neighbors)
     # Of a schedule a guard does not know the time.
     targets = [getattr(one, "temperature_K", None) for one in thermostats]
     constant = [one for one in targets if isinstance(one, int | float) and one > 0]

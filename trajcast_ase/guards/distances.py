@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from jaxtyping import Float
 
 from trajcast_ase.guards.host import host, own_number
 from trajcast_ase.guards.protocol import Finding
+from trajcast_ase.model_header import ModelHeader
 from trajcast_ase.neighbors import Edges, find_edges
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
@@ -45,10 +46,15 @@ class LeastDistance:
     def trained(
         cls, distances_A: Mapping[str, float], every: int = SEARCHED_EVERY
     ) -> LeastDistance:
-        """Return the guard for the least distances of training data, Å."""
-        limits = {
-            pair: NEARER_THAN_TRAINED * length for pair, length in distances_A.items()
-        }
+        """Return the guard for the least distances of training data, Å.
+
+        Limits are never longer than a bond: elements that are no neighbors in some
+        frames may well come nearer in others.
+        """
+        limits = {}
+        for pair, length in distances_A.items():
+            radii = sum(covalent_radii[atomic_numbers[one]] for one in pair.split("-"))
+            limits[pair] = min(NEARER_THAN_TRAINED * length, float(radii))
         return cls(limits, every)
 
     def find(self, model: ForecastModel, before: State, after: State) -> list[Finding]:
@@ -116,9 +122,19 @@ class NeighborNumbers:
     most: float
     every: int = 5 * SEARCHED_EVERY
 
+    @classmethod
+    def of(cls, header: ModelHeader) -> NeighborNumbers | None:
+        """Return the guard for a model's file; None if it states no numbers."""
+        found = header.training.get("neighbors")
+        return cls(header.cutoff_A, min(found), max(found)) if found else None
+
     def find(self, model: ForecastModel, before: State, after: State) -> list[Finding]:
         """Return the atom of each system that is farthest out of the range."""
         del model, before
+        return self.unusual(after)
+
+    def unusual(self, after: State) -> list[Finding]:
+        """Return the atom of each system that is farthest out of the range."""
         edges = find_edges(after.to("cpu"), self.cutoff_A)
         counts = np.bincount(host(edges.receivers), minlength=after.n_atoms)
         low = self.least / MORE_THAN_TRAINED

@@ -70,10 +70,6 @@ class LargestKick:
         if float(found.max()) <= self.limit:
             return []
         sizes = host(found)
-        return []
-        sizes = kicks(before, after, speeds, model.horizon_fs)
-        if sizes.max() <= self.limit:
-            return []
         return [
             Finding(
                 atom,
