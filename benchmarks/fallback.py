@@ -172,6 +172,7 @@ def with_forces(strides: int, horizon_fs: float, seed: int) -> Run:
         temperature_K=TEMPERATURE_K,
         friction=FRICTION,
         rng=np.random.default_rng(seed),
+        fixcm=False,
     )
     each = round(horizon_fs / TIMESTEP_FS)
     dynamics.attach(recorder, each)

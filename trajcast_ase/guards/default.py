@@ -25,7 +25,8 @@ def default_guards(
     Kicks, bonds of the start and least distances; speeds, where the model tells those
     of each element; numbers of neighbors, where its file tells those of the training
     data; the temperature, where thermostats hold a constant one. Kicks alone for a
-    model without a file: nothing is known of what it learnt.
+    model that was not read from a file, or whose file does not tell how it was
+    trained: nothing is known of what it learnt.
 
     Parameters
     ----------
@@ -35,9 +36,9 @@ def default_guards(
     thermostats : sequence of Thermostat
     """
     header: ModelHeader | None = getattr(model, "header", None)
-    if header is None:
+    training = {} if header is None else header.training
+    if header is None or not training:
         return (LargestKick(),)
-    training = header.training
     guards: list[Guard] = [LargestKick()]
     if len(getattr(model, "velocity_scales", ())) > 0:
         guards.append(LargestSpeed())
