@@ -231,8 +231,8 @@ def _overlap(run: Run, reference: RadialDistribution) -> float:
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=6, help="Of the training.")] = 400,
-    strides: Annotated[int, typer.Option(min=100, help="Of each run.")] = 2000,
+    steps: Annotated[int, typer.Option(min=6, help="Of the training.")] = 150,
+    strides: Annotated[int, typer.Option(min=100, help="Of each run.")] = 400,
     horizon: Annotated[float, typer.Option(help="Of the model, fs.")] = 28.0,
     limit: Annotated[float, typer.Option(help="Of a change of energy, eV.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0)] = 1,

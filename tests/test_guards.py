@@ -190,7 +190,9 @@ def test_numbers_of_neighbors():
 
 def test_numbers_of_neighbors_that_a_file_states():
     model = load_model("water-5fs")
-    header = replace(model.header, training={"neighbors": [10, 60]})
+    header = replace(
+        model.header, training={"neighbors": [10, 60], "run_temperatures_K": [300.0]}
+    )
     atoms = liquid()
     (found,) = [
         one

@@ -37,7 +37,7 @@ def default_guards(
     """
     header: ModelHeader | None = getattr(model, "header", None)
     training = {} if header is None else header.training
-    if header is None or not training:
+    if header is None or not training.get("run_temperatures_K"):
         return (LargestKick(),)
     guards: list[Guard] = [LargestKick()]
     if len(getattr(model, "velocity_scales", ())) > 0:
