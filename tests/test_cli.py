@@ -28,12 +28,12 @@ from trajcast_ase.conservation import Conservation, angular_momentum
 from trajcast_ase.data import paracetamol
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.losses import LostReplicaWarning
+from trajcast_ase.guards.reversal import reversal_limits
 from trajcast_ase.kinetics import degrees_of_freedom, temperature
 from trajcast_ase.models import published
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.cpu.build import find_compiler
 from trajcast_ase.progress import RolloutProgress, TrainingProgress
-from trajcast_ase.reversal import reversal_limits
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.units import KB
 from trajcast_ase.validation.inputs import stated_temperature

@@ -6,7 +6,7 @@ import torch
 from driver_helpers import HORIZON, water
 
 from trajcast_ase import ForecastNoise
-from trajcast_ase.committee import CommitteeGuard, committee_spread
+from trajcast_ase.guards.committee import CommitteeGuard, committee_spread
 from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.stride import stride
 from trajcast_ase.testing import PERIODIC_ONLY, Ballistic

@@ -12,17 +12,17 @@ from helpers import small_model
 from trajcast_ase import ForecastNoise, load_model, save_model
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.data import paracetamol
+from trajcast_ase.guards.reversal import ReversalGuard, reversal_errors, reversal_limits
 from trajcast_ase.models.model_file import with_reversal
 from trajcast_ase.models.model_header import ModelCard, ModelFileError
+from trajcast_ase.models.reversal_limits import ReversalLimits, ReversalScale
+from trajcast_ase.models.tails import Tail
 from trajcast_ase.momenta import draw_momenta
-from trajcast_ase.reversal import ReversalGuard, reversal_errors, reversal_limits
-from trajcast_ase.reversal_fit import Missed, fit_limits, fit_tail
-from trajcast_ase.reversal_limits import ReversalLimits, ReversalScale
 from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.stride import stride
-from trajcast_ase.tails import Tail
 from trajcast_ase.testing import Ballistic, Shrinker
 from trajcast_ase.thermostats.noise import NoisyModel, ResidualCovariance
+from trajcast_ase.training.reversal_fit import Missed, fit_limits, fit_tail
 
 TAIL = Tail(threshold=2.0, scale=0.5, shape=0.0, share=0.01)
 LIMITS = ReversalLimits(

@@ -20,7 +20,7 @@ from reversal_states import missed_from, run_of, spread
 from study_systems import DATA, subject_of
 
 from trajcast_ase.models.model_file import load_model, with_reversal
-from trajcast_ase.reversal_fit import fit_limits
+from trajcast_ase.training.reversal_fit import fit_limits
 
 
 def main(

@@ -29,13 +29,13 @@ from study_pages import machine, read_json, save_small, write_json, write_page
 from study_systems import DATA, STUDIES, SUBJECTS, Subject, nve_files, subject_of
 
 from trajcast_ase import load_model
-from trajcast_ase.reversal import FALSE_ALARMS, reversal_limits
-from trajcast_ase.reversal_fit import Missed
-from trajcast_ase.reversal_limits import ReversalLimits
+from trajcast_ase.guards.reversal import FALSE_ALARMS, reversal_limits
+from trajcast_ase.models.reversal_limits import ReversalLimits
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.evaluate import forecast_pairs
 from trajcast_ase.training.pairs import make_pairs, thin
+from trajcast_ase.training.reversal_fit import Missed
 from trajcast_ase.training.reversibility import missed_by_pairs
 from trajcast_ase.trajectory import read_frames
 

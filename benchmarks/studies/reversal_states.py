@@ -11,11 +11,11 @@ import torch
 import typer
 from ase import Atoms
 
+from trajcast_ase.guards.reversal import reversal_errors
 from trajcast_ase.momenta import draw_momenta
-from trajcast_ase.reversal import reversal_errors
-from trajcast_ase.reversal_fit import Missed
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.stride import ForecastModel, stride
+from trajcast_ase.training.reversal_fit import Missed
 from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.units import FS
 

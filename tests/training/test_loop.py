@@ -170,6 +170,9 @@ def test_training_learns_and_the_file_says_how(data_folder, tmp_path):
     again = evaluate(loaded, load_data(config.data, config.network.cutoff).validation)
     assert again.velocity.mae == pytest.approx(result.errors.velocity.mae, rel=1e-9)
     assert loaded.header.training["steps"] == 150
+    (least,) = loaded.header.training["least_distances_A"].values()
+    assert 1.0 < least < 1.1  # of springs of 1.1 Å
+    assert loaded.header.training["neighbors"] == [1, 1]
     assert loaded.header.errors["n_pairs"] == 20
 
 

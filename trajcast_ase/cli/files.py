@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajcast_ase.dynamics.checkpoint import has_checkpoint, previous
+from trajcast_ase.guards.evidence import SUFFIX
 
 TRAJECTORY, LOG, CHECKPOINT = ".traj", ".log", ".checkpoint"
+EVIDENCE = SUFFIX
+"""What is there only if a run was stopped by its guards."""
 NUMBER = "-{replica:02d}"
 """What follows the prefix in the files of a replica."""
 
@@ -77,7 +80,8 @@ class Files:
 
     def _all(self) -> list[Path]:
         kept = [self.checkpoint, previous(self.checkpoint)]
-        return [*self.paths(TRAJECTORY), *self.paths(LOG), *kept]
+        written = [*self.paths(TRAJECTORY), *self.paths(LOG), *self.paths(EVIDENCE)]
+        return [*written, *kept]
 
     def __str__(self) -> str:
         """Return the names, of replicas those of the first and the last."""

@@ -18,3 +18,11 @@ class LammpsUnitStyle(StrEnum):
     SI = "si"
     CGS = "cgs"
     ELECTRON = "electron"
+
+
+class GuardAction(StrEnum):
+    """What a guard's objection does."""
+
+    STOP = "stop"
+    WARN = "warn"
+    OFF = "off"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from ase import Atoms
@@ -11,12 +13,14 @@ from jaxtyping import Float
 from rich.console import Console
 
 from trajcast_ase.cli.files import LOG, TRAJECTORY, Files
+from trajcast_ase.cli.options import GuardAction
 from trajcast_ase.dynamics.checkpoint import has_checkpoint, read_checkpoint
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.file_marks import CheckpointError
 from trajcast_ase.dynamics.replicas import Replicas, ThermostatMaker
 from trajcast_ase.dynamics.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.files import sole_writer
+from trajcast_ase.guards.answer import OnFinding
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.progress import RolloutProgress
@@ -26,6 +30,13 @@ from trajcast_ase.units import ns_per_day
 
 FAR = 0.2
 """Relative deviation of a mean temperature that is worth a warning."""
+
+
+class Guarding(TypedDict):
+    """Arguments of TrajCast and Replicas."""
+
+    guards: tuple[()] | None
+    on_finding: OnFinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,7 @@ class Job:
     checkpoint_minutes : float
     restart : bool
         Go on from the checkpoint, where there is one.
+    guards : GuardAction
     """
 
     atoms: Atoms
@@ -64,6 +76,15 @@ class Job:
     limits: Limits
     checkpoint_minutes: float
     restart: bool
+    guards: GuardAction
+
+    @property
+    def guarding(self) -> Guarding:
+        """How the dynamics are guarded, as arguments of their drivers."""
+        return {
+            "guards": () if self.guards is GuardAction.OFF else None,
+            "on_finding": "warn" if self.guards is GuardAction.WARN else "stop",
+        }
 
     @property
     def goes_on(self) -> bool:
@@ -163,6 +184,7 @@ def _print_summary(
     console.print(text, soft_wrap=True)
     console.print(f"wrote {job.files}", soft_wrap=True)
     _warn_of_temperature(runs[0], temperatures, console)
+    _tell_objections(runs, console)
     if ending.reason:
         console.print(
             f"ended by {ending.reason} at stride {runs[0].nsteps} of {job.steps}; the "
@@ -188,6 +210,20 @@ def _warn_of_temperature(
             )
 
 
+def _tell_objections(runs: Sequence[TrajCast], console: Console) -> None:
+    """Print in how many strides guards have objected."""
+    total: Counter[str] = Counter()
+    for run in runs:
+        total.update(run.tally.found)
+    if total:
+        strides = sum(run.nsteps for run in runs)
+        each = ", ".join(f"{name} {count}" for name, count in sorted(total.items()))
+        console.print(
+            f"warning: guards object to forecasts of {strides} strides: {each}",
+            soft_wrap=True,
+        )
+
+
 def _one(job: Job) -> TrajCast:
     """Return a single run, which draws all its numbers from one generator."""
     rng = np.random.default_rng(job.seed)
@@ -199,6 +235,7 @@ def _one(job: Job) -> TrajCast:
         trajectory=job.files.paths(TRAJECTORY)[0],
         logfile=job.files.paths(LOG)[0],
         loginterval=job.interval,
+        **job.guarding,
     )
 
 
@@ -216,6 +253,7 @@ def _many(job: Job) -> Replicas:
         trajectory=job.files.template(TRAJECTORY),
         logfile=job.files.template(LOG),
         loginterval=job.interval,
+        **job.guarding,
     )
 
 
@@ -238,6 +276,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
             trajectory=files.paths(TRAJECTORY)[0],
             logfile=files.paths(LOG)[0],
             loginterval=job.interval,
+            **job.guarding,
         )
     if [run.number for run in kept] != list(files.replicas):
         raise CheckpointError(
@@ -252,6 +291,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
         trajectory=files.template(TRAJECTORY),
         logfile=files.template(LOG),
         loginterval=job.interval,
+        **job.guarding,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trajcast_ase.cli.options import Precision
+from trajcast_ase.cli.options import GuardAction, Precision
 from trajcast_ase.cli.thermostat import (
     LANGEVIN_FRICTION,
     RESPONSE,
@@ -92,6 +92,13 @@ def run(
         int,
         typer.Option(min=0, help="Number of the first replica, to add to a batch."),
     ] = 0,
+    guards: Annotated[
+        GuardAction,
+        typer.Option(
+            help="Where a forecast is no sound dynamics: stop leaves the last frames "
+            "in OUT.evidence.extxyz, off looks at finite values only."
+        ),
+    ] = GuardAction.STOP,
     draw_velocities: Annotated[
         bool,
         typer.Option("--draw-velocities", help="Also where the structure has them."),
@@ -152,6 +159,7 @@ def run(
         limits=Limits(None if max_hours is None else 3600 * max_hours, stop_file),
         checkpoint_minutes=checkpoint_minutes,
         restart=restart,
+        guards=guards,
     )
     _check_replicas_differ(job)
     _announce(job, start, described(bath, network), console)

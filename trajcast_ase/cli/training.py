@@ -149,8 +149,8 @@ def _error_table(errors: ForecastErrors) -> Table:
 
 def _show_reversal(console: Console, errors: ForecastErrors) -> None:
     """Print what going back misses, and the limits beyond which a guard objects."""
-    from trajcast_ase.reversal import FALSE_ALARMS  # noqa: PLC0415
-    from trajcast_ase.reversal_limits import FEWEST_PAIRS  # noqa: PLC0415
+    from trajcast_ase.guards.reversal import FALSE_ALARMS  # noqa: PLC0415
+    from trajcast_ase.models.reversal_limits import FEWEST_PAIRS  # noqa: PLC0415
 
     limits = errors.reversal
     if limits is None:

@@ -7,6 +7,7 @@ place and rests there. The numbers of the others then stay the same to the last 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool
@@ -18,6 +19,9 @@ from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.losses import EXPLAINED, LostReplica, of_replica
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
+from trajcast_ase.guards.guarding import Recent
+from trajcast_ase.guards.protocol import Objection
+from trajcast_ase.guards.watch import Watch
 from trajcast_ase.state import State, as_stored
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
@@ -51,6 +55,11 @@ class Batch:
         self.constraints: Constraints
         self._stepper = _stepper(drivers)
         self._noise_before = self._baths_before = Snapshot.of(())
+        self._recent = Recent()
+        self._watch = Watch(())
+        self._watches: list[Watch] = []  # that it joins
+        self._kinds: list[Tensor] = []  # atomic numbers of the joined states
+        self._noted: list[_Noted] = []  # of the step that is being made
         self.pull(self._all)
 
     @property
@@ -130,6 +139,7 @@ class Batch:
 
     def undo(self) -> None:
         """Put random numbers and thermostats back to before the last step."""
+        self._noted.clear()
         self._noise_before.restore()
         self._baths_before.restore()
 
@@ -145,6 +155,13 @@ class Batch:
         self._moved.update(self._going)
         for place in self._going:
             self.drivers[place].nsteps += 1
+        for one in self._noted:
+            if one.place in self._going:  # and not lost at its thermostat
+                driver = self.drivers[one.place]
+                driver._guarding.note(  # noqa: SLF001  a friend of the driver
+                    driver.nsteps, one.objections, by_forces=one.by_forces
+                )
+        self._noted.clear()
 
     def push(self) -> None:
         """Write positions and momenta into the Atoms of those that have moved."""
@@ -174,11 +191,23 @@ class Batch:
     def _join(self) -> None:
         mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
         states = [mirror.state for mirror in mirrors]
-        self.state = joined(states)
+        kinds = [state.atomic_numbers for state in states]
+        if _are_same(kinds, self._kinds):
+            # The same atoms, so that guards need not look them up again.
+            self.state = self.state.moved(
+                torch.cat([state.positions for state in states]),
+                torch.cat([state.velocities for state in states]),
+            )
+        else:
+            self.state, self._kinds = joined(states), kinds
+            self._recent.clear()
         self.constraints = Constraints.joined([m.constraints for m in mirrors], states)
         origin = self._origin
         if origin and not torch.equal(origin.system_index, self.state.system_index):
             self._origin = None  # atoms were added or removed
+        watches = [driver._watch(driver.atoms) for driver in self.drivers]  # noqa: SLF001
+        if not _are_same(watches, self._watches):
+            self._watch, self._watches = Watch.joined(watches), watches
 
     def _resting(self) -> list[int]:
         going = set(self._going)
@@ -239,17 +268,51 @@ class Batch:
         return after
 
     def _checked_forecast(self, after: State) -> State:
-        """Return `after`, where systems with senseless forecasts are lost and stay."""
-        sound, sizes = self.drivers[0]._sound_atoms(self.state, after)  # noqa: SLF001
-        if bool(sound.all()):
+        """Return `after`, where guarded systems are answered for.
+
+        Those whose forecast is refused make the stride by forces, or are lost and stay.
+        """
+        nsteps = tuple(driver.nsteps for driver in self.drivers)
+        self._recent.add(nsteps, self.state)
+        steps = [number + 1 for number in nsteps]
+        found = self._watch.look(self.drivers[0].model, self.state, after, steps)
+        places = {one.finding.system for one in found} & set(self._going)
+        if not places:
             return after
-        for place in sorted(set(after.system_index[~sound].tolist())):
-            own = torch.where(after.system_index == place, sizes, 0.0)
-            largest = int(own.argmax())  # a NaN counts as the largest
-            atom = largest - sum(after.sizes()[:place])
-            error = self.drivers[place]._unsound(atom, float(own[largest]))  # noqa: SLF001
-            self.lose(place, error)
+        for place in sorted(places):
+            own = [one for one in found if one.finding.system == place]
+            after = self._answered(place, own, after)
         return self._where(after, self.state)
+
+    def _answered(self, place: int, own: list[Objection], after: State) -> State:
+        """Return `after` with what one system does about objections to its stride."""
+        driver = self.drivers[place]
+        guarding = driver._guarding  # noqa: SLF001  a friend of the driver
+        if guarding.takes(own):
+            self._noted.append(_Noted(place, own, by_forces=False))
+            return after
+        if guarding.fallback is None:
+            good = [(n[place], self._own(place, state)) for n, state in self._recent]
+            refused = self._own(place, after)
+            self.lose(place, guarding.refuse(driver.atoms, good, refused, own))
+            return after
+        self._noise_before.restore([place])
+        before = self._own(place, self.state)
+        try:
+            forced = driver._by_forces(guarding.fallback, before)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001  of its calculator; the reason, kept
+            self.lose(place, error)
+            return after
+        self._noted.append(_Noted(place, own, by_forces=True))
+        rows = _atoms_of([place], after)
+        positions, velocities = after.positions.clone(), after.velocities.clone()
+        positions[rows], velocities[rows] = forced.positions, forced.velocities
+        return after.moved(positions, velocities)
+
+    def _own(self, place: int, batch: State) -> State:
+        """Return one system of a batch."""
+        mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
+        return split(batch, [mirror.state for mirror in mirrors])[place]
 
     def _checked_thermostat(self, after: State) -> State:
         """Return `after`, where systems that are not finite are lost and stay."""
@@ -258,7 +321,7 @@ class Batch:
             return after
         for place, atom in self._first_atoms(~finite, after):
             driver = self.drivers[place]
-            self.lose(place, driver._not_finite("thermostat", atom))  # noqa: SLF001
+            self.lose(place, driver._not_finite(atom))  # noqa: SLF001
         return self._where(after, self.state)
 
     def _first_atoms(
@@ -323,6 +386,22 @@ class Batch:
         finally:
             before.restore()
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """Objections in spite of which a system makes a stride."""
+
+    place: int
+    objections: list[Objection]
+    by_forces: bool
+
+
+def _are_same(ones: Sequence[object], others: Sequence[object]) -> bool:
+    """Return whether two lists hold the same objects."""
+    return len(ones) == len(others) and all(
+        one is other for one, other in zip(ones, others, strict=True)
+    )
 
 
 def _stepper(drivers: Sequence[TrajCast]) -> Stepper:

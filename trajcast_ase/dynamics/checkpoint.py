@@ -60,6 +60,8 @@ class RunState:
         State of the noise's generator.
     files : dict of "trajectory" and "logfile" to FileMark
         Those that the run writes.
+    guards : dict
+        What the guards found, and the bonds that they keep.
     number : int
         Of the replica; 0 for a single run.
     lost : str or None
@@ -72,6 +74,7 @@ class RunState:
     thermostats: tuple[dict[str, Any], ...]
     noise: dict[str, Any] | None
     files: dict[str, FileMark]
+    guards: dict[str, Any]
     number: int = 0
     lost: str | None = None
 
@@ -259,6 +262,7 @@ def _values(run: RunState) -> dict[str, Any]:
         "settings": run.settings,
         "thermostats": list(run.thermostats),
         "noise": run.noise,
+        "guards": run.guards,
         "files": {name: mark.todict() for name, mark in run.files.items()},
         "pbc": [bool(one) for one in run.atoms.pbc],
         "constraints": [plain(one.todict()) for one in run.atoms.constraints],
@@ -291,6 +295,7 @@ def _run(tensors: Mapping[str, Tensor], k: int, values: Mapping[str, Any]) -> Ru
         thermostats=tuple(values["thermostats"]),
         noise=values["noise"],
         files={n: FileMark.from_dict(mark) for n, mark in values["files"].items()},
+        guards=values["guards"],
         number=values["number"],
         lost=values["lost"],
     )
@@ -306,6 +311,7 @@ def _check_types(values: Mapping[str, Any]) -> None:
         "settings": isinstance(values["settings"], dict),
         "thermostats": _are_all(values["thermostats"], dict),
         "noise": isinstance(values["noise"], dict | None),
+        "guards": isinstance(values["guards"], dict),
         "files": isinstance(values["files"], dict),
         "pbc": _are_all(periodic, bool) and len(periodic) == len("xyz"),
         "constraints": _are_all(values["constraints"], dict),

@@ -1,7 +1,8 @@
 """What a model was trained on, beside what it is asked to forecast.
 
 Elements that a model does not know are refused. Here are the facts of its header that
-it can be used beyond, at the user's risk: masses, periodicity, density, temperature.
+it can be used beyond, at the user's risk: masses, periodicity, density, numbers of
+neighbors, temperature.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from trajcast_ase.guards.distances import NeighborNumbers
 from trajcast_ase.models.model_header import ModelHeader
+from trajcast_ase.state import state_from_atoms
 from trajcast_ase.thermostats.thermostat import Thermostat
 
 MASS_TOLERANCE = 0.02
@@ -50,6 +53,7 @@ def warn_outside_training(
     if header is None:
         return
     found = [*_masses(atoms, header), *_cells(atoms, header)]
+    found += _neighbors(atoms, header)
     found += _temperatures(header, thermostats)
     if found:
         warnings.warn(
@@ -89,6 +93,12 @@ def _cells(atoms: Atoms, header: ModelHeader) -> Iterator[str]:
     margin = 1.0 + DENSITY_TOLERANCE
     if not low / margin <= own <= high * margin:
         yield f"{own:.3g} g/cm³ instead of {_span(low, high)}"
+
+
+def _neighbors(atoms: Atoms, header: ModelHeader) -> Iterator[str]:
+    guard = NeighborNumbers.of(header)
+    if guard is not None:
+        yield from (one.text for one in guard.unusual(state_from_atoms(atoms)))
 
 
 def _temperatures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any, Self
 
 import torch
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 from ase.md.md import MolecularDynamics
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
@@ -39,20 +37,23 @@ from trajcast_ase.dynamics.checkpoint import (
     write_checkpoint,
 )
 from trajcast_ase.dynamics.domain import warn_outside_training
-from trajcast_ase.dynamics.fallback import ForceFallback, SenselessForecastError
+from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.dynamics.md_logger import ForceFreeLogger
 from trajcast_ase.dynamics.mirror import Mirror
 from trajcast_ase.dynamics.rollback import Snapshot
-from trajcast_ase.dynamics.stepper import Stepper, finite_atoms, kicks
+from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
+from trajcast_ase.guards.answer import OnFinding
+from trajcast_ase.guards.guarding import Guarding, Recent
+from trajcast_ase.guards.protocol import Guard, Objection
+from trajcast_ase.guards.tally import Tally
+from trajcast_ase.guards.watch import Watch
 from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
 from trajcast_ase.thermostats.thermostat import ChecksStart, Thermostat
 
-LARGEST_KICK = 10.0
-"""From five times the rms speed to its opposite: thermal atoms do not."""
 # Replacing one of these, in a subclass or on an object, asks for a call at each step.
 PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
 
@@ -86,14 +87,19 @@ class TrajCast(MolecularDynamics):
         Steps between rows of the log and frames of the trajectory.
     append_trajectory : bool
         Append to an existing trajectory instead of overwriting it.
-    largest_kick : float or None
-        A forecast that changes the velocity of an atom, or bends its flight, by more
-        than this multiple of its element's rms speed in the training data ends the
-        run: no thermal atom does that, and what follows is not dynamics. None: only
-        forecasts that are not finite do.
+    guards : sequence of Guard, optional
+        What is looked at in each forecast beside finite values, which always are.
+        Default: :func:`trajcast_ase.guards.default_guards`; ``()`` for none.
+    on_finding : "stop" or "warn"
+        What is done where a guard objects: the run ends before that stride, or a
+        warning is given once for each guard. Values that are not finite end it always.
     fallback : ForceFallback, optional
-        Integrates the horizon with the forces of ``atoms.calc`` where a forecast is
-        refused, instead of ending the run. Default: the run ends.
+        Integrates the horizon with the forces of ``atoms.calc`` where a guard objects,
+        instead of either. Default: none.
+    evidence : path, optional
+        Where the last good frames and the refused one are written, with what was
+        objected to, when the run ends so. Default: beside a `trajectory` that is given
+        by name, as ``NAME.evidence.extxyz``; without one, nowhere.
     device : str or torch.device, optional
         Default: where the model is. Elsewhere a copy of the model is used.
     **kwargs
@@ -133,8 +139,10 @@ class TrajCast(MolecularDynamics):
         logfile: Any = None,
         loginterval: int = 1,
         append_trajectory: bool = False,
-        largest_kick: float | None = LARGEST_KICK,
+        guards: Sequence[Guard] | None = None,
+        on_finding: OnFinding = "stop",
         fallback: ForceFallback | None = None,
+        evidence: str | os.PathLike[str] | None = None,
         device: torch.device | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -143,14 +151,20 @@ class TrajCast(MolecularDynamics):
         self.thermostats = checked_thermostats(thermostat)
         self._place = 0  # among the systems on which the thermostats act
         self.noise = checked_noise(noise)
-        self.largest_kick = largest_kick
-        self.fallback = fallback
+        self._guarding = Guarding(
+            guards,
+            on_finding=on_finding,
+            fallback=fallback,
+            evidence=evidence,
+            trajectory=trajectory,
+        )
+        self._recent = Recent()
         if fallback is not None:
             fallback.check(atoms)
-        self._speeds: tuple[Tensor, Tensor] | None = None
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
         self._mirror = Mirror(atoms, self.model.device, self._accept)
+        self._watch(atoms)
         header = getattr(self.model, "header", None)
         warn_outside_training(atoms, header, self.thermostats)
         self._files: dict[str, Path] = {}  # that checkpoints keep the length of
@@ -174,6 +188,7 @@ class TrajCast(MolecularDynamics):
         *,
         thermostat: Thermostat | Sequence[Thermostat] | None = None,
         noise: ForecastNoise | None = None,
+        calculator: Calculator | None = None,
         trajectory: str | os.PathLike[str] | None = None,
         logfile: str | os.PathLike[str] | None = None,
         loginterval: int = 1,
@@ -192,7 +207,10 @@ class TrajCast(MolecularDynamics):
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
         model, thermostat, noise, loginterval, device, **kwargs
             As those of the run that wrote it. Thermostats and noise take over the state
-            that they had; the seed of their generators does not matter.
+            that they had; the seed of their generators does not matter. Counts of
+            guards go on, and the bonds that they keep are those of the start.
+        calculator : Calculator, optional
+            Of the Atoms, for energies and a `fallback`; checkpoints do not hold it.
         trajectory, logfile : path, optional
             Existing files are cut back to the checkpoint and continued; others begin.
 
@@ -209,6 +227,7 @@ class TrajCast(MolecularDynamics):
             raise CheckpointError(
                 f"{path} is a checkpoint of {len(runs)} replicas; use Replicas.restart"
             )
+        runs[0].atoms.calc = calculator
         settings = {
             "thermostat": thermostat,
             "noise": noise,
@@ -293,6 +312,14 @@ class TrajCast(MolecularDynamics):
         return float(sum(given))
 
     @property
+    def tally(self) -> Tally:
+        """What guards found so far in strides that were made, and those by forces.
+
+        ``dynamics.tally.by_forces / dynamics.nsteps`` is the share of the latter.
+        """
+        return self._guarding.tally
+
+    @property
     def _forecaster(self) -> ForecastModel:
         return self.model if self.noise is None else NoisyModel(self.model, self.noise)
 
@@ -340,8 +367,8 @@ class TrajCast(MolecularDynamics):
         Raises
         ------
         SenselessForecastError
-            A forecast is not finite, or kicks an atom beyond `largest_kick`, and there
-            is no `fallback`; the Atoms hold the step before. A kind of RuntimeError.
+            A forecast is not finite, or a guard objects to it, and there is no
+            `fallback`; the Atoms hold the step before. A kind of RuntimeError.
         ValueError, TypeError, NotImplementedError
             The Atoms were changed to something that cannot be forecast.
         """
@@ -380,58 +407,52 @@ class TrajCast(MolecularDynamics):
         """Replace the state on the device by the one a forecast later, or undo it."""
         stepper, constraints = self._stepper, self._mirror.constraints
         snapshot = stepper.snapshot()
+        self._recent.add((self.nsteps,), self._mirror.state)
         try:
-            after, bodies = self._forecast(stepper, snapshot)
+            after, bodies, noted = self._forecast(stepper, snapshot)
             after = stepper.thermalized(after, constraints, self.nsteps + 1, bodies)
-            self._check_finite(after, "thermostat")
+            self._check_finite(after)
             after = self._shared(after)
         except BaseException:  # an interrupt, too
             snapshot.restore()
             raise
         self._mirror.advance(after)
+        if noted:
+            by_forces = not self._guarding.takes(noted)
+            self._guarding.note(self.nsteps + 1, noted, by_forces=by_forces)
 
     def _forecast(
         self, stepper: Stepper, drawn: Snapshot
-    ) -> tuple[State, RigidBodies | None]:
-        """Return the state a horizon later, by forces where the forecast is refused."""
+    ) -> tuple[State, RigidBodies | None, list[Objection]]:
+        """Return the state a horizon later, by forces where the forecast is refused.
+
+        And the objections to the forecast.
+        """
         before = self._mirror.state
         after, bodies = stepper.forecast(before, self._mirror.constraints)
-        try:
-            self._check_forecast(before, after)
-        except SenselessForecastError as error:
-            if self.fallback is None:
-                raise
-            drawn.restore()
-            self._mirror.push(self.atoms)
-            after = self.fallback.integrated(self.atoms, before, self.dt)
-            self.fallback.note(self.nsteps + 1, error)
-            return after, None
-        return after, bodies
+        step = self.nsteps + 1
+        found = self._watch(self.atoms).look(self.model, before, after, (step,))
+        if not found or self._guarding.takes(found):
+            return after, bodies, found
+        if self._guarding.fallback is None:
+            good = [(nsteps[0], state) for nsteps, state in self._recent]
+            raise self._guarding.refuse(
+                self.atoms, good, after, found, writes=self.comm.rank == 0
+            )
+        drawn.restore()
+        return self._by_forces(self._guarding.fallback, before), None, found
 
-    def _check_forecast(self, before: State, after: State) -> None:
-        sound, sizes = self._sound_atoms(before, after)
-        if not bool(sound.all()):
-            atom = int(sizes.argmax())  # a NaN counts as the largest
-            raise self._unsound(atom, float(sizes[atom]))
+    def _by_forces(self, fallback: ForceFallback, before: State) -> State:
+        return fallback.integrated(self.atoms, before, self.dt)
 
-    def _sound_atoms(
-        self, before: State, after: State
-    ) -> tuple[Bool[Tensor, " atoms"], Float[Tensor, " atoms"]]:
-        """Return the atoms with sensible forecasts, and how strongly each is kicked."""
-        find = getattr(self.model, "thermal_speeds", None)
-        if self.largest_kick is None or find is None:
-            finite = finite_atoms(after)
-            return finite, torch.where(finite, 0.0, torch.nan)
-        numbers = before.atomic_numbers
-        if self._speeds is None or self._speeds[0] is not numbers:
-            self._speeds = numbers, find(numbers)  # looked up once for a system
-        sizes = kicks(before, after, self._speeds[1], self.model.horizon_fs)
-        return sizes <= self.largest_kick, sizes  # a NaN is not
+    def _watch(self, atoms: Atoms) -> Watch:
+        """Return the guards, made for `atoms` where none were given."""
+        return self._guarding.watch(atoms, self.model, self.thermostats)
 
-    def _check_finite(self, state: State, source: str) -> None:
+    def _check_finite(self, state: State) -> None:
         finite = finite_atoms(state)
         if not bool(finite.all()):
-            raise self._not_finite(source, int((~finite).nonzero()[0]))
+            raise self._not_finite(int((~finite).nonzero()[0]))
 
     def _run_state(self) -> RunState:
         """Return everything that a checkpoint keeps of this run."""
@@ -446,12 +467,14 @@ class TrajCast(MolecularDynamics):
                 for name, path in self._files.items()
                 if path.is_file()
             },
+            guards=self._guarding.state(),
         )
 
     def _take_over(self, run: RunState) -> None:
         """Go on from the step, the variables and the random numbers of a checkpoint."""
         restore_thermostats(self.thermostats, self._place, run.thermostats)
         restore_noise(self.noise, run.noise)
+        self._guarding.take_over(run.guards, self.atoms, self.model, self.thermostats)
         self.nsteps, self._resumed = run.nsteps, True
 
     def _open_log(self, logfile: Any, interval: int, *, header: bool = True) -> None:
@@ -473,23 +496,10 @@ class TrajCast(MolecularDynamics):
         values = torch.from_numpy(shared).to(state.device)
         return state.moved(values[:, :3], values[:, 3:])
 
-    def _unsound(self, atom: int, kick: float) -> RuntimeError:
-        """Return the error of a forecast that is no motion of the trained kind."""
-        if not math.isfinite(kick):
-            return SenselessForecastError(str(self._not_finite("forecast", atom)))
-        symbol = self.atoms.symbols[atom]
-        return SenselessForecastError(
-            f"the forecast of step {self.nsteps + 1} kicks atom {atom} ({symbol}) by "
-            f"{kick:.3g} times the thermal speed of {symbol} in the training data, the "
-            f"limit is {self.largest_kick:g}: the model does not know this state; the "
-            f"Atoms hold step {self.nsteps}: look for broken bonds, atoms that are too "
-            "close or too hot (largest_kick=None lets every finite forecast pass)"
-        )
-
-    def _not_finite(self, source: str, atom: int) -> RuntimeError:
-        """Return the error of a step that is not finite for one of the atoms."""
+    def _not_finite(self, atom: int) -> RuntimeError:
+        """Return the error of thermostats that leave an atom without finite values."""
         return RuntimeError(
-            f"the {source} of step {self.nsteps + 1} is not finite for atom "
+            f"the thermostat of step {self.nsteps + 1} is not finite for atom "
             f"{atom} ({self.atoms.symbols[atom]}); the Atoms hold step "
             f"{self.nsteps}: look for atoms that are "
             "too close, too hot or unlike the model's training data"
@@ -503,6 +513,10 @@ class TrajCast(MolecularDynamics):
             motion = thermal_motion(state, self.model.conservation, constraints)
             for thermostat in checks:
                 thermostat.check_start(motion)
+        mirror: Mirror | None = getattr(self, "_mirror", None)  # it accepts its first
+        if mirror is not None and not _same_structure(state, mirror.state):
+            self._guarding.renew()
+            self._recent.clear()
 
     def _refresh_properties(self) -> None:
         """Evaluate the energy, so that frames carry it, if somebody will look."""
@@ -533,6 +547,12 @@ class TrajCast(MolecularDynamics):
             name in vars(self) or getattr(type(self), name) is not _OWN[name]
             for name in PER_STEP_METHODS
         )
+
+
+def _same_structure(one: State, other: State) -> bool:
+    """Return whether two states differ in their velocities at most."""
+    names = ("positions", "atomic_numbers", "cell", "pbc")
+    return all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
 _OWN = {name: getattr(TrajCast, name) for name in PER_STEP_METHODS}

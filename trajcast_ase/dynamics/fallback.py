@@ -10,7 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.md.verlet import VelocityVerlet
 
-from trajcast_ase.state import State, state_from_atoms
+from trajcast_ase.guards.host import host
+from trajcast_ase.state import State, ase_momenta, state_from_atoms
 from trajcast_ase.units import FS
 
 
@@ -33,20 +34,16 @@ class ForceStride:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
 class ForceFallback:
     """Velocity Verlet with the Atoms' calculator in place of a refused forecast.
 
-    Parameters
+    Attributes
     ----------
     timestep : float, ASE units
         Largest time step; for example ``0.5 * units.fs``.
     report : callable of a ForceStride, optional
         Told of every such stride, for example ``print``.
-
-    Attributes
-    ----------
-    strides : list of ForceStride
-        So far; ``len(fallback.strides) / dynamics.nsteps`` is their share.
 
     Raises
     ------
@@ -57,19 +54,18 @@ class ForceFallback:
     -----
     Thermostats act after the stride as after a forecast, and calibrated noise does not.
     The forces must be those of the potential that the model learnt.
+    ``dynamics.tally.by_forces`` counts these strides.
     """
 
-    def __init__(
-        self, timestep: float, report: Callable[[ForceStride], object] | None = None
-    ) -> None:
-        if not (math.isfinite(timestep) and timestep > 0):
+    timestep: float
+    report: Callable[[ForceStride], object] | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.timestep) and self.timestep > 0):
             raise ValueError(
-                f"timestep = {timestep} must be positive, in ASE time units: give "
+                f"timestep = {self.timestep} must be positive, in ASE time units: give "
                 "0.5 * units.fs"
             )
-        self.timestep = float(timestep)
-        self.report = report
-        self.strides: list[ForceStride] = []
 
     def check(self, atoms: Atoms) -> None:
         """Raise ValueError for Atoms without forces."""
@@ -85,8 +81,7 @@ class ForceFallback:
         Parameters
         ----------
         atoms : Atoms
-            At the positions and momenta of `state`, with calculator and constraints.
-            They stay as they are.
+            With calculator and constraints. They stay as they are.
         state : State
         duration : float, ASE units
 
@@ -97,6 +92,8 @@ class ForceFallback:
         """
         moving = atoms.copy()
         moving.calc = atoms.calc
+        moving.set_positions(host(state.positions), apply_constraint=False)
+        moving.set_momenta(host(ase_momenta(state)), apply_constraint=False)
         steps = math.ceil(duration / self.timestep * (1.0 - 1e-9))
         VelocityVerlet(moving, duration / steps).run(steps)
         if not np.isfinite(moving.positions + moving.get_momenta()).all():
@@ -106,10 +103,3 @@ class ForceFallback:
             )
         found = state_from_atoms([moving], state.device)
         return state.moved(found.positions, found.velocities)
-
-    def note(self, step: int, reason: Exception) -> None:
-        """Record and report a stride made by forces."""
-        stride = ForceStride(step, str(reason))
-        self.strides.append(stride)
-        if self.report is not None:
-            self.report(stride)

@@ -20,6 +20,7 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from trajcast_ase.dynamics.arguments import prepared_model
 from trajcast_ase.dynamics.batch import Batch
@@ -31,7 +32,8 @@ from trajcast_ase.dynamics.checkpoint import (
     rewind_files,
     write_checkpoint,
 )
-from trajcast_ase.dynamics.driver import LARGEST_KICK, TrajCast
+from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.losses import (
     EXPLAINED,
     LostReplica,
@@ -39,6 +41,8 @@ from trajcast_ase.dynamics.losses import (
     LostReplicaWarning,
     of_replica,
 )
+from trajcast_ase.guards.answer import OnFinding
+from trajcast_ase.guards.protocol import Guard
 from trajcast_ase.state import State
 from trajcast_ase.streams import Purpose, Streams, random_stream
 from trajcast_ase.stride import ForecastModel
@@ -86,8 +90,10 @@ class Replicas(Sequence[TrajCast]):
     batch_atoms : int
         Largest number of atoms in one forward pass; it bounds the memory. A system
         that has more is a pass of its own.
-    largest_kick : float or None
-        As of :class:`TrajCast`; a replica with a larger one is lost.
+    guards, on_finding, fallback : optional
+        As of :class:`TrajCast`; a replica whose forecast is refused is lost alone.
+    evidence : str, optional
+        Path with the number in it, else as of :class:`TrajCast`.
     device : str or torch.device, optional
 
     Raises
@@ -118,11 +124,14 @@ class Replicas(Sequence[TrajCast]):
         loginterval: int = 1,
         append_trajectory: bool = False,
         batch_atoms: int = BATCH_ATOMS,
-        largest_kick: float | None = LARGEST_KICK,
+        guards: Sequence[Guard] | None = None,
+        on_finding: OnFinding = "stop",
+        fallback: ForceFallback | None = None,
+        evidence: str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         _check_systems(systems)
-        _check_paths(trajectory, logfile)
+        _check_paths(trajectory, logfile, evidence)
         if thermostat is not None and not callable(thermostat):
             raise TypeError(
                 f"thermostat = {thermostat!r} has no random numbers for each replica; "
@@ -154,7 +163,10 @@ class Replicas(Sequence[TrajCast]):
                         logfile=_path(logfile, number),
                         loginterval=loginterval,
                         append_trajectory=append_trajectory,
-                        largest_kick=largest_kick,
+                        guards=guards,
+                        on_finding=on_finding,
+                        fallback=fallback,
+                        evidence=_path(evidence, number),
                     )
                 driver._place = k - part.start  # noqa: SLF001  a friend of the driver
                 self._drivers.append(driver)
@@ -168,11 +180,15 @@ class Replicas(Sequence[TrajCast]):
         *,
         thermostat: ThermostatMaker | None = None,
         noise: Callable[[np.random.Generator], ForecastNoise] | None = None,
+        calculator: Calculator | None = None,
         trajectory: str | None = None,
         logfile: str | None = None,
         loginterval: int = 1,
         batch_atoms: int = BATCH_ATOMS,
-        largest_kick: float | None = LARGEST_KICK,
+        guards: Sequence[Guard] | None = None,
+        on_finding: OnFinding = "stop",
+        fallback: ForceFallback | None = None,
+        evidence: str | None = None,
         device: torch.device | str | None = None,
     ) -> Self:
         """Go on from a checkpoint as if nothing had happened; lost ones stay lost.
@@ -181,8 +197,12 @@ class Replicas(Sequence[TrajCast]):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, batch_atoms, largest_kick, device
+        model, thermostat, noise, loginterval, batch_atoms, device
             As of the replicas that wrote it.
+        guards, on_finding, fallback, evidence
+            As of new replicas. Counts go on, and kept bonds are those of the start.
+        calculator : Calculator, optional
+            Of all Atoms, for energies and a `fallback`; checkpoints do not hold it.
         trajectory, logfile : str, optional
             Existing files are cut back to the checkpoint and continued; others begin.
 
@@ -200,9 +220,14 @@ class Replicas(Sequence[TrajCast]):
             "noise": noise,
             "first_replica": runs[0].number,
             "batch_atoms": batch_atoms,
-            "largest_kick": largest_kick,
+            "guards": guards,
+            "on_finding": on_finding,
+            "fallback": fallback,
+            "evidence": evidence,
         }
         systems = [run.atoms for run in runs]
+        for atoms in systems:
+            atoms.calc = calculator
         probe = cls(systems, model, device=device, **settings)
         _check_paths(trajectory, logfile)
         for driver, run in zip(probe, runs, strict=True):

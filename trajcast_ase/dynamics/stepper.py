@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from trajcast_ase.conservation import RigidBodies
@@ -78,28 +78,3 @@ def finite_atoms(state: State) -> Bool[Tensor, " atoms"]:
     """Return which atoms have finite positions and velocities."""
     values = torch.cat([state.positions, state.velocities], dim=1)
     return torch.isfinite(values).all(dim=1)
-
-
-def kicks(
-    before: State,
-    after: State,
-    scales: Float[Tensor, " atoms"],
-    horizon_fs: float,
-) -> Float[Tensor, " atoms"]:
-    """Return how strongly a forecast kicks each atom, relative to a thermal speed.
-
-    The larger of the change of velocity and of the displacement from free flight over
-    the horizon: both are of the order of one for a thermal atom, whatever the drift of
-    its system, and not finite where the forecast is not.
-
-    Parameters
-    ----------
-    before, after : State
-    scales : (n_atoms,), Å/fs
-        Thermal speeds.
-    horizon_fs : float, fs
-    """
-    changes = after.velocities - before.velocities
-    bends = (after.positions - before.positions) / horizon_fs - before.velocities
-    largest = torch.maximum(changes.norm(dim=1), bends.norm(dim=1))
-    return largest / scales

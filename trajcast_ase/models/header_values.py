@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trajcast_ase.reversal_limits import ReversalLimits
+from trajcast_ase.models.reversal_limits import ReversalLimits
 from trajcast_ase.strict import flag, integer, members, number, shortened, text
 
 UNITS = {"length": "Å", "time": "fs", "mass": "amu"}

@@ -33,10 +33,10 @@ from trajcast_ase.models.model_header import (
     texts_with_thermostat,
 )
 from trajcast_ase.models.model_zoo import find_model
+from trajcast_ase.models.reversal_limits import ReversalLimits
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.network.shapes import tensor_shapes
-from trajcast_ase.reversal_limits import ReversalLimits
 from trajcast_ase.thermostats.setting import ThermostatSetting
 
 DTYPES = (torch.float32, torch.float64)

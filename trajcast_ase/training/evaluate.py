@@ -10,7 +10,7 @@ import torch
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from trajcast_ase.reversal_limits import ReversalLimits
+from trajcast_ase.models.reversal_limits import ReversalLimits
 from trajcast_ase.stride import ForecastModel, conserved_forecast
 from trajcast_ase.thermostats.noise import ResidualCovariance
 from trajcast_ase.training.dataset import PairDataset

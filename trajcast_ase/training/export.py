@@ -14,6 +14,7 @@ from trajcast_ase.network import Forecaster
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData
 from trajcast_ase.training.evaluate import ForecastErrors
+from trajcast_ase.training.extent import extent
 
 
 def export_model(
@@ -39,6 +40,7 @@ def export_model(
             round(run_temperature(part.frames), 1) for part in data.train.parts
         ],
         "densities_g_cm3": sorted({round(one, 4) for one in _densities(data)}),
+        **extent(data.train.parts, model.config.cutoff),
         "atoms": sorted({len(part.frames.atomic_numbers) for part in data.train.parts}),
         "steps": optimizer.steps,
         "batch_size": optimizer.batch_size,

@@ -7,12 +7,12 @@ import warnings
 import numpy as np
 import torch
 
-from trajcast_ase.reversal import reversal_errors
-from trajcast_ase.reversal_fit import Missed, fit_limits
-from trajcast_ase.reversal_limits import FEWEST_PAIRS, ReversalLimits
+from trajcast_ase.guards.reversal import reversal_errors
+from trajcast_ase.models.reversal_limits import FEWEST_PAIRS, ReversalLimits
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.evaluate import PairForecasts
+from trajcast_ase.training.reversal_fit import Missed, fit_limits
 
 
 def missed_by_pairs(

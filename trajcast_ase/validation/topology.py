@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from trajcast_ase.analysis.bonds import REACH, bond_kinds, bond_lengths, bonded_pairs
 from trajcast_ase.box import Box
@@ -119,6 +119,7 @@ def watch_bonds(frames: Frames, topology: Topology) -> Bonds:
     numbers, pairs = topology.atomic_numbers, topology.pairs
     reach = REACH * covalent_radii[numbers[pairs]].sum(axis=1)
     longest, exchanged = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=bool)
+    box = Box.of(frames.cell, frames.pbc)
     for start in range(0, frames.n_frames, FRAMES_AT_ONCE):
         positions = frames.positions[start : start + FRAMES_AT_ONCE]
         lengths = bond_lengths(positions, pairs, cell=frames.cell, pbc=frames.pbc)
@@ -126,8 +127,8 @@ def watch_bonds(frames: Frames, topology: Topology) -> Bonds:
         stretched = (lengths > reach) & (lengths < FAR * reach)
         for bond in np.flatnonzero(stretched.any(axis=0) & ~exchanged):
             chosen = stretched[:, bond]
-            exchanged[bond] = _is_exchanged(
-                positions[chosen], lengths[chosen, bond], topology, int(bond), frames
+            exchanged[bond] = is_exchanged(
+                positions[chosen], lengths[chosen, bond], topology, int(bond), box
             )
     kinds = bond_kinds(pairs, numbers)
     return Bonds(
@@ -136,16 +137,27 @@ def watch_bonds(frames: Frames, topology: Topology) -> Bonds:
     )
 
 
-def _is_exchanged(
-    positions: np.ndarray,
-    lengths: np.ndarray,
+def is_exchanged(
+    positions: Float[np.ndarray, "frames atoms 3"],
+    lengths: Float[np.ndarray, " frames"],
     topology: Topology,
     bond: int,
-    frames: Frames,
+    box: Box,
 ) -> bool:
-    """Return whether an end of a bond ever is nearer to another such partner."""
+    """Return whether an end of a bond ever is nearer to another such partner.
+
+    Parameters
+    ----------
+    positions : (n_frames, n_atoms, 3), Å
+        Frames in which the bond is longer than bonds are.
+    lengths : (n_frames,), Å
+        Of the bond there.
+    topology : Topology
+    bond : int
+        Its row in the topology.
+    box : Box
+    """
     numbers, pairs = topology.atomic_numbers, topology.pairs
-    box = Box.of(frames.cell, frames.pbc)
     for atom, partner in (pairs[bond], pairs[bond][::-1]):
         others = numbers == numbers[partner]
         others[[atom, partner, *pairs[pairs[:, 0] == atom, 1]]] = False

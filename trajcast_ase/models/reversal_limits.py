@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trajcast_ase.models.tails import Tail
 from trajcast_ase.strict import integer, members, number, shortened
-from trajcast_ase.tails import Tail
 
 FEWEST_PAIRS = 100
 """Of which a tail of the systems is fitted."""

@@ -14,8 +14,12 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from trajcast_ase.reversal_limits import FEWEST_PAIRS, ReversalLimits, ReversalScale
-from trajcast_ase.tails import HEAVIEST_SHAPE, Tail
+from trajcast_ase.models.reversal_limits import (
+    FEWEST_PAIRS,
+    ReversalLimits,
+    ReversalScale,
+)
+from trajcast_ase.models.tails import HEAVIEST_SHAPE, Tail
 
 LARGEST_SHARE = 0.1
 MOST_EXCESSES = 200

@@ -25,7 +25,7 @@ from trajcast_ase.conservation import Conservation, com_velocity, conserve
 from trajcast_ase.guards import Finding
 from trajcast_ase.models.model_header import ModelHeader, read_header
 from trajcast_ase.models.model_zoo import find_model
-from trajcast_ase.reversal_limits import ReversalLimits
+from trajcast_ase.models.reversal_limits import ReversalLimits
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.thermostats.noise import NoisyModel

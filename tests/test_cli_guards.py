@@ -1,0 +1,47 @@
+"""``trajcast run --guards``."""
+
+import ase.io
+import pytest
+from ase.build import molecule
+from test_cli import call, error_of
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::trajcast_ase.dynamics.domain.OutsideTrainingWarning"
+    ),
+    pytest.mark.filterwarnings("ignore::trajcast_ase.guards.answer.GuardWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Work in a folder with a molecule that paracetamol's model does not know."""
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("gas.xyz", molecule("H2"))
+
+
+def settings(*more):
+    return (
+        *("run", "gas.xyz", "--model", "paracetamol-7fs", "--temperature", 300),
+        *("--seed", 3, "--steps", 5, "--interval", 1, "--out", "md", *more),
+    )
+
+
+def test_a_stop_names_its_evidence():
+    message = " ".join(error_of(*settings()).split())
+    assert "is refused" in message
+    assert "md.evidence.extxyz" in message
+    frames = ase.io.read("md.evidence.extxyz", index=":")
+    assert frames[-1].info["verdict"] == "refused"
+    assert "exists; choose another --out" in error_of(*settings())
+
+
+def test_objections_are_counted_where_they_only_warn():
+    stdout, _ = call(*settings("--guards", "warn"))
+    assert "warning: guards object to forecasts of 5 strides: " in stdout
+    assert "KeptBonds" in stdout or "LargestKick" in stdout
+
+
+def test_guards_can_be_left_out():
+    stdout, _ = call(*settings("--guards", "off"))
+    assert "guards" not in stdout

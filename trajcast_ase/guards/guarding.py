@@ -1,0 +1,174 @@
+"""How one run is guarded: its guards, what is done about findings, and the counts."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from trajcast_ase.dynamics.fallback import (
+    ForceFallback,
+    ForceStride,
+    SenselessForecastError,
+)
+from trajcast_ase.guards.answer import (
+    GuardWarning,
+    OnFinding,
+    checked_action,
+    is_taken,
+    refusal,
+)
+from trajcast_ase.guards.bonds import BondLimits, KeptBonds
+from trajcast_ase.guards.default import default_guards
+from trajcast_ase.guards.evidence import GOOD_FRAMES, evidence_path, write_evidence
+from trajcast_ase.guards.protocol import Guard, Objection
+from trajcast_ase.guards.tally import Tally
+from trajcast_ase.guards.watch import Watch
+from trajcast_ase.state import State
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.thermostat import Thermostat
+from trajcast_ase.validation.topology import Topology
+
+
+class Recent:
+    """The last states before a stride, with the number of strides made."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[tuple[int, ...], State]] = deque(maxlen=GOOD_FRAMES)
+
+    def add(self, nsteps: tuple[int, ...], state: State) -> None:
+        """Keep a state; a stride that is tried again replaces what it left."""
+        if self._kept and self._kept[-1][0] == nsteps:
+            self._kept.pop()
+        self._kept.append((nsteps, state))
+
+    def __iter__(self) -> Iterator[tuple[tuple[int, ...], State]]:
+        """Return them in the order of time."""
+        return iter(self._kept)
+
+    def clear(self) -> None:
+        """Forget them: the Atoms are others now."""
+        self._kept.clear()
+
+
+class Guarding:
+    """The guards of one run, and what they found.
+
+    Parameters
+    ----------
+    guards : sequence of Guard or None
+        None stands for the default ones, made for the Atoms.
+    on_finding : "stop" or "warn"
+    fallback : ForceFallback or None
+    evidence : path or None
+    trajectory : object
+        Beside which the evidence lies by default, where it is a path.
+
+    Attributes
+    ----------
+    tally : Tally
+    """
+
+    def __init__(
+        self,
+        guards: Sequence[Guard] | None,
+        *,
+        on_finding: OnFinding,
+        fallback: ForceFallback | None,
+        evidence: str | os.PathLike[str] | None,
+        trajectory: object,
+    ) -> None:
+        checked_action(on_finding)
+        self._given = None if guards is None else tuple(guards)
+        self._watch = None if self._given is None else Watch(self._given)
+        self.on_finding, self.fallback = on_finding, fallback
+        self.evidence = None if evidence is None else Path(evidence)
+        if evidence is None and isinstance(trajectory, str | os.PathLike):
+            self.evidence = evidence_path(Path(trajectory))
+        self.tally = Tally()
+
+    def watch(
+        self, atoms: Atoms, model: ForecastModel, thermostats: Sequence[Thermostat]
+    ) -> Watch:
+        """Return the guards, made for the present `atoms` where none were given."""
+        if self._watch is None:
+            self._watch = Watch(default_guards(atoms, model, thermostats))
+        return self._watch
+
+    def renew(self) -> None:
+        """Take the bonds of the Atoms anew, after they were edited."""
+        if self._given is None:
+            self._watch = None
+
+    def takes(self, objections: Sequence[Objection]) -> bool:
+        """Return whether the forecast is taken in spite of objections."""
+        return self.fallback is None and is_taken(objections, self.on_finding)
+
+    def refuse(
+        self,
+        atoms: Atoms,
+        good: Sequence[tuple[int, State]],
+        refused: State,
+        objections: Sequence[Objection],
+        *,
+        writes: bool = True,
+    ) -> SenselessForecastError:
+        """Return the error of a refused forecast; write the evidence if it `writes`."""
+        told: Path | OSError | None = self.evidence
+        if self.evidence is not None and writes:
+            try:
+                write_evidence(self.evidence, atoms, good, refused, objections)
+            except OSError as error:
+                told = error
+        return refusal(objections, good[-1][0], told)
+
+    def note(
+        self, step: int, objections: Sequence[Objection], *, by_forces: bool
+    ) -> None:
+        """Count a stride that was made in spite of objections, and tell of it."""
+        new = self.tally.add(objections, by_forces=by_forces)
+        text = objections[0].finding.text
+        if by_forces:
+            if self.fallback is not None and self.fallback.report is not None:
+                self.fallback.report(ForceStride(step, text))
+            return
+        for one in objections:
+            if one.guard in new:
+                new.remove(one.guard)
+                warnings.warn(
+                    f"{one.guard} objects to the forecast of step {step}: "
+                    f"{one.finding.text}; the run goes on, and further objections of "
+                    "this guard are only counted (tally.found)",
+                    GuardWarning,
+                    stacklevel=2,
+                )
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the counts, and the bonds of the start."""
+        bonds = None
+        if self._given is None and self._watch is not None and self._watch.bonds:
+            bonds = self._watch.bonds.systems[0].topology.pairs.tolist()
+        return {"tally": self.tally.todict(), "bonds": bonds}
+
+    def take_over(
+        self,
+        kept: Mapping[str, Any],
+        atoms: Atoms,
+        model: ForecastModel,
+        thermostats: Sequence[Thermostat],
+    ) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.tally = Tally.from_dict(kept["tally"])
+        if self._given is None and kept["bonds"] is not None:
+            pairs = np.array(kept["bonds"], dtype=np.int64).reshape(-1, 2)
+            bonds = KeptBonds([BondLimits.of(Topology(atoms.numbers.copy(), pairs))])
+            guards = self.watch(atoms, model, thermostats).guards
+            self._watch = Watch(
+                [bonds if isinstance(one, KeptBonds) else one for one in guards]
+            )
