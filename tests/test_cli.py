@@ -388,7 +388,7 @@ def test_replicas_write_files_of_their_own(model_file, start):
         assert np.allclose(rows[:, 0], np.arange(5) * 5 * 7e-3, atol=1e-4)
         starts.append(frames[0])
         means.append(np.mean([temperature(frame, rule) for frame in frames]))
-    assert len(list(Path("runs").iterdir())) == 7  # and one checkpoint
+    assert len(list(Path("runs").iterdir())) == 8  # and two checkpoints
     assert np.array_equal(starts[0].positions, starts[1].positions)
     assert not np.allclose(starts[0].get_momenta(), starts[1].get_momenta())
     assert "tiny: 3 replicas of 9 atoms, 20 strides of 7 fs" in stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
@@ -21,11 +22,16 @@ from trajcast_ase.dynamics.replicas import Replicas, ThermostatMaker
 from trajcast_ase.dynamics.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.files import sole_writer
 from trajcast_ase.guards.answer import OnFinding
+from trajcast_ase.guards.default import GuardMaker, default_guards
+from trajcast_ase.guards.protocol import Guard
+from trajcast_ase.guards.reversal import ReversalGuard
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.progress import RolloutProgress
 from trajcast_ase.streams import Purpose, Streams, random_stream
+from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise
+from trajcast_ase.thermostats.thermostat import Thermostat
 from trajcast_ase.units import ns_per_day
 
 FAR = 0.2
@@ -35,7 +41,7 @@ FAR = 0.2
 class Guarding(TypedDict):
     """Arguments of TrajCast and Replicas."""
 
-    guards: tuple[()] | None
+    guards: tuple[()] | GuardMaker | None
     on_finding: OnFinding
 
 
@@ -62,6 +68,8 @@ class Job:
     restart : bool
         Go on from the checkpoint, where there is one.
     guards : GuardAction
+    reversal_every : int or None
+        Strides between two forecasts back.
     """
 
     atoms: Atoms
@@ -77,12 +85,18 @@ class Job:
     checkpoint_minutes: float
     restart: bool
     guards: GuardAction
+    reversal_every: int | None
 
     @property
     def guarding(self) -> Guarding:
         """How the dynamics are guarded, as arguments of their drivers."""
+        guards: tuple[()] | GuardMaker | None = None
+        if self.guards is GuardAction.OFF:
+            guards = ()
+        elif self.reversal_every is not None:
+            guards = partial(_guards_that_go_back, every=self.reversal_every)
         return {
-            "guards": () if self.guards is GuardAction.OFF else None,
+            "guards": guards,
             "on_finding": "warn" if self.guards is GuardAction.WARN else "stop",
         }
 
@@ -90,6 +104,16 @@ class Job:
     def goes_on(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return self.restart and has_checkpoint(self.files.checkpoint)
+
+
+def _guards_that_go_back(
+    atoms: Atoms,
+    model: ForecastModel,
+    thermostats: Sequence[Thermostat],
+    *,
+    every: int,
+) -> tuple[Guard, ...]:
+    return (*default_guards(atoms, model, thermostats), ReversalGuard(every))
 
 
 def carry_out(job: Job, console: Console) -> Ending:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from trajcast_ase.cli.rollout import Job
+    from trajcast_ase.network.forecaster import Forecaster
 
 
 def run(
@@ -99,6 +100,14 @@ def run(
             "in OUT.evidence.extxyz, off looks at finite values only."
         ),
     ] = GuardAction.STOP,
+    reversal_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Go back from every n-th forecast, too, and object where that misses "
+            "the start by more than on held-out data; costs 1/n of the run.",
+        ),
+    ] = None,
     draw_velocities: Annotated[
         bool,
         typer.Option("--draw-velocities", help="Also where the structure has them."),
@@ -160,12 +169,29 @@ def run(
         checkpoint_minutes=checkpoint_minutes,
         restart=restart,
         guards=guards,
+        reversal_every=_checked_reversals(reversal_every, guards, network),
     )
     _check_replicas_differ(job)
     _announce(job, start, described(bath, network), console)
     ending = carry_out(job, console)
     if ending.exit_status:
         raise typer.Exit(ending.exit_status)
+
+
+def _checked_reversals(
+    every: int | None, guards: GuardAction, network: Forecaster
+) -> int | None:
+    """Return `every`, for which the model's file must state limits."""
+    from trajcast_ase.guards.reversal import reversal_limits  # noqa: PLC0415
+
+    if every is not None:
+        if guards is GuardAction.OFF:
+            raise ValueError(
+                "--reversal-every is a guard, and --guards off leaves all out; leave "
+                "one of them out"
+            )
+        reversal_limits(network)
+    return every
 
 
 def read_structure(path: Path) -> Atoms:

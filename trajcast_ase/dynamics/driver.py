@@ -44,6 +44,7 @@ from trajcast_ase.dynamics.mirror import Mirror
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
 from trajcast_ase.guards.answer import OnFinding
+from trajcast_ase.guards.default import GuardMaker
 from trajcast_ase.guards.guarding import Guarding, Recent
 from trajcast_ase.guards.protocol import Guard, Objection
 from trajcast_ase.guards.tally import Tally
@@ -87,9 +88,10 @@ class TrajCast(MolecularDynamics):
         Steps between rows of the log and frames of the trajectory.
     append_trajectory : bool
         Append to an existing trajectory instead of overwriting it.
-    guards : sequence of Guard, optional
-        What is looked at in each forecast beside finite values, which always are.
-        Default: :func:`trajcast_ase.guards.default_guards`; ``()`` for none.
+    guards : sequence of Guard, or GuardMaker, optional
+        What is looked at in each forecast beside finite values, which always are: the
+        guards, or a function of Atoms, model and thermostats that makes them. Default:
+        :func:`trajcast_ase.guards.default_guards`; ``()`` for none.
     on_finding : "stop" or "warn"
         What is done where a guard objects: the run ends before that stride, or a
         warning is given once for each guard. Values that are not finite end it always.
@@ -139,7 +141,7 @@ class TrajCast(MolecularDynamics):
         logfile: Any = None,
         loginterval: int = 1,
         append_trajectory: bool = False,
-        guards: Sequence[Guard] | None = None,
+        guards: Sequence[Guard] | GuardMaker | None = None,
         on_finding: OnFinding = "stop",
         fallback: ForceFallback | None = None,
         evidence: str | os.PathLike[str] | None = None,

@@ -42,6 +42,7 @@ from trajcast_ase.dynamics.losses import (
     of_replica,
 )
 from trajcast_ase.guards.answer import OnFinding
+from trajcast_ase.guards.default import GuardMaker
 from trajcast_ase.guards.protocol import Guard
 from trajcast_ase.state import State
 from trajcast_ase.streams import Purpose, Streams, random_stream
@@ -124,7 +125,7 @@ class Replicas(Sequence[TrajCast]):
         loginterval: int = 1,
         append_trajectory: bool = False,
         batch_atoms: int = BATCH_ATOMS,
-        guards: Sequence[Guard] | None = None,
+        guards: Sequence[Guard] | GuardMaker | None = None,
         on_finding: OnFinding = "stop",
         fallback: ForceFallback | None = None,
         evidence: str | None = None,
@@ -185,7 +186,7 @@ class Replicas(Sequence[TrajCast]):
         logfile: str | None = None,
         loginterval: int = 1,
         batch_atoms: int = BATCH_ATOMS,
-        guards: Sequence[Guard] | None = None,
+        guards: Sequence[Guard] | GuardMaker | None = None,
         on_finding: OnFinding = "stop",
         fallback: ForceFallback | None = None,
         evidence: str | None = None,

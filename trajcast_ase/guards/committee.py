@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
 
-from trajcast_ase.guards import Finding
+from trajcast_ase.guards.protocol import Finding
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.thermostats.noise import NoisyModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ase import Atoms
 
@@ -15,6 +15,9 @@ from trajcast_ase.models.model_header import ModelHeader
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.thermostat import Thermostat
+
+GuardMaker = Callable[[Atoms, ForecastModel, Sequence[Thermostat]], Sequence[Guard]]
+"""Makes the guards of a run from its start: ``default_guards``, or one around it."""
 
 
 def default_guards(

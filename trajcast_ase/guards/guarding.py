@@ -25,7 +25,7 @@ from trajcast_ase.guards.answer import (
     refusal,
 )
 from trajcast_ase.guards.bonds import BondLimits, KeptBonds
-from trajcast_ase.guards.default import default_guards
+from trajcast_ase.guards.default import GuardMaker, default_guards
 from trajcast_ase.guards.evidence import GOOD_FRAMES, evidence_path, write_evidence
 from trajcast_ase.guards.protocol import Guard, Objection
 from trajcast_ase.guards.tally import Tally
@@ -62,8 +62,9 @@ class Guarding:
 
     Parameters
     ----------
-    guards : sequence of Guard or None
-        None stands for the default ones, made for the Atoms.
+    guards : sequence of Guard, GuardMaker or None
+        None stands for :func:`default_guards`. What a maker makes is renewed with the
+        Atoms.
     on_finding : "stop" or "warn"
     fallback : ForceFallback or None
     evidence : path or None
@@ -77,7 +78,7 @@ class Guarding:
 
     def __init__(
         self,
-        guards: Sequence[Guard] | None,
+        guards: Sequence[Guard] | GuardMaker | None,
         *,
         on_finding: OnFinding,
         fallback: ForceFallback | None,
@@ -85,8 +86,12 @@ class Guarding:
         trajectory: object,
     ) -> None:
         checked_action(on_finding)
-        self._given = None if guards is None else tuple(guards)
-        self._watch = None if self._given is None else Watch(self._given)
+        self._maker: GuardMaker | None = None
+        self._watch: Watch | None = None
+        if guards is None or callable(guards):
+            self._maker = guards or default_guards
+        else:
+            self._watch = Watch(tuple(guards))
         self.on_finding, self.fallback = on_finding, fallback
         self.evidence = None if evidence is None else Path(evidence)
         if evidence is None and isinstance(trajectory, str | os.PathLike):
@@ -98,12 +103,13 @@ class Guarding:
     ) -> Watch:
         """Return the guards, made for the present `atoms` where none were given."""
         if self._watch is None:
-            self._watch = Watch(default_guards(atoms, model, thermostats))
+            assert self._maker is not None  # noqa: S101  else there is a watch
+            self._watch = Watch(self._maker(atoms, model, thermostats))
         return self._watch
 
     def renew(self) -> None:
         """Take the bonds of the Atoms anew, after they were edited."""
-        if self._given is None:
+        if self._maker is not None:
             self._watch = None
 
     def takes(self, objections: Sequence[Objection]) -> bool:
@@ -152,7 +158,7 @@ class Guarding:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the counts, and the bonds of the start."""
         bonds = None
-        if self._given is None and self._watch is not None and self._watch.bonds:
+        if self._maker is not None and self._watch is not None and self._watch.bonds:
             bonds = self._watch.bonds.systems[0].topology.pairs.tolist()
         return {"tally": self.tally.todict(), "bonds": bonds}
 
@@ -165,7 +171,7 @@ class Guarding:
     ) -> None:
         """Go on from what :meth:`state` returned."""
         self.tally = Tally.from_dict(kept["tally"])
-        if self._given is None and kept["bonds"] is not None:
+        if self._maker is not None and kept["bonds"] is not None:
             pairs = np.array(kept["bonds"], dtype=np.int64).reshape(-1, 2)
             bonds = KeptBonds([BondLimits.of(Topology(atoms.numbers.copy(), pairs))])
             guards = self.watch(atoms, model, thermostats).guards

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trajcast_ase.conservation import Conservation, com_velocity, conserve
-from trajcast_ase.guards import Finding
+from trajcast_ase.guards.protocol import Finding
 from trajcast_ase.models.model_header import ModelHeader, read_header
 from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.models.reversal_limits import ReversalLimits
