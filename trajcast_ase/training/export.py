@@ -40,7 +40,7 @@ def export_model(
         ],
         "densities_g_cm3": sorted({round(one, 4) for one in _densities(data)}),
         "atoms": sorted({len(part.frames.atomic_numbers) for part in data.train.parts}),
-        "steps": optimizer.steps,
+        "steps": optimizer.n_steps,
         "batch_size": optimizer.batch_size,
         "optimizer": optimizer.model_dump(mode="json"),
         "seed": config.run.seed,
