@@ -106,7 +106,7 @@ def test_a_device_that_is_not_there_is_named(folder, tmp_path):
 
 def test_a_cutoff_below_all_distances_is_named(folder, tmp_path):
     config = settings(folder, tmp_path, network={"cutoff": 0.4})
-    with pytest.raises(ValueError, match=r"cutoff = 0\\.4 Å is below all distances"):
+    with pytest.raises(ValueError, match=r"cutoff = 0\.4 Å is below all distances"):
         train(config)
 
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from trajcast_ase._version import __version__
 from trajcast_ase.cli.demo import demo
 from trajcast_ase.cli.models import import_, inspect, models, recommend
+from trajcast_ase.cli.new import new
 from trajcast_ase.cli.run import run
 from trajcast_ase.cli.training import evaluate, train
 from trajcast_ase.cli.validate import validate
@@ -136,7 +137,8 @@ app.command(
     epilog="Example: trajcast run start.xyz --model paracetamol-7fs --temperature 300 "
     "--steps 10000 --out runs/first"
 )(run)
-app.command(epilog="Example: trajcast train paracetamol.toml")(train)
+app.command(epilog="Example: trajcast new nve-*.traj --out argon.toml")(new)
+app.command(epilog="Example: trajcast train paracetamol.toml --minutes 30")(train)
 app.command(epilog="Example: trajcast evaluate model.trajcast held-out.h5")(evaluate)
 app.command(
     epilog="Example: trajcast validate rollout.traj --reference md.traj --out report"
