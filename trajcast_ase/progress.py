@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,11 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from trajcast_ase.units import ns_per_day
 
 if TYPE_CHECKING:
+    from trajcast_ase.dynamics.driver import TrajCast
+    from trajcast_ase.dynamics.replicas import Replicas
     from trajcast_ase.training.log import TrainingStep
     from trajcast_ase.training.plan import TrainingPlan
 
 LINE_INTERVAL_S = 10.0
 """Shortest time between two plain lines; later they come at each 5 % of the time."""
+UPDATES = 200
+"""Of the bar in a run, at most."""
 TRAINING_INTERVAL_S = 5.0
 """The same of a training, whose first line comes at once."""
 
@@ -146,6 +152,41 @@ class RolloutProgress(_Progress):
             speed = self._n_replicas * ns_per_day(seconds, self._horizon_fs)
             text += f"  {speed:.2f} ns/day{' in all' * (self._n_replicas > 1)}"
         self._show(n_done, text)
+
+
+@contextmanager
+def followed(
+    dynamics: TrajCast | Replicas,
+    runs: Sequence[TrajCast],
+    observers: list[Any],
+    steps: int,
+) -> Iterator[None]:
+    """Show the progress of the next `steps` of a dynamics while the block lasts.
+
+    Parameters
+    ----------
+    dynamics : TrajCast or Replicas
+    runs : sequence of TrajCast
+        The systems whose temperatures are shown.
+    observers : list
+        To which ``dynamics.attach`` adds.
+    steps : int
+    """
+    first, fs = dynamics.nsteps, runs[0].model.horizon_fs
+    progress = RolloutProgress(steps, fs, n_replicas=len(runs))
+
+    def report() -> None:
+        kelvin = sum(one.get_temperature() for one in runs) / len(runs)
+        progress.update(dynamics.nsteps - first, kelvin)
+
+    dynamics.attach(report, max(1, steps // UPDATES))
+    entry = observers[-1]
+    try:
+        with progress:
+            yield
+            report()
+    finally:
+        observers.remove(entry)
 
 
 class TrainingProgress(_Progress):

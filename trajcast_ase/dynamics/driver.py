@@ -43,12 +43,14 @@ from trajcast_ase.dynamics.fallback import ForceFallback, SenselessForecastError
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.dynamics.md_logger import ForceFreeLogger
 from trajcast_ase.dynamics.mirror import Mirror
+from trajcast_ase.dynamics.observer_errors import explained
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms, kicks
 from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motion
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
+from trajcast_ase.thermostats.schedules import Temperature
 from trajcast_ase.thermostats.thermostat import ChecksStart, Thermostat
 
 LARGEST_KICK = 10.0
@@ -102,7 +104,7 @@ class TrajCast(MolecularDynamics):
     Raises
     ------
     TypeError
-        `atoms` is a Filter, or a keyword is unknown.
+        `atoms` is a Filter, `model` is none, or a keyword is unknown.
     ValueError
         An element that the model does not know, values that are not finite, no atoms,
         atoms closer than 0.1 Å, a `timestep` other than the horizon, zero velocities
@@ -125,8 +127,8 @@ class TrajCast(MolecularDynamics):
         self,
         atoms: Atoms,
         model: ForecastModel | str | os.PathLike[str],
-        *,
         timestep: float | None = None,
+        *,
         thermostat: Thermostat | Sequence[Thermostat] | None = None,
         noise: ForecastNoise | None = None,
         trajectory: Any = None,
@@ -286,6 +288,33 @@ class TrajCast(MolecularDynamics):
         """
         return temperature(self.atoms, self.model.conservation)
 
+    def set_temperature(self, temperature_K: Temperature) -> None:
+        """Set the temperature of all thermostats from the next stride on.
+
+        Parameters
+        ----------
+        temperature_K : float, or callable of the time in ASE units, K
+
+        Raises
+        ------
+        ValueError
+            There is no thermostat that has a temperature, or the value is negative.
+        """
+        members = [one for one in self.thermostats if hasattr(one, "set_temperature")]
+        if not members:
+            raise ValueError(
+                "there is no thermostat whose temperature could be set; give one as "
+                "TrajCast(thermostat=...)"
+            )
+        for member in members:
+            member.set_temperature(temperature_K)
+
+    def __repr__(self) -> str:
+        """Return system, model, thermostats and step on one line."""
+        parts = [f"{self.atoms.symbols}", self._model_description["name"]]
+        parts += map(repr, self.thermostats)
+        return f"{type(self).__name__}({', '.join(parts)}, step {self.nsteps})"
+
     @property
     def transferred_energy(self) -> float:
         """Kinetic energy that all thermostats together have given so far, eV."""
@@ -326,7 +355,7 @@ class TrajCast(MolecularDynamics):
             self._look()
             yield self.nsteps == self.max_steps
 
-    def run(self, steps: int = 50) -> bool:
+    def run(self, steps: int = 50, *, progress: bool = False) -> bool:
         """Run; return True when finished.
 
         An observer ends the run with ``max_steps = 0``, as in every ASE dynamics. A
@@ -336,6 +365,9 @@ class TrajCast(MolecularDynamics):
         Parameters
         ----------
         steps : int
+        progress : bool
+            Show time, temperature, speed and time left: a bar on a terminal, a line
+            every ten seconds elsewhere, as in notebooks.
 
         Raises
         ------
@@ -345,6 +377,11 @@ class TrajCast(MolecularDynamics):
         ValueError, TypeError, NotImplementedError
             The Atoms were changed to something that cannot be forecast.
         """
+        if progress:
+            from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
+
+            with followed(self, [self], self.observers, steps):
+                return self.run(steps)
         if self._has_per_step_methods():
             for _ in self.irun(steps):
                 pass
@@ -363,8 +400,9 @@ class TrajCast(MolecularDynamics):
     def _look(self) -> None:
         """Let everyone see the Atoms, in ASE's order."""
         self._refresh_properties()
-        self.log()  # type: ignore[no-untyped-call]  # ASE
-        self.call_observers()  # type: ignore[no-untyped-call]  # ASE
+        with explained(self.atoms):
+            self.log()  # type: ignore[no-untyped-call]  # ASE
+            self.call_observers()  # type: ignore[no-untyped-call]  # ASE
 
     def _leap(self, steps: int) -> None:
         """Make `steps` forecasts on the device between two transfers."""

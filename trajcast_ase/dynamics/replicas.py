@@ -346,7 +346,12 @@ class Replicas(Sequence[TrajCast]):
         if self.lost:
             raise LostReplicasError(self.lost, len(self)) from self.lost[0].error
 
-    def run(self, steps: int = 50) -> bool:
+    def __repr__(self) -> str:
+        """Return number, model, losses and step on one line."""
+        lost = f", {len(self.lost)} lost" if self.lost else ""
+        return f"Replicas({len(self)} of {self[0]!r}{lost})"
+
+    def run(self, steps: int = 50, *, progress: bool = False) -> bool:
         """Run all replicas; return True when finished.
 
         The state stays on the device until an observer of any replica is due. An
@@ -362,6 +367,8 @@ class Replicas(Sequence[TrajCast]):
         Parameters
         ----------
         steps : int
+        progress : bool
+            Show time, mean temperature, speed of all and time left.
 
         Raises
         ------
@@ -374,6 +381,11 @@ class Replicas(Sequence[TrajCast]):
             What no replica can be blamed for. All are at their last good stride, with
             random numbers and thermostats, and may run on.
         """
+        if progress:
+            from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
+
+            with followed(self, list(self), self._observers, steps):
+                return self.run(steps)
         self._stop_if_nobody_is_left()
         for driver in self._left():
             driver.max_steps = driver.nsteps + steps

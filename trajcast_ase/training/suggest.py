@@ -138,7 +138,7 @@ def fastest_period_fs(frames: Frames) -> float:
     for number in np.unique(frames.atomic_numbers):
         of_element = power[:, frames.atomic_numbers == number].sum(axis=(1, 2))
         fastest = max(fastest, _edge(frequencies, of_element))
-    return 1.0 / max(fastest, frequencies[1])
+    return 1.0 / max(fastest, float(frequencies[1]))
 
 
 def _edge(
