@@ -18,3 +18,12 @@ class LammpsUnitStyle(StrEnum):
     SI = "si"
     CGS = "cgs"
     ELECTRON = "electron"
+
+
+class TrajectoryFormat(StrEnum):
+    """Formats of trajectories of ``trajcast run``."""
+
+    TRAJ = "traj"
+    EXTXYZ = "extxyz"
+    DCD = "dcd"
+    H5MD = "h5md"

@@ -86,6 +86,8 @@ class TrajCast(MolecularDynamics):
         that were stored with a frame are dropped, since they hold for it alone.
     loginterval : int
         Steps between rows of the log and frames of the trajectory.
+    logfile_interval : int, optional
+        Steps between rows of the log, where these are others.
     append_trajectory : bool
         Append to an existing trajectory instead of overwriting it.
     largest_kick : float or None
@@ -134,6 +136,7 @@ class TrajCast(MolecularDynamics):
         trajectory: Any = None,
         logfile: Any = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         append_trajectory: bool = False,
         largest_kick: float | None = LARGEST_KICK,
         fallback: ForceFallback | None = None,
@@ -166,7 +169,7 @@ class TrajCast(MolecularDynamics):
             trajectory = self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
         super().__init__(atoms, dt, trajectory, None, loginterval, **kwargs)
         if logfile:
-            self._open_log(logfile, loginterval)
+            self._open_log(logfile, logfile_interval or loginterval)
 
     @classmethod
     def restart(
@@ -179,6 +182,7 @@ class TrajCast(MolecularDynamics):
         trajectory: str | os.PathLike[str] | None = None,
         logfile: str | os.PathLike[str] | None = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         device: torch.device | str | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -192,7 +196,7 @@ class TrajCast(MolecularDynamics):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, device, **kwargs
+        model, thermostat, noise, loginterval, logfile_interval, device, **kwargs
             As those of the run that wrote it. Thermostats and noise take over the state
             that they had; the seed of their generators does not matter.
         trajectory, logfile : path, optional
@@ -232,7 +236,8 @@ class TrajCast(MolecularDynamics):
         )
         if logfile is not None:
             header = "logfile" not in continued
-            dynamics._open_log(logfile, loginterval, header=header)
+            interval = logfile_interval or loginterval
+            dynamics._open_log(logfile, interval, header=header)
         dynamics._take_over(runs[0])
         return dynamics
 

@@ -81,6 +81,8 @@ class Replicas(Sequence[TrajCast]):
         Paths with the number in them, such as ``"run-{replica:03d}.traj"``.
     loginterval : int
         Steps between rows of the logs and frames of the trajectories.
+    logfile_interval : int, optional
+        Steps between rows of the logs, where these are others.
     append_trajectory : bool
         Append to existing trajectories instead of overwriting them.
     batch_atoms : int
@@ -116,6 +118,7 @@ class Replicas(Sequence[TrajCast]):
         trajectory: str | None = None,
         logfile: str | None = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         append_trajectory: bool = False,
         batch_atoms: int = BATCH_ATOMS,
         largest_kick: float | None = LARGEST_KICK,
@@ -153,6 +156,7 @@ class Replicas(Sequence[TrajCast]):
                         trajectory=_path(trajectory, number),
                         logfile=_path(logfile, number),
                         loginterval=loginterval,
+                        logfile_interval=logfile_interval,
                         append_trajectory=append_trajectory,
                         largest_kick=largest_kick,
                     )
@@ -171,6 +175,7 @@ class Replicas(Sequence[TrajCast]):
         trajectory: str | None = None,
         logfile: str | None = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         batch_atoms: int = BATCH_ATOMS,
         largest_kick: float | None = LARGEST_KICK,
         device: torch.device | str | None = None,
@@ -181,7 +186,8 @@ class Replicas(Sequence[TrajCast]):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, batch_atoms, largest_kick, device
+        model, thermostat, noise, loginterval, logfile_interval, batch_atoms, \
+largest_kick, device
             As of the replicas that wrote it.
         trajectory, logfile : str, optional
             Existing files are cut back to the checkpoint and continued; others begin.
@@ -228,7 +234,8 @@ class Replicas(Sequence[TrajCast]):
         for driver, run, files in zip(replicas, runs, continued, strict=True):
             log = _path(logfile, run.number)
             if log is not None:
-                driver._open_log(log, loginterval, header="logfile" not in files)  # noqa: SLF001
+                interval, new = logfile_interval or loginterval, "logfile" not in files
+                driver._open_log(log, interval, header=new)  # noqa: SLF001
         replicas._take_over(runs)
         return replicas
 
