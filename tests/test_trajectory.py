@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 from ase import units
-from ase.io import Trajectory
+from ase.io import Trajectory, read, write
 from spring_runs import (
     STRIDE_FS,
     as_atoms,
@@ -36,7 +36,9 @@ def test_traj_tells_its_stride(tmp_path, run):
 
 def test_extxyz_needs_the_stride(tmp_path, run):
     path = write_extxyz(tmp_path / "a.xyz", *run)
-    with pytest.raises(TrajectoryError, match="give stride_fs"):
+    with pytest.raises(
+        TrajectoryError, match="give it in fs, as stride_fs or --stride"
+    ):
         read_frames(path)
     frames = read_frames(path, stride_fs=2.0)
     np.testing.assert_allclose(frames.positions, run[0], atol=1e-7)
@@ -99,3 +101,22 @@ def test_foreign_and_damaged_hdf5_are_refused(tmp_path, run):
         file["x"] = 1
     with pytest.raises(TrajectoryError, match="not of format"):
         read_frames(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize("name", ["vel", "velo", "velocities"])
+def test_a_column_of_velocities_says_what_to_write(tmp_path, run, name):
+    images = as_atoms(*run)
+    for image in images:
+        image.arrays[name] = image.get_velocities() * units.fs
+        del image.arrays["momenta"]
+    path = tmp_path / "other.xyz"
+    write(path, images, format="extxyz")
+    with pytest.raises(TrajectoryError, match=f"column '{name}' does not tell its un"):
+        read_frames(path, STRIDE_FS)
+    # What the error says works.
+    images = read(path, ":")
+    for image in images:
+        image.set_velocities(image.arrays[name] / units.fs)
+    write(tmp_path / "mine.traj", images)
+    frames = read_frames(tmp_path / "mine.traj", STRIDE_FS)
+    np.testing.assert_allclose(frames.velocities, run[1], atol=1e-8)

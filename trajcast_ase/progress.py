@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,15 +14,25 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from trajcast_ase.units import ns_per_day
 
 if TYPE_CHECKING:
+    from trajcast_ase.dynamics.driver import TrajCast
+    from trajcast_ase.dynamics.replicas import Replicas
     from trajcast_ase.ensemble.engine import Status
     from trajcast_ase.training.log import TrainingStep
+    from trajcast_ase.training.plan import TrainingPlan
 
 LINE_INTERVAL_S = 10.0
 """Shortest time between two plain lines; later they come at each 5 % of the time."""
+UPDATES = 200
+"""Of the bar in a run, at most."""
+TRAINING_INTERVAL_S = 5.0
+"""The same of a training, whose first line comes at once."""
 
 
 class _Progress:
     """Bar or lines for `total` steps; subclasses say what stands in them."""
+
+    interval_s: float | None = None  # None: LINE_INTERVAL_S
+    begins_at_once = False
 
     def __init__(self, total: int, console: Console | None) -> None:
         self._total = total
@@ -39,7 +51,7 @@ class _Progress:
     def __enter__(self) -> Self:
         """Start the clock and show the bar."""
         self._start = time.perf_counter()
-        self._next_line = self._start + LINE_INTERVAL_S
+        self._next_line = self._start + (0.0 if self.begins_at_once else self._wait)
         self._bar.start()
         return self
 
@@ -52,6 +64,10 @@ class _Progress:
         """Leave the bar as it stands."""
         self._bar.stop()
 
+    @property
+    def _wait(self) -> float:
+        return LINE_INTERVAL_S if self.interval_s is None else self.interval_s
+
     def _show(self, n_done: int, text: str) -> None:
         """Move the bar, or print a line where one is due."""
         if self._first is None:
@@ -61,7 +77,7 @@ class _Progress:
             return
         now = time.perf_counter()
         if now >= self._next_line or n_done >= self._total:
-            spacing = max(LINE_INTERVAL_S, 0.05 * (now - self._start))
+            spacing = max(self._wait, 0.05 * (now - self._start))
             self._next_line = now + spacing
             self._print_line(n_done, text)
 
@@ -77,10 +93,14 @@ class _Progress:
         if n_fresh == 0 or n_done >= self._total:
             return ""
         elapsed = time.perf_counter() - self._start
-        seconds = round(elapsed / n_fresh * (self._total - n_done))
-        minutes, seconds = divmod(seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"  {hours}:{minutes:02d}:{seconds:02d} left"
+        return f"  {duration(elapsed / n_fresh * (self._total - n_done))} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds: ``1:02:03``."""
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole:02d}"
 
 
 class RolloutProgress(_Progress):
@@ -170,19 +190,83 @@ class EnsembleProgress(_Progress):
         self._show(status.strides, text)
 
 
+@contextmanager
+def followed(
+    dynamics: TrajCast | Replicas,
+    runs: Sequence[TrajCast],
+    observers: list[Any],
+    steps: int,
+) -> Iterator[None]:
+    """Show the progress of the next `steps` of a dynamics while the block lasts.
+
+    Parameters
+    ----------
+    dynamics : TrajCast or Replicas
+    runs : sequence of TrajCast
+        The systems whose temperatures are shown.
+    observers : list
+        To which ``dynamics.attach`` adds.
+    steps : int
+    """
+    first, fs = dynamics.nsteps, runs[0].model.horizon_fs
+    progress = RolloutProgress(steps, fs, n_replicas=len(runs))
+
+    def report() -> None:
+        kelvin = sum(one.get_temperature() for one in runs) / len(runs)
+        progress.update(dynamics.nsteps - first, kelvin)
+
+    dynamics.attach(report, max(1, steps // UPDATES))
+    entry = observers[-1]
+    try:
+        with progress:
+            yield
+            report()
+    finally:
+        observers.remove(entry)
+
+
 class TrainingProgress(_Progress):
     """Loss, learning rate and validation errors; a reporter of the training loop.
 
     Parameters
     ----------
-    n_steps : int
-        Of the whole training; a resumed one starts within.
     console : rich.console.Console, optional
         Default: standard output.
     """
 
-    def __init__(self, n_steps: int, *, console: Console | None = None) -> None:
-        super().__init__(n_steps, console)
+    interval_s = TRAINING_INTERVAL_S
+    begins_at_once = True
+
+    def __init__(self, *, console: Console | None = None) -> None:
+        super().__init__(1, console)
+
+    def announce(self, plan: TrainingPlan) -> None:
+        """Print what the training is going to do."""
+        self._total = plan.steps
+        self._bar.update(self._task, total=plan.steps)
+        atoms = " to ".join(
+            f"{count}" for count in sorted({*plan.n_atoms[:1], *plan.n_atoms[-1:]})
+        )
+        self._console.print(
+            f"{atoms} atoms, {plan.n_pairs} pairs to train on and "
+            f"{plan.n_validation_pairs} held out; {plan.n_parameters} parameters",
+            soft_wrap=True,
+        )
+        done = (
+            f"steps {plan.first + 1} to {plan.steps}"
+            if plan.first
+            else f"{plan.steps} steps"
+        )
+        if plan.first >= plan.steps:
+            self._console.print(f"all {plan.steps} steps are done")
+            return
+        self._console.print(
+            f"{done} of {plan.batch_size} pairs, {1e3 * plan.seconds_per_step:.3g} ms "
+            f"each on {plan.device} ({plan.threads} threads): about "
+            f"{duration(plan.seconds)}",
+            soft_wrap=True,
+        )
+        self._start = time.perf_counter()
 
     def __call__(self, report: TrainingStep) -> None:
         """Show one report of the training loop; validations get a line of their own."""

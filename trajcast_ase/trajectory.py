@@ -29,6 +29,8 @@ FARTHEST = 1e7
 """Å; beyond it float64 has no room for displacements."""
 TEMPERATURES_K = (1e-2, 1e5)
 """Outside, velocities are in other units: the usual ones differ by 1000 or more."""
+VELOCITY_COLUMNS = ("vel", "velo", "velocity", "velocities", "v")
+"""Of extxyz files of other programs; ASE takes none of them for velocities."""
 MASS_FACTOR = 5.0
 """Isotopes and repartitioned hydrogen stay below it."""
 
@@ -252,7 +254,9 @@ def _read_ase(path: Path, stride_fs: float | None, lammps_units: str | None) -> 
     stride = told if told is not None else stride_fs
     if stride is None:
         raise TrajectoryError(
-            f"{path} does not tell the time between frames; give stride_fs (fs)"
+            f"{path} does not tell the time between frames; give it in fs, as "
+            "stride_fs or --stride (a LAMMPS dump tells it after 'dump_modify ... time "
+            "yes')"
         )
     first = images[0]
     return Frames(
@@ -272,8 +276,7 @@ def _check_images(images: list[Atoms], path: Path) -> None:
     for number, image in enumerate(images):
         if not image.has("momenta"):
             raise TrajectoryError(
-                f"{path}: frame {number} has no velocities; write momenta during the "
-                "MD (extxyz columns 'momenta', ASE's .traj, or vx vy vz of a dump)"
+                f"{path}: frame {number} has no velocities; {_way_to_velocities(image)}"
             )
         if not np.array_equal(image.numbers, first.numbers):
             raise TrajectoryError(
@@ -294,6 +297,21 @@ def _check_images(images: list[Atoms], path: Path) -> None:
                 f"{path}: the cell changes at frame {number}; TrajCast forecasts at "
                 "constant cell, so use an NVE or NVT run"
             )
+
+
+def _way_to_velocities(image: Atoms) -> str:
+    """Return what to do about a frame without momenta."""
+    for name in VELOCITY_COLUMNS:
+        if name in image.arrays:
+            return (
+                f"its column {name!r} does not tell its units: for Å/fs, call "
+                f"atoms.set_velocities(atoms.arrays[{name!r}] / ase.units.fs) on each "
+                "frame of ase.io.read(..., ':') and write them as .traj"
+            )
+    return (
+        "write momenta during the MD (extxyz columns 'momenta', ASE's .traj, or vx vy "
+        "vz of a dump)"
+    )
 
 
 def _told_stride(path: Path, images: list[Atoms]) -> float | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from e3nn import o3
 
+from trajcast_ase.network.config import COUNTS
 from trajcast_ase.network.irreps import (
     Irrep,
     all_irreps,
@@ -16,7 +17,7 @@ from trajcast_ase.network.irreps import (
     product_paths,
     slices,
 )
-from trajcast_ase.network.wigner import wigner_3j
+from trajcast_ase.network.wigner import LARGEST_DEGREE, key, wigner_3j
 
 
 def test_names_and_dimensions():
@@ -79,11 +80,24 @@ def test_wigner_3j_is_normalized_and_antisymmetric():
 @pytest.mark.parametrize("l1", range(5))
 @pytest.mark.parametrize("l2", range(3))
 def test_stored_symbols_are_those_of_e3nn(l1, l2):
-    for l3 in range(abs(l1 - l2), l1 + l2 + 1):
+    for l3 in range(abs(l1 - l2), min(l1 + l2, LARGEST_DEGREE) + 1):
         expected = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
         torch.testing.assert_close(
             wigner_3j(l1, l2, l3), expected, rtol=0.0, atol=1e-14
         )
+
+
+def test_every_symbol_that_a_network_may_need_is_stored():
+    # Orthogonality needs all symbols of a degree, and none from elsewhere.
+    assert COUNTS["lmax"][1] <= LARGEST_DEGREE
+    for l1 in range(LARGEST_DEGREE + 1):
+        for l2 in range(LARGEST_DEGREE + 1):
+            for l3 in range(abs(l1 - l2), min(l1 + l2, LARGEST_DEGREE) + 1):
+                symbol = wigner_3j(l1, l2, l3).flatten(0, 1)
+                expected = torch.eye(2 * l3 + 1).double() / (2 * l3 + 1)
+                torch.testing.assert_close(
+                    symbol.T @ symbol, expected, rtol=0, atol=1e-13, msg=key(l1, l2, l3)
+                )
 
 
 def test_a_bundled_model_loads_without_e3nn():

@@ -36,7 +36,10 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ("steps = 1000", "stepz = 1000", "optimizer.stepz"),
         ("cutoff = 4.0", "", "network.cutoff"),
         ('["a.xyz"]', '["b*.xyz"]', "matches no file"),
-        ("steps = 1000", "steps = 100", "warmup_steps = 300"),
+        ("steps = 1000", "steps = 9\nwarmup_steps = 9", "optimizer: warmup_steps = 9"),
+        ("steps = 1000", "", "optimizer: neither of steps and minutes is set; give"),
+        ("steps = 1000", "steps = 10\nminutes = 3", "optimizer: both of steps and m"),
+        ("steps = 1000", "minutes = 0", "optimizer.minutes: .*greater than 0"),
         ("[data]", "[data", "is not TOML"),
         ("steps = 1000", "steps = '1000'", "optimizer.steps: .*valid integer"),
         ("steps = 1000", "steps = true", "optimizer.steps: .*valid integer"),
@@ -77,6 +80,30 @@ def test_paths_are_relative_to_the_file(tmp_path):
 def test_errors_name_the_key(tmp_path, old, new, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, MINIMAL.replace(old, new))
+
+
+def test_a_short_training_has_a_short_warmup(tmp_path):
+    short = read(tmp_path, MINIMAL.replace("1000", "200"))
+    assert short.optimizer.n_warmup_steps == 40
+    long = read(tmp_path, MINIMAL.replace("1000", "20000"))
+    assert long.optimizer.n_warmup_steps == 300
+    assert "Value error" not in error_of(read, tmp_path, MINIMAL + "minutes = 3")
+
+
+def error_of(function, *arguments):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is looked at
+        function(*arguments)
+    return str(caught.value)
+
+
+def test_minutes_take_the_place_of_steps(tmp_path):
+    read(tmp_path, MINIMAL + "warmup_steps = 999")
+    config = TrainingConfig.from_toml(tmp_path / "config.toml", minutes=2.5)
+    assert (config.optimizer.minutes, config.optimizer.steps) == (2.5, None)
+    with pytest.raises(ValueError, match=r"config\.toml: optimizer\.minutes"):
+        TrainingConfig.from_toml(tmp_path / "config.toml", minutes=-1.0)
+    with pytest.raises(ValueError, match="not known before a step was timed"):
+        _ = config.optimizer.n_steps
 
 
 RECOMMENDED = """

@@ -78,7 +78,7 @@ def edited(stride_fs: float, name: str) -> Frames:
         ("gap", "frame 59 to 60 is not that of the velocities"),
         ("repeated", "no atom moves from frame 60 to 61"),
         ("reversed", "not those of its velocities"),
-        ("units", "not those of its velocities|moves"),
+        ("units", r"of H are 48\.9 times those of its velocities over 0\.5 fs"),
     ],
 )
 def test_data_that_cannot_be_pairs_are_refused(name, message):
@@ -91,6 +91,26 @@ def test_data_that_cannot_be_pairs_are_refused(name, message):
 def test_gross_faults_are_seen_at_a_long_stride(name):
     with pytest.raises(TrajectoryError):
         make_pairs(edited(7.0, name), 7.0)
+
+
+@pytest.mark.parametrize(("stride_fs", "factor"), [(0.5, 1.1), (1.0, 0.9), (4.0, 2.0)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wrong_time_between_frames_is_told(stride_fs, factor, seed):
+    frames = thermal(stride_fs, seed)
+    lie = replace(frames, stride_fs=stride_fs * factor)
+    with pytest.raises(TrajectoryError, match="the time between frames is") as caught:
+        check_motion(lie)
+    if stride_fs < 4.0:
+        told = str(caught.value).split("between frames is ")[1].split(" fs")[0]
+        assert float(told) == pytest.approx(stride_fs, rel=0.02)
+
+
+@pytest.mark.parametrize("stride_fs", [2.0, 7.0])
+@pytest.mark.parametrize("factor", [1e-3, 0.0102, 98.2, 1004.0])
+def test_velocities_in_other_units_are_refused_at_any_stride(stride_fs, factor):
+    frames = thermal(stride_fs)
+    with pytest.raises(TrajectoryError, match="velocities are in other units"):
+        check_motion(replace(frames, velocities=factor * frames.velocities))
 
 
 def test_a_run_that_starts_from_rest_passes():

@@ -12,6 +12,7 @@ from trajcast_ase._version import __version__
 from trajcast_ase.cli.demo import demo
 from trajcast_ase.cli.ensemble import ensemble
 from trajcast_ase.cli.models import import_, inspect, models, recommend
+from trajcast_ase.cli.new import new
 from trajcast_ase.cli.run import run
 from trajcast_ase.cli.training import evaluate, train
 from trajcast_ase.cli.validate import validate
@@ -141,7 +142,8 @@ app.command(
     epilog="Example: trajcast ensemble paracetamol-7fs start.xyz --temperature 280,300 "
     "--replicas 8 --picoseconds 100 --workers 2 --out ensembles/first"
 )(ensemble)
-app.command(epilog="Example: trajcast train paracetamol.toml")(train)
+app.command(epilog="Example: trajcast new nve-*.traj --out argon.toml")(new)
+app.command(epilog="Example: trajcast train paracetamol.toml --minutes 30")(train)
 app.command(epilog="Example: trajcast evaluate model.trajcast held-out.h5")(evaluate)
 app.command(
     epilog="Example: trajcast validate rollout.traj --reference md.traj --out report"

@@ -24,10 +24,13 @@ class Files:
     prefix : Path
     replicas : range or None
         Their numbers; None for a single run.
+    copy : str
+        Suffix of the trajectory in another format, beside ``.traj``; "" for none.
     """
 
     prefix: Path
     replicas: range | None
+    copy: str = ""
 
     def paths(self, suffix: str) -> list[Path]:
         """Return the files that end in `suffix`, one for each run."""
@@ -52,14 +55,26 @@ class Files:
         """The file that keeps the whole run, or all its replicas."""
         return self.paths(CHECKPOINT)[0]
 
-    def prepare(self, start: Path, *, overwrite: bool, restart: bool) -> None:
+    def prepare(
+        self, start: Path, *, overwrite: bool, restart: bool, append: bool = False
+    ) -> None:
         """Make the folder, and check that nothing is replaced that must stay.
 
         Raises
         ------
         FileExistsError
             A file is there and may not be replaced.
+        FileNotFoundError
+            There is nothing to append to.
         """
+        if append:
+            trajectory = self.paths(TRAJECTORY)[0]
+            if not trajectory.exists():
+                raise FileNotFoundError(
+                    f"--append: there is no {trajectory} to go on with; leave --append "
+                    "out to begin it"
+                )
+            return
         if restart and has_checkpoint(self.checkpoint):
             return
         way_out = "or --restart to go on from a checkpoint"
@@ -81,10 +96,12 @@ class Files:
     def _all(self) -> list[Path]:
         kept = [self.checkpoint, previous(self.checkpoint)]
         written = [*self.paths(TRAJECTORY), *self.paths(LOG), *self.paths(EVIDENCE)]
-        return [*written, *kept]
+        copies = self.paths(self.copy) if self.copy else []
+        return [*written, *copies, *kept]
 
     def __str__(self) -> str:
         """Return the names, of replicas those of the first and the last."""
-        pairs = zip(self.paths(TRAJECTORY), self.paths(LOG), strict=True)
-        names = [", ".join(map(str, pair)) for pair in pairs]
+        suffixes = [TRAJECTORY, *([self.copy] if self.copy else []), LOG]
+        sets = zip(*(self.paths(suffix) for suffix in suffixes), strict=True)
+        names = [", ".join(map(str, each)) for each in sets]
         return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"

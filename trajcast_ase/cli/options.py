@@ -26,3 +26,12 @@ class GuardAction(StrEnum):
     STOP = "stop"
     WARN = "warn"
     OFF = "off"
+
+
+class TrajectoryFormat(StrEnum):
+    """Formats of trajectories of ``trajcast run``."""
+
+    TRAJ = "traj"
+    EXTXYZ = "extxyz"
+    DCD = "dcd"
+    H5MD = "h5md"

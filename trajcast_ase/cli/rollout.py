@@ -59,8 +59,10 @@ class Job:
     thermostat : callable of Streams, or None
     noise : callable of a numpy Generator, or None
     seed : int
-    steps, interval : int
-        Strides, and strides between two frames.
+    steps, interval, log_interval : int
+        Strides, and strides between two frames and between two rows of the log.
+    done : int or None
+        Strides of the run whose last frame is the start and whose files are continued.
     files : Files
         What is written; their numbers are those of the replicas.
     limits : Limits
@@ -80,6 +82,8 @@ class Job:
     seed: int
     steps: int
     interval: int
+    log_interval: int
+    done: int | None
     files: Files
     limits: Limits
     checkpoint_minutes: float
@@ -131,7 +135,8 @@ def carry_out(job: Job, console: Console) -> Ending:
             dynamics = _continued(job)
             console.print(f"going on after stride {dynamics.nsteps}")
         else:
-            job.files.clear()
+            if job.done is None:
+                job.files.clear()
             dynamics = _one(job) if job.files.replicas is None else _many(job)
         ending, temperatures = _run(job, dynamics, console)
     runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
@@ -251,16 +256,23 @@ def _tell_objections(runs: Sequence[TrajCast], console: Console) -> None:
 def _one(job: Job) -> TrajCast:
     """Return a single run, which draws all its numbers from one generator."""
     rng = np.random.default_rng(job.seed)
-    return TrajCast(
+    log = job.files.paths(LOG)[0]
+    new_log = job.done is None or not log.exists()
+    dynamics = TrajCast(
         _start(job, rng),
         job.network,
         thermostat=job.thermostat(Streams([rng])) if job.thermostat else None,
         noise=job.noise(rng) if job.noise else None,
         trajectory=job.files.paths(TRAJECTORY)[0],
-        logfile=job.files.paths(LOG)[0],
+        append_trajectory=job.done is not None,
         loginterval=job.interval,
         **job.guarding,
     )
+    dynamics._open_log(log, job.log_interval, header=new_log)  # noqa: SLF001  as restart
+    if job.done is not None:
+        dynamics.nsteps = job.done
+        dynamics._resumed = True  # noqa: SLF001  its first frame is there already
+    return dynamics
 
 
 def _many(job: Job) -> Replicas:
@@ -278,6 +290,7 @@ def _many(job: Job) -> Replicas:
         logfile=job.files.template(LOG),
         loginterval=job.interval,
         **job.guarding,
+        logfile_interval=job.log_interval,
     )
 
 
@@ -301,6 +314,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
             logfile=files.paths(LOG)[0],
             loginterval=job.interval,
             **job.guarding,
+            logfile_interval=job.log_interval,
         )
     if [run.number for run in kept] != list(files.replicas):
         raise CheckpointError(
@@ -316,6 +330,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
         logfile=files.template(LOG),
         loginterval=job.interval,
         **job.guarding,
+        logfile_interval=job.log_interval,
     )
 
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trajcast_ase.cli.options import GuardAction, Precision
+from trajcast_ase.cli.options import GuardAction, Precision, TrajectoryFormat
+from trajcast_ase.cli.output import (
+    SUFFIXES,
+    check_append,
+    named_format,
+    strides_done,
+    write_copies,
+)
 from trajcast_ase.cli.thermostat import (
     LANGEVIN_FRICTION,
     RESPONSE,
@@ -18,6 +25,8 @@ from trajcast_ase.cli.thermostat import (
     ThermostatName,
     checked_temperature,
     described,
+    questioned,
+    ramp_of,
     thermostat_maker,
 )
 
@@ -69,14 +78,30 @@ def run(
         int | None,
         typer.Option(min=0, help="Of velocities and noise. Default: a new one."),
     ] = None,
+    ramp: Annotated[
+        str | None,
+        typer.Option(help="Temperatures at start and end of the run, K: 300:600."),
+    ] = None,
     interval: Annotated[
-        int, typer.Option(min=1, help="Strides between two frames and log lines.")
+        int,
+        typer.Option(min=1, help="Strides between two frames; validate needs 1."),
     ] = 10,
+    log_interval: Annotated[
+        int | None,
+        typer.Option(min=1, help="Strides between two log lines. Default: --interval."),
+    ] = None,
+    trajectory_format: Annotated[
+        TrajectoryFormat | None,
+        typer.Option(
+            "--format",
+            help="Write the trajectory in this format, too, at the end of the run.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Files are OUT.traj and OUT.log, of replicas OUT-00.traj and so on. "
-            "Default: START-md."
+            help="Files are OUT.traj and OUT.log, of replicas OUT-00.traj and so on; a "
+            "name such as md.xyz asks for that format, too. Default: START-md."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -121,6 +146,12 @@ def run(
             "--restart", help="Go on from OUT.checkpoint, where there is one."
         ),
     ] = False,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Make STEPS more from the last frame of OUT.traj."
+        ),
+    ] = False,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0.0, help="Wall time between two checkpoints.")
     ] = 5.0,
@@ -139,21 +170,38 @@ def run(
     import numpy as np  # noqa: PLC0415  --help does without these
     import torch  # noqa: PLC0415
 
-    from trajcast_ase.cli.files import Files  # noqa: PLC0415
+    from trajcast_ase.cli.files import TRAJECTORY, Files  # noqa: PLC0415
     from trajcast_ase.cli.rollout import Job, carry_out  # noqa: PLC0415
     from trajcast_ase.dynamics.rollout import Limits  # noqa: PLC0415
     from trajcast_ase.models.model_file import load_model  # noqa: PLC0415
     from trajcast_ase.thermostats.noise import ForecastNoise  # noqa: PLC0415
+    from trajcast_ase.units import FS  # noqa: PLC0415
 
     console = Console(highlight=False)
-    prefix = Path(f"{start.stem}-md") if out is None else out
-    files = Files(prefix, _replica_numbers(replicas, first_replica))
-    files.prepare(start, overwrite=overwrite, restart=restart)
+    prefix, kind = named_format(start, out, trajectory_format)
+    numbers = _replica_numbers(replicas, first_replica)
+    files = Files(prefix, numbers, SUFFIXES[kind] if kind else "")
+    if append:
+        check_append(restart=restart, overwrite=overwrite, ramp=ramp, numbers=numbers)
+    files.prepare(start, overwrite=overwrite, restart=restart, append=append)
+    if append:
+        start = files.paths(TRAJECTORY)[0]
+    done = strides_done(start, interval) if append else None
+    steps += done or 0
     atoms = read_structure(start)
     network = load_model(
         model, device=device, dtype=None if dtype is None else getattr(torch, dtype)
     )
-    bath = Bath(thermostat, temperature, taut, friction, response)
+    schedule = ramp_of(ramp, steps * network.horizon_fs * FS)
+    if schedule is not None:
+        if temperature is not None:
+            raise ValueError(
+                f"--ramp {ramp} and --temperature {temperature:g} exclude each other"
+            )
+        temperature = schedule.start_K
+    bath = Bath(thermostat, temperature, taut, friction, response, schedule)
+    if question := questioned(bath, network.horizon_fs):
+        console.print(question, soft_wrap=True)
     kicks = ForecastNoise.of_model(model).covariances if noise else None
     job = Job(
         atoms,
@@ -164,6 +212,8 @@ def run(
         seed=int(np.random.default_rng().integers(2**32)) if seed is None else seed,
         steps=steps,
         interval=interval,
+        log_interval=log_interval or interval,
+        done=done,
         files=files,
         limits=Limits(None if max_hours is None else 3600 * max_hours, stop_file),
         checkpoint_minutes=checkpoint_minutes,
@@ -174,6 +224,7 @@ def run(
     _check_replicas_differ(job)
     _announce(job, start, described(bath, network), console)
     ending = carry_out(job, console)
+    write_copies(files, kind)
     if ending.exit_status:
         raise typer.Exit(ending.exit_status)
 
@@ -256,6 +307,8 @@ def _announce(job: Job, start: Path, thermostat: str, console: Console) -> None:
     )
     if job.goes_on:
         return
+    if job.done is not None:
+        console.print(f"going on from the last frame of {start}, stride {job.done}")
     if job.drawn_at is not None:
         reason = "" if _moves(job.atoms) else f": {start} has none"
         console.print(f"velocities drawn at {job.drawn_at:g} K{reason}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trajcast_ase.dynamics.replicas import ThermostatMaker
     from trajcast_ase.network.forecaster import Forecaster
     from trajcast_ase.streams import Streams
+    from trajcast_ase.thermostats.schedules import LinearRamp, Temperature
     from trajcast_ase.thermostats.setting import ThermostatSetting
     from trajcast_ase.thermostats.thermostat import Thermostat
 
@@ -56,6 +57,41 @@ class Bath:
     taut: float | None = None
     friction: float | None = None
     response: float | None = None
+    ramp: LinearRamp | None = None
+
+
+def ramp_of(text: str | None, duration: float) -> LinearRamp | None:
+    """Return the ramp that ``START:END`` (K) asks for, over a run (ASE units).
+
+    Raises
+    ------
+    ValueError
+        The text is none, or a temperature is not positive.
+    """
+    if text is None:
+        return None
+    from trajcast_ase.thermostats.schedules import LinearRamp  # noqa: PLC0415
+
+    try:
+        start, end = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise ValueError(
+            f"--ramp {text} is no ramp; give two temperatures in K, such as 300:600"
+        ) from error
+    if not (0 < start < math.inf and 0 < end < math.inf):
+        raise ValueError(f"--ramp {text}: temperatures must be positive and finite")
+    return LinearRamp(start, end, duration)
+
+
+def questioned(bath: Bath, horizon_fs: float) -> str | None:
+    """Return a warning of a time constant that was probably meant in ps."""
+    if bath.taut is None or not 0 < bath.taut < horizon_fs:
+        return None
+    return (
+        f"warning: --taut {bath.taut:g} is in fs and below one stride of "
+        f"{horizon_fs:g} fs, so that velocities are drawn anew at each; if "
+        f"{bath.taut:g} ps were meant, give --taut {1e3 * bath.taut:g}"
+    )
 
 
 def thermostat_maker(bath: Bath, network: Forecaster) -> ThermostatMaker | None:
@@ -69,8 +105,12 @@ def thermostat_maker(bath: Bath, network: Forecaster) -> ThermostatMaker | None:
     for option in OWNERS:
         _check_belongs(bath, option)
     if bath.name is ThermostatName.NONE:
+        if bath.ramp is not None:
+            raise ValueError("--ramp needs a thermostat, but --thermostat is none")
         return None
-    temperature = checked_temperature(bath.temperature, f"thermostat {bath.name}")
+    temperature: Temperature = bath.ramp or checked_temperature(
+        bath.temperature, f"thermostat {bath.name}"
+    )
     if bath.name is ThermostatName.RECOMMENDED:
         return partial(network.recommended_thermostat, temperature)
     maker = partial(_chosen, bath, temperature, network.horizon_fs)
@@ -127,7 +167,7 @@ def checked_temperature(temperature: float | None, needed_by: str) -> float:
 
 
 def _chosen(
-    bath: Bath, temperature: float, horizon_fs: float, rng: Streams | None
+    bath: Bath, temperature: Temperature, horizon_fs: float, rng: Streams | None
 ) -> Sequence[Thermostat]:
     """Return the thermostats of a choice."""
     from trajcast_ase.thermostats.adaptive import AdaptiveLangevin  # noqa: PLC0415

@@ -22,6 +22,11 @@ SAME_TIME_FS = 1e-6
 
 def train(
     config: Annotated[Path, typer.Argument(help="Training configuration, TOML.")],
+    *,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Take as many steps as fit, instead of optimizer.steps."),
+    ] = None,
     anew: Annotated[
         bool,
         typer.Option(
@@ -36,12 +41,16 @@ def train(
     from trajcast_ase.training.config import TrainingConfig  # noqa: PLC0415
     from trajcast_ase.training.loop import train as train_model  # noqa: PLC0415
 
-    settings = TrainingConfig.from_toml(config)
+    settings = TrainingConfig.from_toml(config, minutes=minutes)
     # torchrun starts one process for each device; the first one speaks.
     console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
-    with TrainingProgress(settings.optimizer.steps, console=console) as progress:
+    n_files = len(settings.data.train) + len(settings.data.validation)
+    console.print(f"reading {n_files} trajectories")
+    with TrainingProgress(console=console) as progress:
         try:
-            result = train_model(settings, reporter=progress, anew=anew)
+            result = train_model(
+                settings, reporter=progress, announce=progress.announce, anew=anew
+            )
         except Interrupted as interrupted:
             console.print(str(interrupted), soft_wrap=True)
             raise typer.Exit(interrupted.exit_status) from interrupted

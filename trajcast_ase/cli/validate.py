@@ -36,6 +36,7 @@ class _Rollout:
     seed: int | None
     noise: bool
     device: str
+    overwrite: bool
 
 
 def validate(
@@ -102,6 +103,9 @@ def validate(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path(
         "validation"
     ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace rollouts of --model in --out.")
+    ] = False,
     write_observables: Annotated[
         Path | None,
         typer.Option(help="Write the run's observables here, a later --reference."),
@@ -130,6 +134,7 @@ def validate(
             seed=seed,
             noise=noise,
             device=device,
+            overwrite=overwrite,
         )
         rollouts = _make_rollouts(wanted, seeds, out)
     units = None if lammps_units is None else lammps_units.value
@@ -254,6 +259,7 @@ def _make_rollouts(wanted: _Rollout, seeds: int, out: Path) -> list[Path]:
             interval=1,
             out=out / name,
             device=wanted.device,
+            overwrite=wanted.overwrite,
         )
         paths.append(out / f"{name}.traj")
     return paths

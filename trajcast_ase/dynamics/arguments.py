@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from trajcast_ase.strict import shortened
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.schedules import describe_temperature
@@ -18,6 +19,9 @@ from trajcast_ase.thermostats.thermostat import Thermostat
 from trajcast_ase.units import FS
 
 BASE_KEYWORDS = ("comm", "master")
+OF_THERMOSTATS = ("temperature_K", "temperature", "friction", "taut", "rng", "tdamp")
+OF_TIME = ("dt", "time_step")
+OF_PRESSURE = ("pressure_au", "pressure", "taup", "compressibility_au", "pfactor")
 TIMESTEP_TOLERANCE = 1e-6
 
 
@@ -26,20 +30,46 @@ def check_keywords(kwargs: dict[str, Any]) -> None:
     for name in kwargs:
         if name not in BASE_KEYWORDS:
             raise TypeError(
-                f"TrajCast got an unexpected keyword argument {name!r}; beside "
-                f"its own, it passes {' and '.join(BASE_KEYWORDS)} to ASE"
+                f"TrajCast got an unexpected keyword argument {name!r}; {_hint(name)}"
             )
+
+
+def _hint(name: str) -> str:
+    """Return where a keyword of one of ASE's dynamics belongs."""
+    if name in OF_THERMOSTATS:
+        return (
+            "it belongs to a thermostat, such as thermostat=model."
+            "recommended_thermostat(300, rng) or thermostat=CSVR(300, taut=70 * "
+            "units.fs), temperatures in K"
+        )
+    if name in OF_TIME:
+        return "the time of a stride is the model's horizon: leave it out"
+    if name in OF_PRESSURE:
+        return "there is no barostat, since a forecast knows no stress"
+    return f"beside its own, it passes {' and '.join(BASE_KEYWORDS)} to ASE"
 
 
 def prepared_model(
     model: ForecastModel | str | os.PathLike[str], device: torch.device | str | None
 ) -> ForecastModel:
-    """Return a loaded model on `device`; the caller's model stays where it is."""
+    """Return a loaded model on `device`; the caller's model stays where it is.
+
+    Raises
+    ------
+    TypeError
+        `model` is none, such as the time step of ASE's dynamics.
+    """
     if isinstance(model, str | os.PathLike):
         # A driver of a model at hand needs no model files.
         from trajcast_ase.models.model_file import load_model  # noqa: PLC0415
 
         return load_model(os.fspath(model), device=device)
+    if not hasattr(model, "horizon_fs"):
+        raise TypeError(
+            f"model = {shortened(model)} is no model; the second argument of TrajCast "
+            "is one, such as load_model('paracetamol-7fs') or the path of a .trajcast "
+            "file, and its horizon is the time step"
+        )
     if device is None or torch.device(device) == model.device:
         return model
     moved = copy.deepcopy(cast("nn.Module", model)).to(device)

@@ -41,6 +41,7 @@ from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.dynamics.md_logger import ForceFreeLogger
 from trajcast_ase.dynamics.mirror import Mirror
+from trajcast_ase.dynamics.observer_errors import explained
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
 from trajcast_ase.guards.answer import OnFinding
@@ -53,6 +54,7 @@ from trajcast_ase.kinetics import degrees_of_freedom, temperature, thermal_motio
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
+from trajcast_ase.thermostats.schedules import Temperature
 from trajcast_ase.thermostats.thermostat import ChecksStart, Thermostat
 
 # Replacing one of these, in a subclass or on an object, asks for a call at each step.
@@ -86,6 +88,8 @@ class TrajCast(MolecularDynamics):
         that were stored with a frame are dropped, since they hold for it alone.
     loginterval : int
         Steps between rows of the log and frames of the trajectory.
+    logfile_interval : int, optional
+        Steps between rows of the log, where these are others.
     append_trajectory : bool
         Append to an existing trajectory instead of overwriting it.
     guards : sequence of Guard, or GuardMaker, optional
@@ -110,7 +114,7 @@ class TrajCast(MolecularDynamics):
     Raises
     ------
     TypeError
-        `atoms` is a Filter, or a keyword is unknown.
+        `atoms` is a Filter, `model` is none, or a keyword is unknown.
     ValueError
         An element that the model does not know, values that are not finite, no atoms,
         atoms closer than 0.1 Å, a `timestep` other than the horizon, zero velocities
@@ -133,13 +137,14 @@ class TrajCast(MolecularDynamics):
         self,
         atoms: Atoms,
         model: ForecastModel | str | os.PathLike[str],
-        *,
         timestep: float | None = None,
+        *,
         thermostat: Thermostat | Sequence[Thermostat] | None = None,
         noise: ForecastNoise | None = None,
         trajectory: Any = None,
         logfile: Any = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         append_trajectory: bool = False,
         guards: Sequence[Guard] | GuardMaker | None = None,
         on_finding: OnFinding = "stop",
@@ -180,7 +185,7 @@ class TrajCast(MolecularDynamics):
             trajectory = self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
         super().__init__(atoms, dt, trajectory, None, loginterval, **kwargs)
         if logfile:
-            self._open_log(logfile, loginterval)
+            self._open_log(logfile, logfile_interval or loginterval)
 
     @classmethod
     def restart(
@@ -194,6 +199,7 @@ class TrajCast(MolecularDynamics):
         trajectory: str | os.PathLike[str] | None = None,
         logfile: str | os.PathLike[str] | None = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         device: torch.device | str | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -207,7 +213,7 @@ class TrajCast(MolecularDynamics):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, device, **kwargs
+        model, thermostat, noise, loginterval, logfile_interval, device, **kwargs
             As those of the run that wrote it. Thermostats and noise take over the state
             that they had; the seed of their generators does not matter. Counts of
             guards go on, and the bonds that they keep are those of the start.
@@ -251,7 +257,8 @@ class TrajCast(MolecularDynamics):
         )
         if logfile is not None:
             header = "logfile" not in continued
-            dynamics._open_log(logfile, loginterval, header=header)
+            interval = logfile_interval or loginterval
+            dynamics._open_log(logfile, interval, header=header)
         dynamics._take_over(runs[0])
         return dynamics
 
@@ -307,6 +314,33 @@ class TrajCast(MolecularDynamics):
         """
         return temperature(self.atoms, self.model.conservation)
 
+    def set_temperature(self, temperature_K: Temperature) -> None:
+        """Set the temperature of all thermostats from the next stride on.
+
+        Parameters
+        ----------
+        temperature_K : float, or callable of the time in ASE units, K
+
+        Raises
+        ------
+        ValueError
+            There is no thermostat that has a temperature, or the value is negative.
+        """
+        members = [one for one in self.thermostats if hasattr(one, "set_temperature")]
+        if not members:
+            raise ValueError(
+                "there is no thermostat whose temperature could be set; give one as "
+                "TrajCast(thermostat=...)"
+            )
+        for member in members:
+            member.set_temperature(temperature_K)
+
+    def __repr__(self) -> str:
+        """Return system, model, thermostats and step on one line."""
+        parts = [f"{self.atoms.symbols}", self._model_description["name"]]
+        parts += map(repr, self.thermostats)
+        return f"{type(self).__name__}({', '.join(parts)}, step {self.nsteps})"
+
     @property
     def transferred_energy(self) -> float:
         """Kinetic energy that all thermostats together have given so far, eV."""
@@ -355,7 +389,7 @@ class TrajCast(MolecularDynamics):
             self._look()
             yield self.nsteps == self.max_steps
 
-    def run(self, steps: int = 50) -> bool:
+    def run(self, steps: int = 50, *, progress: bool = False) -> bool:
         """Run; return True when finished.
 
         An observer ends the run with ``max_steps = 0``, as in every ASE dynamics. A
@@ -365,6 +399,9 @@ class TrajCast(MolecularDynamics):
         Parameters
         ----------
         steps : int
+        progress : bool
+            Show time, temperature, speed and time left: a bar on a terminal, a line
+            every ten seconds elsewhere, as in notebooks.
 
         Raises
         ------
@@ -374,6 +411,11 @@ class TrajCast(MolecularDynamics):
         ValueError, TypeError, NotImplementedError
             The Atoms were changed to something that cannot be forecast.
         """
+        if progress:
+            from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
+
+            with followed(self, [self], self.observers, steps):
+                return self.run(steps)
         if self._has_per_step_methods():
             for _ in self.irun(steps):
                 pass
@@ -392,8 +434,9 @@ class TrajCast(MolecularDynamics):
     def _look(self) -> None:
         """Let everyone see the Atoms, in ASE's order."""
         self._refresh_properties()
-        self.log()  # type: ignore[no-untyped-call]  # ASE
-        self.call_observers()  # type: ignore[no-untyped-call]  # ASE
+        with explained(self.atoms):
+            self.log()  # type: ignore[no-untyped-call]  # ASE
+            self.call_observers()  # type: ignore[no-untyped-call]  # ASE
 
     def _leap(self, steps: int) -> None:
         """Make `steps` forecasts on the device between two transfers."""

@@ -86,6 +86,8 @@ class Replicas(Sequence[TrajCast]):
         Paths with the number in them, such as ``"run-{replica:03d}.traj"``.
     loginterval : int
         Steps between rows of the logs and frames of the trajectories.
+    logfile_interval : int, optional
+        Steps between rows of the logs, where these are others.
     append_trajectory : bool
         Append to existing trajectories instead of overwriting them.
     batch_atoms : int
@@ -123,6 +125,7 @@ class Replicas(Sequence[TrajCast]):
         trajectory: str | None = None,
         logfile: str | None = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         append_trajectory: bool = False,
         batch_atoms: int = BATCH_ATOMS,
         guards: Sequence[Guard] | GuardMaker | None = None,
@@ -163,6 +166,7 @@ class Replicas(Sequence[TrajCast]):
                         trajectory=_path(trajectory, number),
                         logfile=_path(logfile, number),
                         loginterval=loginterval,
+                        logfile_interval=logfile_interval,
                         append_trajectory=append_trajectory,
                         guards=guards,
                         on_finding=on_finding,
@@ -185,6 +189,7 @@ class Replicas(Sequence[TrajCast]):
         trajectory: str | None = None,
         logfile: str | None = None,
         loginterval: int = 1,
+        logfile_interval: int | None = None,
         batch_atoms: int = BATCH_ATOMS,
         guards: Sequence[Guard] | GuardMaker | None = None,
         on_finding: OnFinding = "stop",
@@ -198,7 +203,7 @@ class Replicas(Sequence[TrajCast]):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, batch_atoms, device
+        model, thermostat, noise, loginterval, logfile_interval, batch_atoms, device
             As of the replicas that wrote it.
         guards, on_finding, fallback, evidence
             As of new replicas. Counts go on, and kept bonds are those of the start.
@@ -254,7 +259,8 @@ class Replicas(Sequence[TrajCast]):
         for driver, run, files in zip(replicas, runs, continued, strict=True):
             log = _path(logfile, run.number)
             if log is not None:
-                driver._open_log(log, loginterval, header="logfile" not in files)  # noqa: SLF001
+                interval, new = logfile_interval or loginterval, "logfile" not in files
+                driver._open_log(log, interval, header=new)  # noqa: SLF001
         replicas._take_over(runs)
         return replicas
 
@@ -372,7 +378,12 @@ class Replicas(Sequence[TrajCast]):
         if self.lost:
             raise LostReplicasError(self.lost, len(self)) from self.lost[0].error
 
-    def run(self, steps: int = 50) -> bool:
+    def __repr__(self) -> str:
+        """Return number, model, losses and step on one line."""
+        lost = f", {len(self.lost)} lost" if self.lost else ""
+        return f"Replicas({len(self)} of {self[0]!r}{lost})"
+
+    def run(self, steps: int = 50, *, progress: bool = False) -> bool:
         """Run all replicas; return True when finished.
 
         The state stays on the device until an observer of any replica is due. An
@@ -388,6 +399,8 @@ class Replicas(Sequence[TrajCast]):
         Parameters
         ----------
         steps : int
+        progress : bool
+            Show time, mean temperature, speed of all and time left.
 
         Raises
         ------
@@ -400,6 +413,11 @@ class Replicas(Sequence[TrajCast]):
             What no replica can be blamed for. All are at their last good stride, with
             random numbers and thermostats, and may run on.
         """
+        if progress:
+            from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
+
+            with followed(self, list(self), self._observers, steps):
+                return self.run(steps)
         self._stop_if_nobody_is_left()
         for driver in self._left():
             driver.max_steps = driver.nsteps + steps

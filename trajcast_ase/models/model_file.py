@@ -99,7 +99,7 @@ def load_model(
     ValueError
         A device or dtype that cannot be used.
     """
-    where = _checked_device(device)
+    where = checked_device(device)
     source = find_model(name_or_path)
     data, name = read_bytes(source), str(source)
     header = parse_header(data, name)
@@ -350,7 +350,14 @@ def _checked_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype
 
 
-def _checked_device(device: torch.device | str | None) -> torch.device:
+def checked_device(device: torch.device | str | None) -> torch.device:
+    """Return a device that PyTorch finds, by default the CPU.
+
+    Raises
+    ------
+    ValueError
+        It finds none of that name.
+    """
     try:
         chosen = torch.device("cpu" if device is None else device)
     except RuntimeError as error:

@@ -89,6 +89,16 @@ class Forecaster(RecommendsThermostats, nn.Module):
             self._register_tables()
         self.reset_parameters(generator or torch.Generator().manual_seed(0))
 
+    def __repr__(self) -> str:
+        """Return name, elements and size on one line; ``print(*modules())`` has all."""
+        config = self.config
+        symbols = " ".join(chemical_symbols[number] for number in config.elements)
+        return (
+            f"Forecaster({self.name}: {symbols}, {config.horizon_fs:g} fs, "
+            f"{config.n_layers} layers of {config.n_channels} channels, cutoff "
+            f"{config.cutoff:g} Å, {self.n_parameters} parameters)"
+        )
+
     def _build(self, config: ForecasterConfig) -> None:
         n_species, n_basis = len(config.elements), config.n_velocity_rbf
         self.edge_basis = BesselBasis(

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST_DEGREE = 3
-"""Of the stored symbols; those of larger ones come from e3nn."""
+LARGEST_DEGREE = 6
+"""Of the stored symbols; as large as a network's features may be."""
 TABLE = "wigner.npz"
 
 
@@ -19,12 +19,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
 
     Shape ``(2 l1 + 1, 2 l2 + 1, 2 l3 + 1)``.
     """
-    if max(l1, l2, l3) <= LARGEST_DEGREE:
-        return torch.tensor(_table()[key(l1, l2, l3)])
-    from e3nn import o3  # noqa: PLC0415  takes seconds, which the table saves
-
-    symbol: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
-    return symbol
+    return torch.tensor(_table()[key(l1, l2, l3)])
 
 
 def key(l1: int, l2: int, l3: int) -> str:

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from trajcast_ase.kinetics import ThermalMotion, twice_kinetic
 from trajcast_ase.streams import RandomSource, Streams
-from trajcast_ase.thermostats.random_thermostat import RandomThermostat
+from trajcast_ase.thermostats.random_thermostat import RandomThermostat, question_time
 from trajcast_ase.thermostats.schedules import Temperature
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, FS, KB
 
@@ -104,6 +104,7 @@ class AdaptiveLangevin(RandomThermostat):
         if not callable(self.temperature_K):
             _check_warm(self.temperature_K)
         self.friction, self.taut = float(friction), float(taut)
+        question_time("taut", self.taut)
         self.per_element = per_element
         self.frictions = torch.full(
             (len(self.streams), len(chemical_symbols) if per_element else 1),

@@ -22,7 +22,7 @@ import torch
 
 from trajcast_ase.kinetics import ThermalMotion
 from trajcast_ase.streams import RandomSource, Streams
-from trajcast_ase.thermostats.random_thermostat import RandomThermostat
+from trajcast_ase.thermostats.random_thermostat import RandomThermostat, question_time
 from trajcast_ase.thermostats.schedules import Temperature
 
 # Below this thermal energy (eV, as in ASE's Bussi) a system counts as resting.
@@ -45,7 +45,8 @@ class CSVR(RandomThermostat):
     ----------
     temperature_K : float, or callable of the time in ASE units, K
     taut : float, ASE units
-        Time constant; 0 draws a new kinetic energy at each stride.
+        Time constant, such as ``70 * units.fs``; 0 draws a new kinetic energy at each
+        stride.
     rng : numpy Generator, RandomState or Streams, optional
         As in :class:`RandomThermostat`.
 
@@ -71,6 +72,7 @@ class CSVR(RandomThermostat):
             )
         super().__init__(temperature_K, rng)
         self.taut = float(taut)
+        question_time("taut", self.taut)
 
     def check_start(self, motion: ThermalMotion) -> None:
         """Raise ValueError for a system at rest, whose velocities cannot be scaled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,26 @@ from trajcast_ase.thermostats.schedules import (
     describe_temperature,
     temperature_at,
 )
-from trajcast_ase.units import KB
+from trajcast_ase.units import FS, KB
+
+FEWEST_WHOLE = 5.0
+"""ASE units; smaller whole numbers are as likely meant as they are."""
+
+
+class UnitsWarning(UserWarning):
+    """A number that was probably meant in another unit."""
+
+
+def question_time(name: str, value: float) -> None:
+    """Warn of a time in ASE units that looks like one in fs."""
+    # n * units.fs is no whole number for any sensible n.
+    if value >= FEWEST_WHOLE and value.is_integer():
+        warnings.warn(
+            f"{name} = {value:g} is {value / FS:.4g} fs, since times are in ASE units; "
+            f"if {value:g} fs were meant, write {name}={value:g} * units.fs",
+            UnitsWarning,
+            stacklevel=4,
+        )
 
 
 class RandomThermostat:
@@ -53,6 +73,32 @@ class RandomThermostat:
         self.temperature_K = checked_temperature(temperature_K)
         self.streams = Streams.of(rng)
         self.transferred_energy = torch.zeros(len(self.streams), dtype=torch.float64)
+
+    def set_temperature(self, temperature_K: Temperature) -> None:
+        """Set the temperature from the next stride on.
+
+        Of several thermostats of one run: :meth:`.TrajCast.set_temperature`.
+
+        Parameters
+        ----------
+        temperature_K : float, or callable of the time in ASE units, K
+
+        Raises
+        ------
+        ValueError
+            It is negative or not finite.
+        """
+        self.temperature_K = checked_temperature(temperature_K)
+
+    def __repr__(self) -> str:
+        """Return the settings in K and fs on one line."""
+        target = self.temperature_K
+        parts = [f"{target!r}" if callable(target) else f"{target:g} K"]
+        if hasattr(self, "friction"):
+            parts.append(f"friction={self.friction * FS:.4g}/fs")
+        if hasattr(self, "taut"):
+            parts.append(f"taut={self.taut / FS:.4g} fs")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def todict(self) -> dict[str, Any]:
         """Return name and temperature as plain values."""

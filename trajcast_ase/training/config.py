@@ -27,6 +27,7 @@ LARGEST_TOML = 2**20
 MOST_STEPS = 10**9
 LARGEST_SEED = 2**63 - 1
 MOST_THREADS = 1024
+WARMUP_STEPS = 300
 
 
 def _plain(value: str) -> str:
@@ -119,8 +120,11 @@ class NetworkConfig(_Section):
 class OptimizerConfig(_Section):
     """Optimiser, schedule and regularisation."""
 
-    steps: int = Field(gt=0, le=MOST_STEPS)
-    batch_size: int = Field(default=10, ge=1, le=10**6)
+    steps: int | None = Field(default=None, gt=0, le=MOST_STEPS)
+    minutes: float | None = Field(default=None, gt=0.0)
+    """Instead of `steps`: as many as fit, found by timing some of them."""
+    batch_size: int | None = Field(default=None, ge=1, le=10**6)
+    """Default: as many pairs as have some 200 atoms, from 1 to 10."""
     consecutive_pairs: int = Field(default=1, ge=1, le=10**6)
     """Pairs in a row that each of the `batch_size` draws brings."""
     residual_sum_weight: float = Field(default=0.0, ge=0.0)
@@ -138,7 +142,8 @@ class OptimizerConfig(_Section):
     betas: tuple[Decay, Decay] = (0.9, 0.98)
     weight_decay: float = Field(default=1e-3, ge=0.0)
     """Decoupled; times the learning rate."""
-    warmup_steps: int = Field(default=300, ge=0)
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Default: 300, or a fifth of a shorter training."""
     schedule: Literal["cosine", "plateau"] = "cosine"
     constant_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Part of the run at full learning rate before the cosine starts."""
@@ -148,6 +153,55 @@ class OptimizerConfig(_Section):
     gradient_clip: float = Field(default=1.0, gt=0.0)
     ema_decay: float = Field(default=0.999, ge=0.0, lt=1.0)
     reversal_probability: float = Field(default=0.5, ge=0.0, le=1.0)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the training.
+
+        Raises
+        ------
+        ValueError
+            They follow from `minutes`, which nobody has timed yet.
+        """
+        if self.steps is None:
+            raise ValueError("optimizer.steps is not known before a step was timed")
+        return self.steps
+
+    @property
+    def n_warmup_steps(self) -> int:
+        """Steps in which the learning rate rises."""
+        if self.warmup_steps is None:
+            return min(WARMUP_STEPS, self.n_steps // 5)
+        return self.warmup_steps
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        if (self.steps is None) == (self.minutes is None):
+            given = "neither" if self.steps is None else "both"
+            raise ValueError(
+                f"{given} of steps and minutes is set; give one, such as steps = 20000 "
+                "or minutes = 30"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        warmup = self.warmup_steps
+        if None not in (warmup, self.steps) and warmup >= self.steps:  # type: ignore[operator]
+            raise ValueError(
+                f"warmup_steps = {warmup} must be below steps = {self.steps}; leave it "
+                "out for a fifth of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sums_have_terms(self) -> Self:
+        if self.residual_sum_weight > 0 and self.consecutive_pairs == 1:
+            raise ValueError(
+                f"residual_sum_weight = {self.residual_sum_weight:g} needs pairs in "
+                "a row to sum over; set consecutive_pairs to 2 or more"
+            )
+        return self
 
 
 class RunConfig(_Section):
@@ -198,30 +252,17 @@ class TrainingConfig(_Section):
     optimizer: OptimizerConfig
     run: RunConfig = RunConfig()
 
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> Self:
-        if self.optimizer.warmup_steps >= self.optimizer.steps:
-            raise ValueError(
-                f"warmup_steps = {self.optimizer.warmup_steps} must be below steps = "
-                f"{self.optimizer.steps}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _sums_have_terms(self) -> Self:
-        options = self.optimizer
-        if options.residual_sum_weight > 0 and options.consecutive_pairs == 1:
-            raise ValueError(
-                f"residual_sum_weight = {options.residual_sum_weight:g} needs pairs in "
-                "a row to sum over; set consecutive_pairs to 2 or more"
-            )
-        return self
-
     @classmethod
-    def from_toml(cls, path: str | Path) -> Self:
+    def from_toml(cls, path: str | Path, *, minutes: float | None = None) -> Self:
         """Return the configuration in a TOML file.
 
         Paths in it are relative to the file's folder.
+
+        Parameters
+        ----------
+        path : path
+        minutes : float, optional
+            Takes the place of ``optimizer.steps`` and ``optimizer.minutes``.
 
         Raises
         ------
@@ -240,6 +281,8 @@ class TrainingConfig(_Section):
         # Numbers of thousands of digits are a plain ValueError.
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not TOML: {error}") from error
+        if minutes is not None:
+            _set_minutes(content, minutes)
         return cls.from_dict(content, folder=path.parent, source=str(path))
 
     @classmethod
@@ -254,7 +297,8 @@ class TrainingConfig(_Section):
             found = error.errors()
             first = min(found, key=lambda one: one["type"] != "extra_forbidden")
             key = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"{source}: {key}: {first['msg']}") from error
+            what = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{source}: {key}: {what}") from error
         data = config.data.model_copy(
             update={
                 "train": _expand(config.data.train, folder, f"{source}: data.train"),
@@ -268,6 +312,15 @@ class TrainingConfig(_Section):
             paths["init"] = folder / config.run.init
         run = config.run.model_copy(update=paths)
         return config.model_copy(update={"data": data, "run": run})
+
+
+def _set_minutes(content: dict[str, Any], minutes: float) -> None:
+    """Replace the number of steps, and what only fits to it, by a time."""
+    options = content.setdefault("optimizer", {})
+    if isinstance(options, dict):
+        for key in ("steps", "warmup_steps"):
+            options.pop(key, None)
+        options["minutes"] = minutes
 
 
 def _with_tuples(value: Any) -> Any:

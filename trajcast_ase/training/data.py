@@ -108,11 +108,13 @@ def load_data(config: DataConfig, cutoff: float) -> TrainingData:
     Raises
     ------
     TrajectoryError
-        A file cannot give pairs, or one element has several masses.
+        A file cannot give pairs, one element has several masses, or a run is in both
+        sets.
     """
     train = _pairs(config, config.train)
     if config.validation:
         held_out = _pairs(config, config.validation)
+        _check_apart(train, held_out)
     else:
         parts = [split_in_time(part, config.validation_fraction) for part in train]
         train = [early for early, _ in parts]
@@ -126,6 +128,19 @@ def load_data(config: DataConfig, cutoff: float) -> TrainingData:
         statistics=compute_statistics(dataset, cutoff),
         hash=content_hash(train),
     )
+
+
+def _check_apart(train: list[Pairs], held_out: list[Pairs]) -> None:
+    """Refuse a run that stands in both sets: its errors would say nothing."""
+    known = {content_hash([part]): part.frames.source for part in train}
+    for part in held_out:
+        source = known.get(content_hash([part]))
+        if source is not None:
+            raise TrajectoryError(
+                f"data.validation: {part.frames.source} holds the same frames as "
+                f"{source} of data.train; validate on another run, or leave "
+                "data.validation out, so that the end of each run is held out"
+            )
 
 
 def _pairs(config: DataConfig, files: tuple[str, ...]) -> list[Pairs]:
@@ -144,7 +159,7 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
     Raises
     ------
     TrajectoryError
-        Atoms of one element have different masses.
+        Atoms of one element have different masses, or none has a neighbor.
     """
     masses = _element_masses(dataset)
     count = min(STATISTICS_PAIRS, len(dataset))
@@ -153,6 +168,13 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
     state = batch.state
     numbers = state.atomic_numbers.numpy()
     speeds = state.velocities.norm(dim=1).numpy()
+    n_edges = _n_edges(dataset, chosen, cutoff)
+    if n_edges == 0 and state.n_atoms > len(chosen):
+        raise TrajectoryError(
+            f"network.cutoff = {cutoff:g} Å is below all distances between atoms of "
+            f"{dataset.parts[0].frames.source}; a few Å reach the first neighbors, and "
+            "5 Å most of what matters"
+        )
     elements = tuple(masses)
     scales = {z: float(np.sqrt(np.mean(speeds[numbers == z] ** 2))) for z in elements}
     return Statistics(
@@ -161,7 +183,7 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
         displacement_rms=float(batch.displacements.square().mean().sqrt()),
         velocity_rms=float(batch.velocities.square().mean().sqrt()),
         velocity_scales=tuple(scales[z] for z in elements),
-        avg_num_neighbors=_n_edges(dataset, chosen, cutoff) / state.n_atoms,
+        avg_num_neighbors=n_edges / state.n_atoms,
         n_pairs=count,
     )
 

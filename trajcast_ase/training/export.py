@@ -42,7 +42,7 @@ def export_model(
         "densities_g_cm3": sorted({round(one, 4) for one in _densities(data)}),
         **extent(data.train.parts, model.config.cutoff),
         "atoms": sorted({len(part.frames.atomic_numbers) for part in data.train.parts}),
-        "steps": optimizer.steps,
+        "steps": optimizer.n_steps,
         "batch_size": optimizer.batch_size,
         "optimizer": optimizer.model_dump(mode="json"),
         "seed": config.run.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 from trajcast_ase.files import sole_writer
+from trajcast_ase.models.model_file import checked_device
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.checkpoint import Checkpoint, save_checkpoint
 from trajcast_ase.training.config import TrainingConfig
@@ -40,6 +41,12 @@ from trajcast_ase.training.optimizer import (
     make_optimizers,
     set_learning_rate,
 )
+from trajcast_ase.training.plan import (
+    TrainingPlan,
+    planned,
+    with_batch,
+    with_steps,
+)
 from trajcast_ase.training.resume import (
     Progress,
     TrainingParts,
@@ -50,6 +57,8 @@ from trajcast_ase.training.reversibility import limits_of_pairs
 from trajcast_ase.training.start import first_model
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
+QUIET_S = 5.0
+"""Longest time without a word to the reporter, but for a longer step."""
 MOST_SKIPPED = 10
 """Steps in a row whose gradient is not finite, before a training gives up."""
 
@@ -74,7 +83,11 @@ class TrainingResult:
 
 
 def train(
-    config: TrainingConfig, *, reporter: Reporter | None = None, anew: bool = False
+    config: TrainingConfig,
+    *,
+    reporter: Reporter | None = None,
+    announce: Callable[[TrainingPlan], None] | None = None,
+    anew: bool = False,
 ) -> TrainingResult:
     """Train a forecaster, or go on with the training in ``config.run.directory``.
 
@@ -84,7 +97,10 @@ def train(
     ----------
     config : TrainingConfig
     reporter : Reporter, optional
-        Called every ``run.log_every`` steps and after each validation.
+        Called after the first step, every ``run.log_every`` steps, every few seconds
+        and after each validation.
+    announce : callable, optional
+        Called once with the :class:`TrainingPlan`, before the first step.
     anew : bool
         Begin anew; log and checkpoint of an earlier run get the suffix ``.old``.
 
@@ -93,7 +109,8 @@ def train(
     TrajectoryError
         The trajectories cannot give pairs at the horizon.
     ValueError
-        The checkpoint is damaged or belongs to another configuration.
+        There is no such device, or the checkpoint is damaged or belongs to another
+        configuration.
     FileExistsError
         Another process trains in this folder now.
     FloatingPointError
@@ -103,6 +120,7 @@ def train(
         SIGINT or SIGTERM came; the checkpoint holds all steps. A kind of
         KeyboardInterrupt.
     """
+    checked_device(config.run.device)
     with process_ranks(config.run.device) as ranks, _sole_trainer(config, ranks):
         data = load_data(config.data, config.network.cutoff)
         trainer = Trainer(config, data, ranks)
@@ -114,6 +132,7 @@ def train(
             # Another count would round sums otherwise, and not go on exactly.
             threads = measured if measured and threads == "measure" else threads
         with thread_count(threads, trainer.probe, ranks):
+            trainer.plan(announce)
             trainer.run(reporter)
         return trainer.finish()
 
@@ -135,8 +154,9 @@ class Trainer:
     def __init__(
         self, config: TrainingConfig, data: TrainingData, ranks: Ranks
     ) -> None:
+        self.config = config = with_batch(config, data)
         run, optimizer = config.run, config.optimizer
-        self.config, self.data, self.ranks = config, data, ranks
+        self.data, self.ranks = data, ranks
         self.step = 0
         self.skipped = 0  # in a row
         self.seconds = self.seconds_reported = 0.0
@@ -151,7 +171,7 @@ class Trainer:
         self.plateau = Plateau()
         self.order = BatchOrder(
             len(data.train),
-            optimizer.batch_size,
+            optimizer.batch_size or 1,
             run.seed,
             optimizer.reversal_probability,
         )
@@ -180,6 +200,22 @@ class Trainer:
         torch.autograd.backward(self._loss_module()(self._batch(slice(None))))
         self.model.zero_grad(set_to_none=True)
 
+    def plan(self, announce: Callable[[TrainingPlan], None] | None) -> None:
+        """Time a step, decide how many there are, and tell."""
+        if announce is None and self.config.optimizer.steps is not None:
+            return
+        mine = slice(self.ranks.rank, None, self.ranks.size)
+        self.config, plan = planned(
+            self.config,
+            self.data,
+            self.model,
+            lambda: self._batch(mine),
+            first=self.step,
+            ranks=self.ranks,
+        )
+        if announce is not None and self.ranks.is_first:
+            announce(plan)
+
     def run(self, reporter: Reporter | None) -> None:
         """Take the remaining steps; a signal ends them with a checkpoint."""
         # Several processes would have to agree on the step after which they stop.
@@ -190,23 +226,28 @@ class Trainer:
 
     def _run(self, reporter: Reporter | None, noted: list[int]) -> None:
         options, settings = self.config.optimizer, self.config.run
-        saved = time.monotonic()
-        while self.step < options.steps:
+        saved = told = time.monotonic()
+        first = self.step + 1
+        while self.step < options.n_steps:
             if noted:
                 self.save()
                 raise Interrupted(
-                    f"interrupted at step {self.step} of {options.steps}; "
+                    f"interrupted at step {self.step} of {options.n_steps}; "
                     f"{self.path} holds all that was done, the same command goes on",
                     noted[0],
                 )
             started = time.perf_counter()
             self.unreported.append(self.optimize())
             self.seconds += time.perf_counter() - started
-            last = self.step == options.steps
+            last = self.step == options.n_steps
             sound = self.skipped == 0  # else the weights may be what is wrong
             due = (self.step % settings.validate_every == 0 and sound) or last
             if due or self.step % settings.log_every == 0:
                 self._report(reporter, validate=due)
+                told = time.monotonic()
+            elif self.step == first or time.monotonic() - told > QUIET_S:
+                self._tell(reporter)
+                told = time.monotonic()
             minutes = (time.monotonic() - saved) / 60.0
             if (minutes > settings.checkpoint_minutes and sound) or last:
                 self.save()
@@ -241,7 +282,7 @@ class Trainer:
             It is not one pair, but the weights.
         """
         self.skipped += 1
-        ends = self.step + 1 == self.config.optimizer.steps
+        ends = self.step + 1 == self.config.optimizer.n_steps
         if self.skipped == MOST_SKIPPED or ends:
             raise FloatingPointError(
                 f"the gradient is not finite in {self.skipped} steps in a row, the "
@@ -266,6 +307,21 @@ class Trainer:
         """Learning rate of the last step."""
         return float(self.optimizers[0].param_groups[0]["lr"])
 
+    def _tell(self, reporter: Reporter | None) -> None:
+        """Show what happened since the last report, which is still to come."""
+        if reporter is None or not self.ranks.is_first:
+            return
+        count = len(self.unreported)
+        reporter(
+            TrainingStep(
+                self.step,
+                self.config.optimizer.n_steps,
+                float(torch.stack(self.unreported).mean()),
+                self.rate,
+                (self.seconds - self.seconds_reported) / count,
+            )
+        )
+
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
         losses, self.unreported = torch.stack(self.unreported), []
         loss = self.ranks.mean(float(losses.mean()))
@@ -274,7 +330,7 @@ class Trainer:
         errors = None
         if validate:
             errors = self.validate()
-            if self.step >= self.config.optimizer.warmup_steps:
+            if self.step >= self.config.optimizer.n_warmup_steps:
                 self.plateau = self.plateau.after(
                     errors.displacement.relative_mae + errors.velocity.relative_mae,
                     self.config.optimizer,
@@ -283,7 +339,7 @@ class Trainer:
             return
         report = TrainingStep(
             self.step,
-            self.config.optimizer.steps,
+            self.config.optimizer.n_steps,
             loss,
             self.rate,
             seconds_per_step,
@@ -314,6 +370,7 @@ class Trainer:
             unreported=tuple(float(loss) for loss in self.unreported),
             plateau=self.plateau,
             threads=torch.get_num_threads(),
+            steps=self.config.optimizer.n_steps,
         )
         extra = {"identity": self.identity, **progress.to_plain()}
         save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
@@ -336,6 +393,8 @@ class Trainer:
             self._parts.restore(checkpoint)
         except ValueError as error:
             raise unusable(self.path, error) from error
+        if self.config.optimizer.steps is None:
+            self.config = with_steps(self.config, progress.steps)
         self.plateau = progress.plateau
         self.step = progress.step
         self.seconds = progress.seconds

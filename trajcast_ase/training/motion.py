@@ -7,6 +7,12 @@ is below 0.01 with ten frames to a vibration, but reaches 1 with one or two. The
 two are still correlated, if the sum :math:`v_{k-1} + v_{k+2}` may help the trapezoid:
 by 0.3 at least for isolated water every 5 to 14 fs and silicon of quartz every 30 fs.
 
+The size is held against a sharper sum, :math:`s = (13 a - b) / 12` with the sums
+:math:`a` and :math:`b` of the two velocities within and of the two around: the slopes
+:math:`d \cdot s / s^2` and :math:`d^2 / d \cdot s` are 1 for a motion that frames
+resolve, and have 1 between them for one that they do not, unless velocities are in
+other units or the time between frames is another.
+
 Limits are those that all reference runs keep at their horizons of 5, 7 and 30 fs.
 """
 
@@ -37,6 +43,9 @@ LARGEST_MISMATCH = 0.1
 LARGEST_STEP, SPREADS = 0.1, 8.0
 """Mismatch of one step above the median: at least, and in units of the distance
 between the median and the 90th percentile; seen: 5.8."""
+SCALES = ((RESOLVED, SLOW, 1.05), (0.5, -1.0, 1.5), (LEAST_CORRELATION, -1.0, 5.0))
+"""Least correlations, of displacements with s and of velocities with the next ones,
+and the largest factor between displacements and s there; seen: 1.002, 1.13, 1.13."""
 FINER = (
     "correct the velocities, or write frames at a divisor of the horizon if the "
     "horizon is far beyond the fastest vibration (data.check_motion = false of a "
@@ -86,6 +95,7 @@ def check_motion(frames: Frames) -> None:
     """
     motion = _motion(frames)
     _check_rest(frames, motion)
+    _check_scale(frames, motion)
     _check_jumps(frames, motion)
     _check_steps(frames, motion)
     _check_owners(frames, motion)
@@ -144,6 +154,45 @@ def _check_rest(frames: Frames, motion: _Motion) -> None:
             f"{frames.source}: no atom moves from frame {first} to {first + 1}; the "
             "frame is repeated, so leave one of the two out"
         )
+
+
+def _check_scale(frames: Frames, motion: _Motion) -> None:
+    """Refuse displacements of another size than velocities and stride make."""
+    for number in np.unique(frames.atomic_numbers):
+        atoms = frames.atomic_numbers == number
+        if 3 * (frames.n_frames - 3) * atoms.sum() < ENOUGH:
+            continue
+        moved, inner, outer, both, by_inner, by_outer = motion.fit[:, atoms].sum(axis=1)
+        product = (13.0 * by_inner - by_outer) / 12.0
+        square = (169.0 * inner - 26.0 * both + outer) / 144.0
+        if product <= 0 or moved <= 0 or square <= 0:
+            continue
+        velocities = frames.velocities[:, atoms]
+        lasting = np.vdot(velocities[1:], velocities[:-1]) / np.vdot(
+            velocities, velocities
+        )
+        least, most = product / square, moved / product
+        fits = np.sqrt(least / most)
+        for resolved, slow, factor in SCALES:
+            if fits < resolved or lasting < slow:
+                continue
+            if least > factor or most < 1.0 / factor:
+                raise _wrong_scale(frames, chemical_symbols[number], least, factor)
+            break
+
+
+def _wrong_scale(
+    frames: Frames, symbol: str, slope: float, factor: float
+) -> TrajectoryError:
+    stride = frames.stride_fs
+    return TrajectoryError(
+        f"{frames.source}: displacements of {symbol} are {slope:.3g} times those of "
+        f"its velocities over {stride:g} fs (limits {1 / factor:.2g} to {factor:g}); "
+        f"either the time between frames is {slope * stride:.3g} fs, or the velocities "
+        "are in other units: give the right stride_fs (--stride), or units of a LAMMPS "
+        "dump (lammps_units, --lammps-units), or multiply the velocities by "
+        f"{slope:.4g}"
+    )
 
 
 def _check_jumps(frames: Frames, motion: _Motion) -> None:

@@ -197,12 +197,12 @@ class Plateau:
 
 def learning_rate(step: int, options: OptimizerConfig, plateau: Plateau) -> float:
     """Return the learning rate of optimiser step `step`, counted from zero."""
-    warmup = min(1.0, (step + 1) / max(options.warmup_steps, 1))
+    warmup = min(1.0, (step + 1) / max(options.n_warmup_steps, 1))
     rate = options.learning_rate * warmup
     if options.schedule == "plateau":
         return rate * options.plateau_factor**plateau.reductions
-    start = options.constant_fraction * options.steps
-    done = max(0.0, (step - start) / (options.steps - start))
+    start = options.constant_fraction * options.n_steps
+    done = max(0.0, (step - start) / (options.n_steps - start))
     return rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 

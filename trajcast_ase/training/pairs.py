@@ -82,7 +82,7 @@ def make_pairs(
         raise TrajectoryError(
             f"{frames.source}: a horizon of {horizon_fs:g} fs is not a whole number of "
             f"frame strides of {frames.stride_fs:g} fs; choose a multiple of the "
-            "stride or write frames at the horizon"
+            "stride or write frames at the horizon (trajcast run: --interval 1)"
         )
     if frames.n_frames <= lag:
         raise TrajectoryError(

@@ -20,7 +20,7 @@ from trajcast_ase.training.checkpoint import (
     optimizer_tensors,
     restore_optimizers,
 )
-from trajcast_ase.training.config import MOST_THREADS, OptimizerConfig
+from trajcast_ase.training.config import MOST_STEPS, MOST_THREADS, OptimizerConfig
 from trajcast_ase.training.optimizer import Plateau, make_optimizers
 
 MOST_NUMBERS = 2**53
@@ -40,6 +40,8 @@ class Progress:
         Losses since then.
     plateau : Plateau
     threads : int
+    steps : int
+        Of the whole training.
     """
 
     step: int
@@ -48,6 +50,7 @@ class Progress:
     unreported: tuple[float, ...]
     plateau: Plateau
     threads: int
+    steps: int
 
     def to_plain(self) -> dict[str, Any]:
         """Return all but `step` as JSON values."""
@@ -77,6 +80,7 @@ class Progress:
             unreported=tuple(number(loss, "unreported, a loss") for loss in losses),
             plateau=_plateau(values.get("plateau")),
             threads=integer(values.get("threads"), "threads", 1, MOST_THREADS),
+            steps=integer(values.get("steps"), "steps", max(step, 1), MOST_STEPS),
         )
 
 

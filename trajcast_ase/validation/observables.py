@@ -252,7 +252,11 @@ def _pieces(frames: Frames, piece_fs: float) -> list[range]:
         raise ValueError(
             f"{frames.source}: {frames.n_frames} frames every {frames.stride_fs:g} fs "
             f"make {n_pieces} pieces of {piece_fs:g} fs; at least {FEWEST_PIECES} "
-            f"pieces of at least {WINDOW_FS:g} fs are needed, so give a longer run"
+            f"pieces of at least {WINDOW_FS:g} fs are needed: "
+            f"{1e-3 * FEWEST_PIECES * max(piece_fs, WINDOW_FS):.3g} ps with pieces as "
+            "long as these. Give a longer run, or a reference in shorter pieces (of "
+            "the bundled ones paracetamol-short has 3 ps, as the demo needs; of "
+            "trajectories --piece sets them)"
         )
     first = frames.n_frames - n_pieces * length
     return [

@@ -255,7 +255,7 @@ def check_comparable(run: Conditions, reference: Conditions) -> None:
         raise NotComparableError(
             f"the run has a frame every {run.stride_fs:g} fs, the reference every "
             f"{reference.stride_fs:g} fs, and spectra depend on it; write both at one "
-            "stride"
+            "stride (trajcast run writes every stride with --interval 1)"
         )
     _check_cells(run.volume_A3, reference.volume_A3)
     kelvin, wanted = run.temperature_K, reference.temperature_K

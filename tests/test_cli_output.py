@@ -1,0 +1,155 @@
+"""Formats, ramps and continued files of `trajcast run`, and what is questioned."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.io import Trajectory
+from helpers import small_model
+from test_cli import call, error_of
+
+from trajcast_ase import save_model
+from trajcast_ase.conversion import convert
+from trajcast_ase.trajectory import read_frames
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.trajcast"
+    save_model(small_model("thermal", torch.float32, n_layers=1), path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, model_file):
+    """Return what `trajcast run` is given, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("ethanol.xyz", molecule("CH3CH2OH"))
+    return ("run", "ethanol.xyz", "--model", model_file, "--seed", 1)
+
+
+def test_a_name_with_a_suffix_means_that_file(run):
+    stdout, _ = call(
+        *(*run, "--temperature", 300, "--steps", 6, "--interval", 2),
+        *("--out", "md.xyz"),
+    )
+    assert "wrote md.traj, md.xyz, md.log" in stdout
+    ours, copy = read_frames("md.traj"), read_frames("md.xyz")
+    assert copy.stride_fs == pytest.approx(ours.stride_fs)
+    np.testing.assert_allclose(copy.positions, ours.positions, atol=1e-7)
+    np.testing.assert_allclose(copy.velocities, ours.velocities, atol=1e-9)
+    again = error_of(*run, "--temperature", 300, "--steps", 6, "--out", "md.xyz")
+    assert "md.traj exists" in again
+
+
+def test_format_and_name_agree(run):
+    options = (*run, "--temperature", 300, "--steps", 2)
+    message = error_of(*options, "--out", "md.traj", "--format", "extxyz")
+    assert "--out md.traj names traj, but --format is extxyz" in message
+    stdout, _ = call(*options, "--out", "md.traj")
+    assert "wrote md.traj, md.log" in stdout
+
+
+@pytest.mark.skipif(find_spec("MDAnalysis") is not None, reason="it is installed")
+@pytest.mark.parametrize("kind", ["dcd", "h5md"])
+def test_a_missing_library_is_named_before_the_run(run, kind):
+    message = error_of(*run, "--temperature", 300, "--steps", 2, "--format", kind)
+    assert "pip install 'trajcast-ase[formats]'" in message
+    assert not list(Path().glob("*.traj"))
+
+
+@pytest.mark.parametrize("kind", ["dcd", "h5md"])
+def test_other_libraries_write_their_formats(run, kind):
+    library = pytest.importorskip("MDAnalysis")
+    call(*run, "--temperature", 300, "--steps", 4, "--interval", 2, "--out", "md")
+    convert(Path("md.traj"), Path(f"md.{kind}"), kind)
+    universe = library.Universe.empty(9).load_new(f"md.{kind}")
+    frames = read_frames("md.traj")
+    assert len(universe.trajectory) == 3
+    for number, step in enumerate(universe.trajectory):
+        assert step.time == pytest.approx(number * 1e-3 * frames.stride_fs, rel=1e-5)
+        np.testing.assert_allclose(step.positions, frames.positions[number], atol=1e-5)
+        if kind == "h5md":
+            expected = 1e3 * frames.velocities[number]  # Å/ps
+            np.testing.assert_allclose(step.velocities, expected, atol=1e-4)
+
+
+def test_the_log_may_have_lines_of_its_own(run):
+    call(
+        *(*run, "--temperature", 300, "--steps", 12, "--interval", 3),
+        *("--log-interval", 6, "--out", "md"),
+    )
+    assert len(Path("md.log").read_text().splitlines()) == 1 + 3
+    with Trajectory("md.traj") as trajectory:
+        assert len(trajectory) == 5
+    call(
+        *(*run, "--temperature", 300, "--steps", 24, "--interval", 3),
+        *("--log-interval", 6, "--out", "md", "--restart"),
+    )
+    assert len(Path("md.log").read_text().splitlines()) == 1 + 5
+
+
+def test_a_ramp_goes_from_start_to_end(run):
+    stdout, _ = call(*run, "--ramp", "300:600", "--steps", 6, "--out", "md")
+    assert "velocities drawn at 300 K" in stdout
+    with Trajectory("md.traj") as trajectory:
+        settings = trajectory.description["thermostat"]["temperature_K"]
+    assert (settings["start_K"], settings["end_K"]) == (300.0, 600.0)
+    horizon = small_model("thermal", torch.float32, n_layers=1).horizon_fs
+    assert settings["duration"] == pytest.approx(6 * horizon * ase.units.fs)
+    for options, message in (
+        (("--ramp", "300-600"), "give two temperatures in K, such as 300:600"),
+        (("--ramp", "300:-1"), "must be positive"),
+        (("--ramp", "3:6", "--temperature", 3), "exclude each other"),
+        (("--ramp", "3:6", "--thermostat", "none"), "--ramp needs a thermostat"),
+    ):
+        assert message in error_of(*run, *options, "--steps", 2, "--out", "other")
+
+
+def test_append_goes_on_in_the_same_files(run):
+    options = (*run, "--thermostat", "none", "--interval", 2, "--out")
+    call(*options, "whole", "--temperature", 300, "--steps", 10)
+    call(*options, "parts", "--temperature", 300, "--steps", 4)
+    stdout, _ = call(*options, "parts", "--steps", 6, "--append")
+    assert "going on from the last frame of parts.traj, stride 4" in stdout
+    whole, parts = read_frames("whole.traj"), read_frames("parts.traj")
+    np.testing.assert_array_equal(parts.positions, whole.positions)
+    assert Path("parts.log").read_text() == Path("whole.log").read_text()
+
+
+def test_append_refuses_what_it_cannot_go_on_with(run):
+    options = (*run, "--temperature", 300, "--steps", 4, "--out", "md")
+    assert "there is no md.traj" in error_of(*options, "--append")
+    call(*options, "--interval", 2)
+    message = error_of(*options, "--append")
+    assert "has a frame every 2 strides; give --interval 2" in message
+    for other in ("--restart", "--overwrite"):
+        assert f"--append excludes {other}" in error_of(*options, "--append", other)
+
+
+def test_a_time_constant_below_a_stride_is_questioned(run):
+    options = (*run, "--temperature", 300, "--steps", 2, "--thermostat", "csvr")
+    stdout, _ = call(*options, "--taut", 0.05, "--out", "ps")
+    assert "if 0.05 ps were meant, give --taut 50" in stdout
+    stdout, _ = call(*options, "--taut", 50, "--out", "fs")
+    assert "were meant" not in stdout
+
+
+def test_evaluate_says_how_to_write_every_stride(run, model_file):
+    call(*run, "--temperature", 300, "--steps", 30, "--out", "md")
+    assert "--interval 1" in error_of("evaluate", model_file, "md.traj")
+
+
+@pytest.mark.usefixtures("run")
+def test_validate_replaces_its_rollouts_when_asked(model_file):
+    options = (
+        *("validate", "--model", model_file, "--start", "ethanol.xyz"),
+        *("--length", 0.02, "--temperature", 300, "--reference", "paracetamol"),
+    )
+    assert "the run is C2H6O" in error_of(*options, "--out", "v")
+    assert "pass --overwrite" in error_of(*options, "--out", "v")
+    assert "the run is C2H6O" in error_of(*options, "--out", "v", "--overwrite")

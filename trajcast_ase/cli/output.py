@@ -1,0 +1,99 @@
+"""What ``trajcast run`` writes beside its trajectory, and what it goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trajcast_ase.cli.files import TRAJECTORY, Files
+from trajcast_ase.cli.options import TrajectoryFormat
+
+SUFFIXES = {
+    TrajectoryFormat.TRAJ: "",
+    TrajectoryFormat.EXTXYZ: ".xyz",
+    TrajectoryFormat.DCD: ".dcd",
+    TrajectoryFormat.H5MD: ".h5md",
+}
+"""Of files beside ``.traj``."""
+OF_SUFFIX = {
+    ".traj": TrajectoryFormat.TRAJ,
+    ".xyz": TrajectoryFormat.EXTXYZ,
+    ".dcd": TrajectoryFormat.DCD,
+    ".h5md": TrajectoryFormat.H5MD,
+}
+
+
+def named_format(
+    start: Path, out: Path | None, kind: TrajectoryFormat | None
+) -> tuple[Path, TrajectoryFormat | None]:
+    """Return the prefix of all files, and the format that is wanted beside .traj.
+
+    Raises
+    ------
+    ValueError
+        The suffix of `out` is of another format.
+    ImportError
+        The library that writes the format is missing.
+    """
+    prefix = Path(f"{start.stem}-md") if out is None else out
+    named = OF_SUFFIX.get(prefix.suffix)
+    if named is not None:
+        prefix = prefix.with_suffix("")
+        if kind not in (None, named):
+            raise ValueError(
+                f"--out {out} names {named}, but --format is {kind}; give one of them"
+            )
+        kind = named
+    if kind is not None:
+        from trajcast_ase.conversion import check_writable  # noqa: PLC0415
+
+        check_writable(kind.value)
+    return prefix, kind
+
+
+def check_append(
+    *, restart: bool, overwrite: bool, ramp: str | None, numbers: range | None
+) -> None:
+    """Raise ValueError for options that --append excludes."""
+    for given, text in (
+        (restart, "--restart, which goes on exactly, with --steps counted in all"),
+        (overwrite, "--overwrite"),
+        (ramp is not None, "--ramp, which begins with a run: choose another --out"),
+        (numbers is not None, "--replicas, which go on by --restart"),
+    ):
+        if given:
+            raise ValueError(f"--append excludes {text}")
+
+
+def strides_done(trajectory: Path, interval: int) -> int:
+    """Return the stride of the last frame of a trajectory.
+
+    Raises
+    ------
+    ValueError
+        It is none of a run with this interval.
+    """
+    from ase.io import Trajectory  # noqa: PLC0415
+
+    with Trajectory(str(trajectory)) as frames:
+        n_frames, settings = len(frames), frames.description or {}
+    found = settings.get("interval")
+    if found != interval:
+        raise ValueError(
+            f"--append: {trajectory} has a frame every {found} strides; give "
+            f"--interval {found}"
+            if isinstance(found, int)
+            else f"--append: {trajectory} was not written by trajcast run"
+        )
+    return (n_frames - 1) * interval
+
+
+def write_copies(files: Files, kind: TrajectoryFormat | None) -> None:
+    """Write each trajectory in another format."""
+    if kind is None or not files.copy:
+        return
+    from trajcast_ase.conversion import convert  # noqa: PLC0415
+
+    for source, target in zip(
+        files.paths(TRAJECTORY), files.paths(files.copy), strict=True
+    ):
+        convert(source, target, kind.value)
