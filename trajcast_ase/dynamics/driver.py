@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
-from ase.md.md import MolecularDynamics
 
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
@@ -24,24 +21,11 @@ from trajcast_ase.dynamics.arguments import (
     describe_model,
     prepared_model,
 )
-from trajcast_ase.dynamics.checkpoint import (
-    RunState,
-    check_settings,
-    noise_state,
-    plain,
-    read_checkpoint,
-    restore_noise,
-    restore_thermostats,
-    rewind_files,
-    thermostat_states,
-    write_checkpoint,
-)
+from trajcast_ase.dynamics.continuation import Continuation
 from trajcast_ase.dynamics.domain import warn_outside_training
 from trajcast_ase.dynamics.fallback import ForceFallback
-from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
-from trajcast_ase.dynamics.md_logger import ForceFreeLogger
+from trajcast_ase.dynamics.looks import Looks
 from trajcast_ase.dynamics.mirror import Mirror
-from trajcast_ase.dynamics.observer_errors import explained
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
 from trajcast_ase.guards.answer import OnFinding
@@ -61,7 +45,7 @@ from trajcast_ase.thermostats.thermostat import ChecksStart, Thermostat
 PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
 
 
-class TrajCast(MolecularDynamics):
+class TrajCast(Continuation, Looks):
     """Molecular dynamics by forecasts, in place of ``ase.md.verlet.VelocityVerlet``.
 
     Observers, log, trajectory and edits of the Atoms work as for every ASE dynamics.
@@ -186,97 +170,6 @@ class TrajCast(MolecularDynamics):
         super().__init__(atoms, dt, trajectory, None, loginterval, **kwargs)
         if logfile:
             self._open_log(logfile, logfile_interval or loginterval)
-
-    @classmethod
-    def restart(
-        cls,
-        path: str | os.PathLike[str],
-        model: ForecastModel | str | os.PathLike[str],
-        *,
-        thermostat: Thermostat | Sequence[Thermostat] | None = None,
-        noise: ForecastNoise | None = None,
-        calculator: Calculator | None = None,
-        trajectory: str | os.PathLike[str] | None = None,
-        logfile: str | os.PathLike[str] | None = None,
-        loginterval: int = 1,
-        logfile_interval: int | None = None,
-        device: torch.device | str | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Go on from a checkpoint as if nothing had happened.
-
-        On the same machine with the same settings, the run continues bit for bit: with
-        thermostats, temperatures that depend on time, and noise, too. The Atoms are
-        ``dynamics.atoms``; attach your observers anew.
-
-        Parameters
-        ----------
-        path : path
-            Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, logfile_interval, device, **kwargs
-            As those of the run that wrote it. Thermostats and noise take over the state
-            that they had; the seed of their generators does not matter. Counts of
-            guards go on, and the bonds that they keep are those of the start.
-        calculator : Calculator, optional
-            Of the Atoms, for energies and a `fallback`; checkpoints do not hold it.
-        trajectory, logfile : path, optional
-            Existing files are cut back to the checkpoint and continued; others begin.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no checkpoint.
-        CheckpointError
-            The checkpoint is damaged, is of another model or other settings, or a file
-            is not the one that it belongs to.
-        """
-        runs = read_checkpoint(Path(path))
-        if len(runs) != 1:
-            raise CheckpointError(
-                f"{path} is a checkpoint of {len(runs)} replicas; use Replicas.restart"
-            )
-        runs[0].atoms.calc = calculator
-        settings = {
-            "thermostat": thermostat,
-            "noise": noise,
-            "device": device,
-            **kwargs,
-        }
-        probe = cls(runs[0].atoms, model, **settings)
-        check_settings(plain(probe.todict()), runs[0].settings)
-        continued = rewind_files(
-            runs[0], {"trajectory": trajectory, "logfile": logfile}
-        )
-        dynamics = cls(
-            runs[0].atoms,
-            probe.model,
-            trajectory=trajectory,
-            append_trajectory=True,
-            loginterval=loginterval,
-            **settings,
-        )
-        if logfile is not None:
-            header = "logfile" not in continued
-            interval = logfile_interval or loginterval
-            dynamics._open_log(logfile, interval, header=header)
-        dynamics._take_over(runs[0])
-        return dynamics
-
-    def checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Write everything that :meth:`restart` needs, atomically.
-
-        To be called between runs or as an observer, such as ``dynamics.attach(
-        dynamics.checkpoint, 1000, "run.checkpoint")``. The checkpoint before stays as
-        ``PATH.previous``.
-
-        Raises
-        ------
-        CheckpointError
-            A thermostat does not tell its state.
-        """
-        state = self._run_state()
-        if self.comm.rank == 0:  # as for every file of ASE
-            write_checkpoint(Path(path), [state])
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values, for the header of trajectories.
@@ -431,13 +324,6 @@ class TrajCast(MolecularDynamics):
         if self.nsteps == 0 and not self._resumed:
             self._look()
 
-    def _look(self) -> None:
-        """Let everyone see the Atoms, in ASE's order."""
-        self._refresh_properties()
-        with explained(self.atoms):
-            self.log()  # type: ignore[no-untyped-call]  # ASE
-            self.call_observers()  # type: ignore[no-untyped-call]  # ASE
-
     def _leap(self, steps: int) -> None:
         """Make `steps` forecasts on the device between two transfers."""
         self._mirror.pull(self.atoms)
@@ -499,38 +385,6 @@ class TrajCast(MolecularDynamics):
         if not bool(finite.all()):
             raise self._not_finite(int((~finite).nonzero()[0]))
 
-    def _run_state(self) -> RunState:
-        """Return everything that a checkpoint keeps of this run."""
-        return RunState(
-            atoms=self.atoms,
-            nsteps=self.nsteps,
-            settings=plain(self.todict()),
-            thermostats=thermostat_states(self.thermostats, self._place),
-            noise=noise_state(self.noise),
-            files={
-                name: FileMark.of(path)
-                for name, path in self._files.items()
-                if path.is_file()
-            },
-            guards=self._guarding.state(),
-        )
-
-    def _take_over(self, run: RunState) -> None:
-        """Go on from the step, the variables and the random numbers of a checkpoint."""
-        restore_thermostats(self.thermostats, self._place, run.thermostats)
-        restore_noise(self.noise, run.noise)
-        self._guarding.take_over(run.guards, self.atoms, self.model, self.thermostats)
-        self.nsteps, self._resumed = run.nsteps, True
-
-    def _open_log(self, logfile: Any, interval: int, *, header: bool = True) -> None:
-        if isinstance(logfile, str | os.PathLike) and logfile != "-":
-            self._files["logfile"] = Path(logfile)
-        logger = ForceFreeLogger(
-            self, self.atoms, logfile, header=header, comm=self.comm
-        )
-        self.closelater(logger)  # type: ignore[no-untyped-call]  # ASE
-        self.attach(logger, interval)  # type: ignore[no-untyped-call]  # ASE
-
     def _shared(self, state: State) -> State:
         """Return the state of the first rank, since each draws its own numbers."""
         if self.comm.size == 1:
@@ -562,30 +416,6 @@ class TrajCast(MolecularDynamics):
         if mirror is not None and not _same_structure(state, mirror.state):
             self._guarding.renew()
             self._recent.clear()
-
-    def _refresh_properties(self) -> None:
-        """Evaluate the energy, so that frames carry it, if somebody will look."""
-        if isinstance(self.atoms.calc, SinglePointCalculator):
-            # What a file stores belongs to its frame; asked of another one, it raises.
-            self.atoms.calc = None
-        if self.atoms.calc is not None and self._is_due():
-            self.atoms.get_potential_energy()
-
-    def _is_due(self) -> bool:
-        return any(
-            self.nsteps % interval == 0 if interval > 0 else self.nsteps == -interval
-            for _, interval, _, _ in self.observers
-        )
-
-    def _steps_until_due(self) -> int:
-        """Return the steps to the next due observer, or to the end of the run."""
-        waits = [self.max_steps - self.nsteps]
-        for _, interval, _, _ in self.observers:
-            if interval > 0:
-                waits.append(interval - self.nsteps % interval)
-            elif self.nsteps < -interval:
-                waits.append(-interval - self.nsteps)
-        return min(waits)
 
     def _has_per_step_methods(self) -> bool:
         return any(
