@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trajcast_ase.cli.files import TRAJECTORY, Files
 from trajcast_ase.cli.options import TrajectoryFormat
+
+if TYPE_CHECKING:
+    from trajcast_ase.cli.files import Files
 
 SUFFIXES = {
     TrajectoryFormat.TRAJ: "",
@@ -91,6 +94,7 @@ def write_copies(files: Files, kind: TrajectoryFormat | None) -> None:
     """Write each trajectory in another format."""
     if kind is None or not files.copy:
         return
+    from trajcast_ase.cli.files import TRAJECTORY  # noqa: PLC0415  --help does without
     from trajcast_ase.conversion import convert  # noqa: PLC0415
 
     for source, target in zip(
