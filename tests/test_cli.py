@@ -634,7 +634,7 @@ def test_train_then_evaluate(training):
         r"9 atoms, \d+ pairs to train on and 8 held out; \d+ parameters", lines[1]
     )
     assert re.fullmatch(
-        r"6 steps of 2 pairs, [\d.]+ ms each on cpu \(1 threads\): about 0:00:\d\d",
+        r"6 steps of 2 pairs, [\d.]+ ms each on cpu \(threads: 1\): about 0:00:\d\d",
         lines[2],
     )
     assert lines[3].startswith("1/6  loss ")  # at once
