@@ -41,6 +41,7 @@ from trajcast_ase.validation.inputs import stated_temperature
 COMMANDS = (
     "run",
     "ensemble",
+    "new",
     "train",
     "evaluate",
     "validate",
@@ -630,7 +631,16 @@ def training(tmp_path, monkeypatch):
 def test_train_then_evaluate(training):
     stdout, _ = call("train", training)
     lines = stdout.splitlines()
-    assert lines[0].startswith("step 3: validation displacement ")
+    assert lines[0] == "reading 1 trajectories"
+    assert re.fullmatch(
+        r"9 atoms, \d+ pairs to train on and 8 held out; \d+ parameters", lines[1]
+    )
+    assert re.fullmatch(
+        r"6 steps of 2 pairs, [\d.]+ ms each on cpu \(threads: 1\): about 0:00:\d\d",
+        lines[2],
+    )
+    assert lines[3].startswith("1/6  loss ")  # at once
+    assert any(line.startswith("step 3: validation displacement ") for line in lines)
     assert any(line.startswith("6/6  loss ") for line in lines)
     assert lines[-1] == "wrote out/short.trajcast"
     model = load_model("out/short.trajcast")

@@ -262,7 +262,7 @@ class TrainingProgress(_Progress):
             return
         self._console.print(
             f"{done} of {plan.batch_size} pairs, {1e3 * plan.seconds_per_step:.3g} ms "
-            f"each on {plan.device} ({plan.threads} threads): about "
+            f"each on {plan.device} (threads: {plan.threads}): about "
             f"{duration(plan.seconds)}",
             soft_wrap=True,
         )

@@ -104,6 +104,7 @@ app = typer.Typer(
     cls=_Commands,
     name="trajcast",
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help; its panels cost a third of the time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

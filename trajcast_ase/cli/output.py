@@ -94,7 +94,7 @@ def write_copies(files: Files, kind: TrajectoryFormat | None) -> None:
     """Write each trajectory in another format."""
     if kind is None or not files.copy:
         return
-    from trajcast_ase.cli.files import TRAJECTORY  # noqa: PLC0415
+    from trajcast_ase.cli.files import TRAJECTORY  # noqa: PLC0415  --help does without
     from trajcast_ase.conversion import convert  # noqa: PLC0415
 
     for source, target in zip(
