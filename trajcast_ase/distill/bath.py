@@ -83,7 +83,9 @@ def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list
     ]
     plan = job.state.plans.get(STAGE)
     if plan is None:
-        speed = model_speed(job.request.out / model_name, references[0])
+        speed = model_speed(
+            job.request.out / model_name, references[0], facts.temperature_K
+        )
         per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speed, 1e-3)
         n_strides = job.effort.strides(STAGE, len(LANGEVIN_FS), per_stride, horizon_fs)
         plan = {"n_strides": n_strides, "done": []}

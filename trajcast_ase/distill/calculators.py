@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators import calculator as ase_calculators
+from ase.calculators.calculator import (
+    get_calculator_class,
+)
+from ase.calculators.calculator import (
+    names as ase_names,  # type: ignore[attr-defined]  # defined, not exported
+)
 
 CalculatorSource = str | Callable[[], Any] | Any
 """A name, a function that makes a calculator, or a calculator."""
@@ -79,14 +84,12 @@ class CalculatorSpec:
             if attribute:
                 found: Callable[..., Any] = getattr(import_module(module), attribute)
                 return found
-            if module.lower() not in ase_calculators.names:
+            if module.lower() not in ase_names:
                 raise CalculatorError(
                     f"ASE names no calculator {module!r}; give one that it names, such "
                     "as emt or lj, tblite:GFN2-xTB, or package.module:callable"
                 )
-            maker: Callable[..., Any] = ase_calculators.get_calculator_class(
-                module.lower()
-            )
+            maker: Callable[..., Any] = get_calculator_class(module.lower())
         except (ImportError, AttributeError, ValueError) as error:
             if isinstance(error, CalculatorError):
                 raise

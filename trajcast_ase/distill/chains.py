@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.journal import n_frames_in
@@ -17,6 +19,7 @@ from trajcast_ase.distill.segments import (
     run_segments,
     stop_with_parent,
 )
+from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 
 LOOK_S = 1.0
 """Time between two looks at the workers' files."""
@@ -119,6 +122,7 @@ def run_chains(
     chains: Sequence[Chain],
     calculator: CalculatorSpec,
     processes: int,
+    *,
     report: Callable[[int], None],
     seconds: float | None,
 ) -> None:
@@ -139,38 +143,70 @@ def run_chains(
     ------
     MDError
         The MD of a chain failed; finished segments stay.
+    Interrupted
+        SIGINT or SIGTERM came.
     """
-    if processes == 1 or calculator.is_shared:
-        own = calculator.make()
+    with noted_signals() as signals:
+        if processes > 1 and not calculator.is_shared:
+            pool = _Pool(setup, calculator, processes, seconds)
+            pool.run(chains, report, signals)
+            return
         made = frames_on_disk(setup, chains)
 
         def tick(n_frames: int) -> None:
             nonlocal made
             made += n_frames
             report(made)
+            _check_signals(signals)
 
-        late = _over_at(seconds)
+        late, own = _over_at(seconds), calculator.make()
         for chain in chains:
             run_segments(setup, chain, own, tick, late)
-        return
-    end = None if seconds is None else time.time() + seconds
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        jobs = {
-            pool.submit(_work, setup, chain, calculator, parent=os.getpid(), end=end)
-            for chain in chains
-        }
-        try:
-            while jobs:
-                done, jobs = wait(jobs, LOOK_S, FIRST_COMPLETED)
-                for job in done:
-                    job.result()
-                report(frames_on_disk(setup, chains))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):  # noqa: SLF001  no public way
-                process.terminate()
-            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Processes that run chains."""
+
+    setup: Setup
+    calculator: CalculatorSpec
+    processes: int
+    seconds: float | None
+
+    def run(
+        self,
+        chains: Sequence[Chain],
+        report: Callable[[int], None],
+        signals: Sequence[int],
+    ) -> None:
+        """Run all chains; an error or a signal ends the processes."""
+        end = None if self.seconds is None else time.time() + self.seconds
+        context = multiprocessing.get_context("spawn")
+        work = partial(_work, self.setup, self.calculator, parent=os.getpid(), end=end)
+        with ProcessPoolExecutor(self.processes, mp_context=context) as pool:
+            jobs = {pool.submit(work, chain) for chain in chains}
+            try:
+                while jobs:
+                    done, jobs = wait(jobs, LOOK_S, FIRST_COMPLETED)
+                    for job in done:
+                        job.result()
+                    report(frames_on_disk(self.setup, chains))
+                    _check_signals(signals)
+            except BaseException:
+                # The pool would wait for the chains to end, and has no way to end them.
+                workers = list((pool._processes or {}).values())  # noqa: SLF001
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in workers:
+                    worker.terminate()
+                raise
+
+
+def _check_signals(signals: Sequence[int]) -> None:
+    if signals:
+        raise Interrupted(
+            "interrupted; all frames so far are on disk, the same command goes on",
+            signals[0],
+        )
 
 
 def _over_at(seconds: float | None) -> Callable[[], bool]:
@@ -183,8 +219,8 @@ def _over_at(seconds: float | None) -> Callable[[], bool]:
 
 def _work(
     setup: Setup,
-    chain: Chain,
     calculator: CalculatorSpec,
+    chain: Chain,
     *,
     parent: int,
     end: float | None,
@@ -192,6 +228,7 @@ def _work(
     """Run one chain in a process of its own, which ends with its parent."""
     import torch  # noqa: PLC0415  this process has one core
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this
     torch.set_num_threads(1)
     late = _over_at(None if end is None else end - time.time())
     run_segments(setup, chain, calculator.make(), stop_with_parent(parent), late)

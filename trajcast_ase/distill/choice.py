@@ -283,7 +283,7 @@ def _screen(job: Job, facts: Facts, held_out: Frames, test: _Test) -> Screening:
         seconds=time.perf_counter() - began,
         one_stride=result.errors.velocity.relative_mae,
         growth_per_ps=_bounded(error / typical / (1e-3 * after_fs)),
-        speed=model_speed(result.path, held_out, job.request.seed),
+        speed=model_speed(result.path, held_out, facts.temperature_K),
     )
 
 

@@ -154,6 +154,7 @@ class FixedEffort:
     def md_seconds(self, spent: float) -> float | None:
         """Return None: all runs are made."""
         del spent
+        return None
 
     def screening_seconds(self) -> float:
         """Return enough for a few candidates."""

@@ -69,8 +69,8 @@ def make_reference(job: Job) -> None:
             chains,
             job.request.calculator,
             job.request.processes,
-            report,
-            job.effort.md_seconds(job.state.spent_on(STAGE)),
+            report=report,
+            seconds=job.effort.md_seconds(job.state.spent_on(STAGE)),
         )
     _finish(job, setup, chains, plan)
 

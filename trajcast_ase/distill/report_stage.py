@@ -125,7 +125,8 @@ def _speeds(job: Job, facts: Facts, model_name: str) -> Speeds:
         of_calculator = calculator_speed(
             job.request.calculator.make(), atoms_of(frames, -1), facts.timestep_fs
         )
-    return Speeds(model_speed(job.request.out / model_name, frames), of_calculator)
+    of_model = model_speed(job.request.out / model_name, frames, facts.temperature_K)
+    return Speeds(of_model, of_calculator)
 
 
 def _fast(speeds: Speeds) -> str:

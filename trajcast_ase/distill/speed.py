@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.md.verlet import VelocityVerlet
@@ -20,6 +21,8 @@ from trajcast_ase.units import FS, ns_per_day
 
 MEASURED_S = 1.0
 """Time that is measured."""
+SHORT_RUN = 20
+"""Strides of one run."""
 
 
 @contextmanager
@@ -41,23 +44,33 @@ def atoms_of(frames: Frames, index: int) -> Atoms:
     return atoms
 
 
-def model_speed(path: Path, frames: Frames, index: int = 0) -> float:
-    """Return the speed of a single run of a model from a frame, ns/day.
+def model_speed(path: Path, frames: Frames, temperature_K: float) -> float:
+    """Return the speed of a single run of a model, ns/day.
 
-    Zero where the model fails within the measurement.
+    Measured on short runs from the frames, under the thermostat that the model
+    recommends. Zero where not one of them holds for some strides.
     """
     model = load_model(path)
-    atoms = atoms_of(frames, index % frames.n_frames)
-    with one_thread(), TrajCast(atoms, model) as dynamics:
-        try:
-            dynamics.run(2)
-            began = time.perf_counter()
-            while time.perf_counter() - began < MEASURED_S:
-                dynamics.run(2)
-            seconds = time.perf_counter() - began
-        except (SenselessForecastError, ValueError):
-            return 0.0
-        return ns_per_day(seconds / (dynamics.nsteps - 2), model.horizon_fs)
+    n_strides, seconds, started = 0, 0.0, time.perf_counter()
+    with one_thread():
+        for start in range(frames.n_frames):
+            bath = model.recommended_thermostat(
+                temperature_K, rng=np.random.default_rng(start)
+            )
+            with TrajCast(atoms_of(frames, start), model, thermostat=bath) as dynamics:
+                try:
+                    dynamics.run(2)
+                    began = time.perf_counter()
+                    dynamics.run(SHORT_RUN)
+                except (SenselessForecastError, ValueError):
+                    continue
+                seconds += time.perf_counter() - began
+                n_strides += SHORT_RUN
+            if time.perf_counter() - started > MEASURED_S:
+                break
+    if n_strides == 0:
+        return 0.0
+    return ns_per_day(seconds / n_strides, model.horizon_fs)
 
 
 def calculator_speed(calculator: Any, atoms: Atoms, timestep_fs: float) -> float:
