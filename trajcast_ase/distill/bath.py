@@ -60,6 +60,9 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
 def weakest(tried: list[Tried]) -> tuple[float, str]:
     """Return the weakest bath with the most rows passed, and why in words."""
     most = max(one.passed for one in tried)
+    if most == 0:
+        strongest = min(one.langevin_fs for one in tried)
+        return strongest, "the strongest of all, since no short run has held"
     best = max(
         (one for one in tried if one.passed == most), key=lambda one: one.langevin_fs
     )

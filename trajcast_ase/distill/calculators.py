@@ -10,12 +10,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import (
-    get_calculator_class,
-)
-from ase.calculators.calculator import (
-    names as ase_names,  # type: ignore[attr-defined]  # defined, not exported
-)
+from ase.calculators import calculator as ase_calculators
 
 CalculatorSource = str | Callable[[], Any] | Any
 """A name, a function that makes a calculator, or a calculator."""
@@ -53,7 +48,8 @@ class CalculatorSpec:
     @property
     def is_shared(self) -> bool:
         """Whether it is one calculator, which only one process can use."""
-        return hasattr(self.source, "get_potential_energy")
+        made = not isinstance(self.source, type)
+        return made and hasattr(self.source, "get_potential_energy")
 
     def make(self) -> Any:
         """Return a calculator.
@@ -84,12 +80,12 @@ class CalculatorSpec:
             if attribute:
                 found: Callable[..., Any] = getattr(import_module(module), attribute)
                 return found
-            if module.lower() not in ase_names:
+            if module.lower() not in _known():
                 raise CalculatorError(
                     f"ASE names no calculator {module!r}; give one that it names, such "
                     "as emt or lj, tblite:GFN2-xTB, or package.module:callable"
                 )
-            maker: Callable[..., Any] = get_calculator_class(module.lower())
+            maker = _of_ase(module.lower())
         except (ImportError, AttributeError, ValueError) as error:
             if isinstance(error, CalculatorError):
                 raise
@@ -99,6 +95,16 @@ class CalculatorSpec:
                 "(package.module:callable)"
             ) from error
         return maker
+
+
+def _of_ase(name: str) -> Callable[..., Any]:
+    find: Callable[..., Callable[..., Any]] = ase_calculators.get_calculator_class
+    return find(name)
+
+
+def _known() -> list[str]:
+    """Return the calculators that ASE names; its list is not exported."""
+    return list(vars(ase_calculators)["names"])
 
 
 def _name_of(source: Any) -> str:

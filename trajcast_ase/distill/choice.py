@@ -27,7 +27,7 @@ from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.validation.growth import error_growth
 
 STAGE = "choice"
-PERIODS = (0.5, 0.25, 0.7, 0.125)
+PERIODS = (0.25, 0.5, 0.125, 0.75)
 """Horizons to try, in periods of the fastest motion, the likeliest first."""
 NETWORKS = ((16, 3, 1.0, 0.0), (16, 2, 1.0, 0.0), (32, 3, 1.0, 1.6), (16, 3, 1.3, 0.0))
 """Channels, layers, cutoff in units of the shorter, surroundings in units of it."""
@@ -37,7 +37,9 @@ SHELLS = 1.6
 CUTOFFS_A = (3.5, 7.0)
 LEAST_SCREENING_S = 8.0
 MOST_CANDIDATES = 12
-AHEAD = 3
+LEAST_STEPS = 250
+"""Of a screening in the first round: after fewer, all errors are large."""
+AHEAD = 2
 """Longest horizons over which errors grow before they are compared."""
 N_STARTS = 8
 LARGEST_GROWTH = 1e9
@@ -72,8 +74,8 @@ class Screening:
 
     @property
     def score(self) -> float:
-        """What is lowest for the best: half the error is worth four times the time."""
-        return self.growth_per_ps / math.sqrt(max(self.speed, 1e-9))
+        """What is lowest for the best: half the error is worth 16 times the time."""
+        return self.growth_per_ps / max(self.speed, 1e-9) ** 0.25
 
     def to_plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -168,8 +170,7 @@ def choose(job: Job, facts: Facts) -> None:
     pool = candidates(facts, held_out, job.request.fixed)
     plan = job.state.plans.get(STAGE)
     if plan is None:
-        fits = int(job.effort.screening_seconds() / (2 * LEAST_SCREENING_S))
-        n_first = max(1, min(len(pool), fits, MOST_CANDIDATES))
+        n_first = _n_first(job, facts, pool, len(held_out.masses))
         plan = {"n_first": n_first, "done": []}
         job.state.keep_plan(STAGE, plan)
     n_first = integer(plan.get("n_first"), "n_first", 1, MOST_CANDIDATES)
@@ -184,10 +185,39 @@ def choose(job: Job, facts: Facts) -> None:
     best = _halved(job, facts, held_out, first, done)
     row = next(row for row in reversed(done) if row.candidate == best)
     why = (
-        f"of {n_first} tried it has the lowest error growth per ps over the root of "
-        f"the speed: {100 * row.growth_per_ps:.3g} % per ps at {row.speed:.3g} ns/day"
+        f"of {n_first} tried it has the lowest error growth per ps over the "
+        f"fourth root of the speed: {100 * row.growth_per_ps:.3g} % per ps at {row.speed:.3g} ns/day"
     )
     _settle(job, facts, done, best, why)
+
+
+def _n_first(job: Job, facts: Facts, pool: Sequence[Candidate], n_atoms: int) -> int:
+    """Return how many can be screened for long enough to tell them apart."""
+    config = _config(job, facts, pool[0], n_atoms, 100)
+    least = max(LEAST_SCREENING_S, LEAST_STEPS * seconds_per_step(config))
+    affordable = job.effort.screening_seconds() / least
+    count = 1
+    # Each round of halving takes as long as the first.
+    while (count + 1) * max(1, int(math.log2(count + 1))) <= affordable:
+        count += 1
+    return min(len(pool), count, MOST_CANDIDATES)
+
+
+def _config(
+    job: Job, facts: Facts, candidate: Candidate, n_atoms: int, steps: int
+) -> TrainingConfig:
+    """Return the configuration of a screening."""
+    return configuration(
+        candidate,
+        facts,
+        job.request.out,
+        n_atoms=n_atoms,
+        steps=steps,
+        name=f"screening/{_label(candidate)}",
+        description="",
+        seed=job.request.seed,
+        screening=True,
+    )
 
 
 def _halved(
@@ -199,7 +229,7 @@ def _halved(
 ) -> Candidate:
     """Screen, keep the better half, screen for longer, and return the last one."""
     alive = list(first)
-    n_rounds = max(1, math.ceil(math.log2(len(alive))))
+    n_rounds = max(1, int(math.log2(len(alive))))
     ahead = AHEAD * max(one.lag for one in alive)
     with job.bar(_n_screenings(len(alive))) as bar:
         for number_of_round in range(1, n_rounds + 1):
@@ -224,7 +254,7 @@ def _halved(
 
 def _n_screenings(n_first: int) -> int:
     total, left = 0, n_first
-    for _ in range(max(1, math.ceil(math.log2(n_first)))):
+    for _ in range(max(1, int(math.log2(n_first)))):
         total, left = total + left, max(1, left // 2)
     return total
 
@@ -246,26 +276,12 @@ class _Test:
 def _screen(job: Job, facts: Facts, held_out: Frames, test: _Test) -> Screening:
     """Train a candidate for so many seconds, and follow its errors."""
     candidate = test.candidate
-    name = f"screening/{test.round}-{_label(candidate)}"
-
-    def config(steps: int) -> TrainingConfig:
-        return configuration(
-            candidate,
-            facts,
-            job.request.out,
-            n_atoms=len(held_out.masses),
-            steps=steps,
-            name=name,
-            description="",
-            seed=job.request.seed,
-            screening=True,
-        )
-
+    n_atoms = len(held_out.masses)
     began = time.perf_counter()
-    per_step = seconds_per_step(config(100))
+    per_step = seconds_per_step(_config(job, facts, candidate, n_atoms, 100))
     left = test.seconds - (time.perf_counter() - began)
     steps = job.effort.screening_steps(max(left, 0.5 * test.seconds), per_step)
-    result = train(config(steps), anew=True)
+    result = train(_config(job, facts, candidate, n_atoms, steps), anew=True)
     growth = error_growth(
         result.model,
         make_pairs(held_out, candidate.horizon_fs(facts), checks_motion=False),

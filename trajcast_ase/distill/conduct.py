@@ -183,6 +183,12 @@ def _conduct(job: Job) -> Outcome:
             continue
         state.begin(name)
         _carry_out(name, job)
+    return _outcome(job)
+
+
+def _outcome(job: Job) -> Outcome:
+    """Write the card, and return what the stages have kept."""
+    state = job.state
     facts = _facts(state)
     model = text(state.stages["bath"]["result"].get("model"), "the model")
     card = write_card(job.request, facts, state, model)

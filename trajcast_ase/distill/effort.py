@@ -158,7 +158,7 @@ class FixedEffort:
 
     def screening_seconds(self) -> float:
         """Return enough for a few candidates."""
-        return 30.0
+        return 50.0
 
     def screening_steps(self, seconds: float, seconds_per_step: float) -> int:
         """Return `n_screening_steps`."""

@@ -109,7 +109,7 @@ def configuration(
     n_atoms : int
     steps : int
     name : str
-        Of the training's folder and model.
+        Of the training's folder; its last part is that of the model.
     description : str
         Of the data.
     seed : int
@@ -143,7 +143,7 @@ def configuration(
                 "warmup_steps": min(300, steps // 10),
             },
             "run": {
-                "name": name,
+                "name": Path(name).name,
                 "directory": str((folder / name).resolve()),
                 "seed": seed,
                 "threads": 1,

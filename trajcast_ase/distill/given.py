@@ -14,13 +14,14 @@ from trajcast_ase.distill.journal import write_frames
 from trajcast_ase.distill.reference_md import FOLDER, STAGE
 from trajcast_ase.distill.request import Request
 from trajcast_ase.distill.timestep import fastest_period
-from trajcast_ase.kinetics import run_temperature
+from trajcast_ase.kinetics import run_dof, run_temperature
 from trajcast_ase.training.motion import check_motion
 from trajcast_ase.trajectory import Frames, TrajectoryError, read_frames
 from trajcast_ase.validation.inputs import read_run
 
-ALIKE = 0.15
-"""Relative, of the temperatures of runs at constant energy."""
+ALIKE, SPREADS = 0.1, 4.0
+"""Of the temperatures of runs at constant energy: relative difference, and in units of
+1 / sqrt(degrees of freedom), by which runs from one canonical ensemble scatter."""
 ENOUGH_FILES = 5
 """To be split as they are; fewer are cut in time."""
 CUTS = (0.65, 0.75)
@@ -85,6 +86,7 @@ def _check_alike(runs: Sequence[Frames]) -> None:
     """Refuse runs of other systems, strides or temperatures."""
     first = runs[0]
     wanted = run_temperature(first)
+    tolerance = max(ALIKE, SPREADS / np.sqrt(max(1, run_dof(first))))
     for frames in runs[1:]:
         same_atoms = np.array_equal(frames.atomic_numbers, first.atomic_numbers)
         if not same_atoms or not np.allclose(frames.cell, first.cell, atol=1e-6):
@@ -98,7 +100,7 @@ def _check_alike(runs: Sequence[Frames]) -> None:
                 f"{first.source} every {first.stride_fs:g} fs; give runs of one stride"
             )
         found = run_temperature(frames)
-        if abs(found / wanted - 1) > ALIKE:
+        if abs(found / wanted - 1) > tolerance:
             raise TrajectoryError(
                 f"{frames.source} has {found:.0f} K on average, {first.source} "
                 f"{wanted:.0f} K; distill makes a model for one temperature, so give "

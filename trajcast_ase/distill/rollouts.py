@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,7 @@ from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.speed import atoms_of, one_thread
 from trajcast_ase.dynamics.checkpoint import has_checkpoint
 from trajcast_ase.dynamics.interruption import Interrupted
-from trajcast_ase.dynamics.losses import LostReplicasError
+from trajcast_ase.dynamics.losses import LostReplicasError, LostReplicaWarning
 from trajcast_ase.dynamics.replicas import Replicas
 from trajcast_ase.dynamics.rollout import Checkpoints, roll_out
 from trajcast_ase.network import Forecaster
@@ -103,7 +104,8 @@ def make_runs(
     template = str(folder / "run-{replica:02d}.traj")
     maker = partial(thermostats_of, setting, temperature_K)
     paths = tuple(folder / f"run-{k:02d}.traj" for k in range(len(systems)))
-    with one_thread():
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", LostReplicaWarning)  # said by the caller
         if has_checkpoint(checkpoint):
             replicas = Replicas.restart(
                 checkpoint, model, thermostat=maker, trajectory=template

@@ -179,6 +179,10 @@ def _place(atoms: Atoms, setup: Setup, segment: Segment, journal: Journal) -> No
         rng = np.random.default_rng([segment.seed, 0])
         draw_momenta(atoms, setup.temperature_K, rng)
         return
+    _set_frame(atoms, frame)
+
+
+def _set_frame(atoms: Atoms, frame: Frame) -> None:
     atoms.set_positions(frame.positions)
     atoms.set_momenta(frame.velocities / FS * atoms.get_masses()[:, None])
 
@@ -237,9 +241,12 @@ def _frame(atoms: Atoms, segment: Segment) -> Frame:
             f"the energy in segment {segment.name} is no longer finite: the system "
             "flies apart; relax the structure, or shorten --timestep"
         )
-    return Frame(
+    frame = Frame(
         atoms.positions.copy(), velocities_from_atoms(atoms), potential, kinetic
     )
+    # Rounded as they are on disk, so that a run goes on alike with and without a stop.
+    _set_frame(atoms, frame)
+    return frame
 
 
 def stop_with_parent(parent: int) -> Callable[[int], None]:
