@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from trajcast_ase import load_model
 from trajcast_ase.cli.app import app
-from trajcast_ase.distill import conduct, distill, speed
+from trajcast_ase.distill import conduct, distill, fitting, speed
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.bath import Tried, weakest
 from trajcast_ase.distill.calculators import CalculatorError
@@ -27,7 +27,7 @@ from trajcast_ase.distill.state import STAGES, StateError
 from trajcast_ase.trajectory import TrajectoryError
 
 EFFORT = FixedEffort(
-    n_md_steps=8_000, n_screening_steps=15, n_training_steps=250, n_strides=120
+    n_md_steps=8_000, n_screening_steps=15, n_training_steps=250, n_strides=220
 )
 QUIET = Console(quiet=True)
 FIXED = Fixed(timestep_fs=5.0, n_channels=8, n_layers=2, langevin_fs=1000.0)
@@ -50,6 +50,7 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distilled") / "springs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "MEASURED_S", 0.05)
+        patch.setattr(fitting, "PROBED_S", 0.0)
         yield folder, call(folder)
 
 
@@ -120,7 +121,7 @@ def test_given_trajectories_take_the_place_of_md(done, tmp_path):
         out=tmp_path / "mine",
         trajectories=files,
         references=references,
-        fixed=replace(FIXED, timestep_fs=None, horizon_fs=90.0, cutoff_A=3.5),
+        fixed=replace(FIXED, timestep_fs=None, horizon_fs=45.0, cutoff_A=3.5),
         effort=EFFORT,
         console=QUIET,
     )

@@ -75,7 +75,7 @@ class Screening:
     @property
     def score(self) -> float:
         """What is lowest for the best: half the error is worth 16 times the time."""
-        return self.growth_per_ps / max(self.speed, 1e-9) ** 0.25
+        return self.growth_per_ps / math.sqrt(math.sqrt(max(self.speed, 1e-9)))
 
     def to_plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -185,8 +185,9 @@ def choose(job: Job, facts: Facts) -> None:
     best = _halved(job, facts, held_out, first, done)
     row = next(row for row in reversed(done) if row.candidate == best)
     why = (
-        f"of {n_first} tried it has the lowest error growth per ps over the "
-        f"fourth root of the speed: {100 * row.growth_per_ps:.3g} % per ps at {row.speed:.3g} ns/day"
+        f"of {n_first} tried it has the lowest error growth per ps over the fourth "
+        f"root of the speed: {100 * row.growth_per_ps:.3g} % per ps at {row.speed:.3g} "
+        "ns/day"
     )
     _settle(job, facts, done, best, why)
 

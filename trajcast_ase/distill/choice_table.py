@@ -33,8 +33,8 @@ COLUMNS = (
 EXPLANATION = (
     "Short trainings of equal time. Growth is the error of the velocity after the same "
     "time for all, relative to the mean absolute velocity, per picosecond of it. The "
-    "score is growth over the fourth root of the speed, so that half the error is worth "
-    "16 times the time; the lowest is taken on. Bold: chosen."
+    "score is growth over the fourth root of the speed, so that half the error is "
+    "worth 16 times the time; the lowest is taken on. Bold: chosen."
 )
 
 

@@ -21,7 +21,8 @@ BATCH_ATOMS = 200
 LARGEST_BATCH = 10
 LONG_TRAINING = 10_000
 """Steps from which on a lower rate is better (docs/training.md)."""
-PROBES = 4
+PROBES, PROBED_S = 4, 2.0
+"""Steps that are timed, at least, and for how long."""
 SCREENING_PAIRS = 4000
 LARGEST = 10**9
 
@@ -166,8 +167,10 @@ def seconds_per_step(config: TrainingConfig) -> float:
     try:
         trainer.optimize()
         began = time.perf_counter()
-        for _ in range(PROBES):
+        n_steps = 0
+        while n_steps < PROBES or time.perf_counter() - began < PROBED_S:
             trainer.optimize()
-        return (time.perf_counter() - began) / PROBES
+            n_steps += 1
+        return (time.perf_counter() - began) / n_steps
     finally:
         torch.set_num_threads(before)

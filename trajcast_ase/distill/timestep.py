@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.md.verlet import VelocityVerlet
 from jaxtyping import Float
+from scipy.signal import detrend
 
 from trajcast_ase.analysis.vdos import CM_PER_FS, vdos
 from trajcast_ase.distill.segments import MDError, thermostat
@@ -35,6 +36,8 @@ class Trial:
     ----------
     timestep_fs : float, fs
     drift : float, kT / (atom ps)
+    resolution : float, kT / (atom ps)
+        Drift that the swing of the energy hides in so short a run.
     swing : float
     fastest_period_fs : float, fs
     seconds_per_step : float
@@ -42,6 +45,7 @@ class Trial:
 
     timestep_fs: float
     drift: float
+    resolution: float
     swing: float
     fastest_period_fs: float
     seconds_per_step: float
@@ -49,13 +53,15 @@ class Trial:
     @property
     def passes(self) -> bool:
         """Whether both limits are kept."""
-        return abs(self.drift) <= DRIFT_LIMIT and self.swing <= SWING_LIMIT
+        limit = max(DRIFT_LIMIT, self.resolution)
+        return abs(self.drift) <= limit and self.swing <= SWING_LIMIT
 
     def __str__(self) -> str:
         """Return the step and what was found, with the limits."""
+        limit = max(DRIFT_LIMIT, self.resolution)
         return (
             f"{self.timestep_fs:g} fs (energy drifts by {self.drift:.1e} kT per atom "
-            f"and ps, limit {DRIFT_LIMIT:g}; swings by {100 * self.swing:.1f} % of the "
+            f"and ps, limit {limit:.2g}; swings by {100 * self.swing:.1f} % of the "
             f"kinetic energy, limit {100 * SWING_LIMIT:g} %)"
         )
 
@@ -126,12 +132,15 @@ def _trial(
             velocities[k] = velocities_from_atoms(atoms)
         seconds = (time.perf_counter() - began) / TRIAL_STEPS
     if not np.isfinite(energies).all():
-        return Trial(step_fs, np.inf, np.inf, step_fs, seconds)
+        return Trial(step_fs, np.inf, 0.0, np.inf, step_fs, seconds)
     total = energies.sum(axis=1)
+    rest = detrend(total)
+    kt_ps = 1e-3 * TRIAL_STEPS * step_fs * len(atoms) * KB * temperature_K
     return Trial(
         timestep_fs=step_fs,
         drift=energy_drift(total, step_fs, len(atoms), temperature_K),
-        swing=float(total.std() / max(energies[:, 1].std(), 1e-12)),
+        resolution=2.0 * float(rest.std()) / kt_ps,
+        swing=float(rest.std() / max(energies[:, 1].std(), 1e-12)),
         fastest_period_fs=fastest_period(velocities, step_fs, start),
         seconds_per_step=seconds,
     )
