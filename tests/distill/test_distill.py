@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from trajcast_ase import load_model
 from trajcast_ase.cli.app import app
-from trajcast_ase.distill import conduct, distill, fitting, speed
+from trajcast_ase.distill import choice, conduct, distill, fitting, speed
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.bath import Tried, weakest
 from trajcast_ase.distill.calculators import CalculatorError
@@ -27,10 +27,17 @@ from trajcast_ase.distill.state import STAGES, StateError
 from trajcast_ase.trajectory import TrajectoryError
 
 EFFORT = FixedEffort(
-    n_md_steps=8_000, n_screening_steps=15, n_training_steps=250, n_strides=220
+    n_md_steps=8_000, n_screening_steps=15, n_training_steps=400, n_strides=220
 )
 QUIET = Console(quiet=True)
-FIXED = Fixed(timestep_fs=5.0, n_channels=8, n_layers=2, langevin_fs=1000.0)
+FIXED = Fixed(  # what is left to choose: with or without surroundings
+    timestep_fs=5.0,
+    horizon_fs=30.0,
+    cutoff_A=3.5,
+    n_channels=8,
+    n_layers=2,
+    langevin_fs=1000.0,
+)
 
 
 def call(out, **changes):
@@ -121,7 +128,7 @@ def test_given_trajectories_take_the_place_of_md(done, tmp_path):
         out=tmp_path / "mine",
         trajectories=files,
         references=references,
-        fixed=replace(FIXED, timestep_fs=None, horizon_fs=45.0, cutoff_A=3.5),
+        fixed=replace(FIXED, timestep_fs=None),
         effort=EFFORT,
         console=QUIET,
     )
@@ -167,6 +174,32 @@ def test_a_kill_between_stages_costs_nothing(tmp_path, monkeypatch, last):
 
     assert call(tmp_path) == "all done"
     assert tuple(made) == STAGES
+
+
+@pytest.mark.slow
+def test_a_stage_that_was_cut_in_its_middle_goes_on(done, tmp_path, monkeypatch):
+    folder = tmp_path / "springs"
+    shutil.copytree(done[0], folder)
+    real, n_trainings = choice.train, 0
+
+    def train(config):
+        nonlocal n_trainings
+        n_trainings += 1
+        if n_trainings == 2:
+            raise StoppedError
+        return real(config)
+
+    monkeypatch.setattr(choice, "train", train)
+    with pytest.raises(StoppedError):
+        call(folder, redo="choice")
+    plan = json.loads((folder / "distill.json").read_text())["plans"]["choice"]
+    call(folder)
+
+    # The first is not trained again, the second with the steps that it had.
+    (_, steps), *_ = plan["running"].items()
+    assert len(plan["done"]) == 1
+    assert n_trainings == 1 + plan["n_first"]
+    assert steps == EFFORT.n_screening_steps
 
 
 def test_a_calculator_without_forces_is_refused_before_any_work(tmp_path):

@@ -43,6 +43,7 @@ AHEAD = 2
 """Longest horizons over which errors grow before they are compared."""
 N_STARTS = 8
 LARGEST_GROWTH = 1e9
+LARGEST_STEPS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def choose(job: Job, facts: Facts) -> None:
 
 def _n_first(job: Job, facts: Facts, pool: Sequence[Candidate], n_atoms: int) -> int:
     """Return how many can be screened for long enough to tell them apart."""
-    config = _config(job, facts, pool[0], n_atoms, 100)
+    config = _config(job, facts, pool[0], n_atoms, steps=100)
     least = max(LEAST_SCREENING_S, LEAST_STEPS * seconds_per_step(config))
     affordable = job.effort.screening_seconds() / least
     count = 1
@@ -205,7 +206,13 @@ def _n_first(job: Job, facts: Facts, pool: Sequence[Candidate], n_atoms: int) ->
 
 
 def _config(
-    job: Job, facts: Facts, candidate: Candidate, n_atoms: int, steps: int
+    job: Job,
+    facts: Facts,
+    candidate: Candidate,
+    n_atoms: int,
+    *,
+    steps: int,
+    folder: str = "measured",
 ) -> TrainingConfig:
     """Return the configuration of a screening."""
     return configuration(
@@ -214,7 +221,7 @@ def _config(
         job.request.out,
         n_atoms=n_atoms,
         steps=steps,
-        name=f"screening/{_label(candidate)}",
+        name=f"screening/{folder}",
         description="",
         seed=job.request.seed,
         screening=True,
@@ -239,11 +246,8 @@ def _halved(
                 if not _is_done(candidate, number_of_round, done):
                     test = _Test(candidate, number_of_round, seconds, ahead)
                     done.append(_screen(job, facts, held_out, test))
-                    plan = {
-                        "n_first": len(first),
-                        "done": [row.to_plain() for row in done],
-                    }
-                    job.state.keep_plan(STAGE, plan)
+                    rows = [row.to_plain() for row in done]
+                    job.state.keep_plan(STAGE, {"n_first": len(first), "done": rows})
                 bar.update(len(done), "screenings")
             scores = {
                 row.candidate: row.score for row in done if row.round == number_of_round
@@ -279,10 +283,9 @@ def _screen(job: Job, facts: Facts, held_out: Frames, test: _Test) -> Screening:
     candidate = test.candidate
     n_atoms = len(held_out.masses)
     began = time.perf_counter()
-    per_step = seconds_per_step(_config(job, facts, candidate, n_atoms, 100))
-    left = test.seconds - (time.perf_counter() - began)
-    steps = job.effort.screening_steps(max(left, 0.5 * test.seconds), per_step)
-    result = train(_config(job, facts, candidate, n_atoms, steps), anew=True)
+    steps = _steps(job, facts, test, n_atoms)
+    folder = f"{test.round}-{_label(candidate)}"
+    result = train(_config(job, facts, candidate, n_atoms, steps=steps, folder=folder))
     growth = error_growth(
         result.model,
         make_pairs(held_out, candidate.horizon_fs(facts), checks_motion=False),
@@ -302,6 +305,22 @@ def _screen(job: Job, facts: Facts, held_out: Frames, test: _Test) -> Screening:
         growth_per_ps=_bounded(error / typical / (1e-3 * after_fs)),
         speed=model_speed(result.path, held_out, facts.temperature_K),
     )
+
+
+def _steps(job: Job, facts: Facts, test: _Test, n_atoms: int) -> int:
+    """Return the optimizer steps of a screening; of one that goes on, as before."""
+    plan = job.state.plans[STAGE]
+    name = f"{test.round}-{_label(test.candidate)}"
+    running = members(plan.get("running", {}), "running", dict)
+    if name in running:
+        return integer(running[name], f"the steps of {name}", 1, LARGEST_STEPS)
+    began = time.perf_counter()
+    config = _config(job, facts, test.candidate, n_atoms, steps=100)
+    per_step = seconds_per_step(config)
+    left = test.seconds - (time.perf_counter() - began)
+    steps = job.effort.screening_steps(max(left, 0.5 * test.seconds), per_step)
+    job.state.keep_plan(STAGE, plan | {"running": {name: steps}})
+    return steps
 
 
 def _bounded(growth: float) -> float:
