@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from distill_system import STIFFNESS, Springs, tetrahedron
@@ -176,6 +181,59 @@ def test_two_processes_give_the_frames_of_one(tmp_path):
         found.append(read_frames(where.path("nve-2-03")).positions)
 
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_ended_is_explained(tmp_path):
+    where = setup(tmp_path)
+
+    with pytest.raises(MDError, match=r"ended from outside.*fewer --processes"):
+        run_chains(
+            where,
+            make_chains(LENGTHS, 0),
+            CalculatorSpec("os:_exit", {"status": 9}),
+            2,
+            report=lambda _: None,
+            seconds=None,
+        )
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "import multiprocessing\n"
+        "from trajcast_ase.distill.chains import _begin\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    pool = ProcessPoolExecutor(\n"
+        "        1, context, initializer=_begin, initargs=(os.getpid(),))\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True
+    )
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    for _ in range(300):
+        if not is_alive(worker):
+            break
+        time.sleep(0.1)
+    assert not is_alive(worker)
+
+
+def is_alive(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")")[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # nobody may be there to ask how it ended
 
 
 def test_all_steps_are_planned_and_no_more():

@@ -8,16 +8,18 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.journal import n_frames_in
 from trajcast_ase.distill.segments import (
+    MDError,
     Segment,
     Setup,
     run_segments,
-    stop_with_parent,
 )
 from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 
@@ -182,8 +184,10 @@ class _Pool:
         """Run all chains; an error or a signal ends the processes."""
         end = None if self.seconds is None else time.time() + self.seconds
         context = multiprocessing.get_context("spawn")
-        work = partial(_work, self.setup, self.calculator, parent=os.getpid(), end=end)
-        with ProcessPoolExecutor(self.processes, mp_context=context) as pool:
+        work = partial(_work, self.setup, self.calculator, end=end)
+        with ProcessPoolExecutor(
+            self.processes, context, initializer=_begin, initargs=(os.getpid(),)
+        ) as pool:
             jobs = {pool.submit(work, chain) for chain in chains}
             try:
                 while jobs:
@@ -192,6 +196,14 @@ class _Pool:
                         job.result()
                     report(frames_on_disk(self.setup, chains))
                     _check_signals(signals)
+            except BrokenProcessPool as error:
+                time.sleep(LOOK_S)  # a signal to all may reach this one last
+                _check_signals(signals)
+                raise MDError(
+                    "a process of the reference MD was ended from outside (by a kill, "
+                    "or for want of memory); all frames so far are on disk: go on with "
+                    "the same command, or with fewer --processes"
+                ) from error
             except BaseException:
                 # The pool would wait for the chains to end, and has no way to end them.
                 workers = list((pool._processes or {}).values())  # noqa: SLF001
@@ -217,21 +229,30 @@ def _over_at(seconds: float | None) -> Callable[[], bool]:
     return lambda: time.time() > end
 
 
-def _work(
-    setup: Setup,
-    calculator: CalculatorSpec,
-    chain: Chain,
-    *,
-    parent: int,
-    end: float | None,
-) -> None:
-    """Run one chain in a process of its own, which ends with its parent."""
-    import torch  # noqa: PLC0415  this process has one core
+def _begin(parent: int) -> None:
+    """Prepare a process: it has one core, and ends with its parent.
 
+    A worker of a pool whose parent was killed would wait for work for ever, or go on
+    writing where the next command goes on.
+    """
+    import torch  # noqa: PLC0415  for this process only
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this
     torch.set_num_threads(1)
+
+
+def _work(
+    setup: Setup, calculator: CalculatorSpec, chain: Chain, *, end: float | None
+) -> None:
+    """Run one chain in a process of a pool."""
     late = _over_at(None if end is None else end - time.time())
-    run_segments(setup, chain, calculator.make(), stop_with_parent(parent), late)
+    run_segments(setup, chain, calculator.make(), lambda _: None, late)
 
 
 def frames_on_disk(setup: Setup, chains: Sequence[Chain]) -> int:

@@ -7,7 +7,6 @@ on as if nothing had happened.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,13 +246,3 @@ def _frame(atoms: Atoms, segment: Segment) -> Frame:
     # Rounded as they are on disk, so that a run goes on alike with and without a stop.
     _set_frame(atoms, frame)
     return frame
-
-
-def stop_with_parent(parent: int) -> Callable[[int], None]:
-    """Return a tick that ends a worker whose parent process is gone."""
-
-    def tick(_n_frames: int) -> None:
-        if os.getppid() != parent:
-            raise SystemExit(1)
-
-    return tick
