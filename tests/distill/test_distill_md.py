@@ -199,6 +199,7 @@ def test_a_process_that_is_ended_is_explained(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux who lives")
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
