@@ -287,3 +287,21 @@ class TrainingProgress(_Progress):
                 f"{100 * velocity.relative_mae:.3f} % ({velocity.mae:.2e} Å/fs)",
                 soft_wrap=True,
             )
+
+
+class StageProgress(_Progress):
+    """How much of a stage is done.
+
+    Parameters
+    ----------
+    total : int
+    console : rich.console.Console, optional
+        Default: standard output.
+    """
+
+    def __init__(self, total: int, *, console: Console | None = None) -> None:
+        super().__init__(total, console)
+
+    def update(self, n_done: int, text: str) -> None:
+        """Show that `n_done` are done, with what they are."""
+        self._show(n_done, text)

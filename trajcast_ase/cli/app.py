@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from trajcast_ase._version import __version__
 from trajcast_ase.cli.demo import demo
+from trajcast_ase.cli.distill import distill
 from trajcast_ase.cli.ensemble import ensemble
 from trajcast_ase.cli.models import import_, inspect, models, recommend
 from trajcast_ase.cli.new import new
@@ -146,6 +147,10 @@ app.command(
 app.command(epilog="Example: trajcast new nve-*.traj --out argon.toml")(new)
 app.command(epilog="Example: trajcast train paracetamol.toml --minutes 30")(train)
 app.command(epilog="Example: trajcast evaluate model.trajcast held-out.h5")(evaluate)
+app.command(
+    epilog="Example: trajcast distill ethanol.xyz --calculator tblite:GFN2-xTB "
+    "--temperature 300 --budget 2h --out ethanol"
+)(distill)
 app.command(
     epilog="Example: trajcast validate rollout.traj --reference md.traj --out report"
 )(validate)

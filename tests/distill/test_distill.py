@@ -1,0 +1,274 @@
+"""A whole distillation, in sizes that do not depend on the clock."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from ase.io import write
+from distill_system import Springs, tetrahedron
+from rich.console import Console
+from typer.testing import CliRunner
+
+from trajcast_ase import load_model
+from trajcast_ase.cli.app import app
+from trajcast_ase.distill import choice, conduct, distill, fitting, speed
+from trajcast_ase.distill.advice import advice
+from trajcast_ase.distill.bath import Tried, weakest
+from trajcast_ase.distill.calculators import CalculatorError
+from trajcast_ase.distill.effort import FixedEffort
+from trajcast_ase.distill.report_stage import Speeds
+from trajcast_ase.distill.request import Fixed
+from trajcast_ase.distill.state import STAGES, StateError
+from trajcast_ase.trajectory import TrajectoryError
+
+EFFORT = FixedEffort(
+    n_md_steps=8_000, n_screening_steps=15, n_training_steps=400, n_strides=220
+)
+QUIET = Console(quiet=True)
+FIXED = Fixed(  # what is left to choose: with or without surroundings
+    timestep_fs=5.0,
+    horizon_fs=30.0,
+    cutoff_A=3.5,
+    n_channels=8,
+    n_layers=2,
+    langevin_fs=1000.0,
+)
+
+
+def call(out, **changes):
+    values = {
+        "structure": tetrahedron(),
+        "calculator": Springs,
+        "temperature_K": 300.0,
+        "fixed": FIXED,
+        "effort": EFFORT,
+        "console": QUIET,
+    }
+    return distill(out=out, **(values | changes))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distilled") / "springs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "MEASURED_S", 0.05)
+        patch.setattr(fitting, "PROBED_S", 0.0)
+        yield folder, call(folder)
+
+
+@pytest.mark.slow
+def test_all_stages_leave_what_they_promise(done):
+    folder, outcome = done
+    state = json.loads((folder / "distill.json").read_text())
+
+    assert tuple(state["stages"]) == STAGES
+    assert outcome.model == folder / "springs.trajcast"
+    model = load_model(outcome.model)
+    assert str(model.header.thermostat).startswith("Langevin 1000 fs, CSVR")
+    assert model.config.n_channels == 8
+    assert outcome.rows > 5
+    assert outcome.passes == (outcome.passed == outcome.rows)
+    assert outcome.model_speed > 0
+    for name in ("report.md", "report.json", "report.png", "choice.md", "choice.csv"):
+        assert (folder / name).exists()
+    card = outcome.card.read_text()
+    assert outcome.verdict.capitalize() in card
+    assert "| training |" in card
+    assert not list((folder / "reference").glob("pause-*"))
+
+
+@pytest.mark.slow
+def test_the_same_call_goes_on_and_keeps_finished_stages(done, tmp_path, monkeypatch):
+    folder = tmp_path / "springs"
+    shutil.copytree(done[0], folder)
+    made = []
+    monkeypatch.setattr(conduct, "_carry_out", lambda name, _job: made.append(name))
+
+    outcome = call(folder)
+
+    assert made == []
+    assert (outcome.verdict, outcome.rows) == (done[1].verdict, done[1].rows)
+
+
+@pytest.mark.slow
+def test_redo_makes_a_stage_again_from_kept_ones(done, tmp_path):
+    folder = tmp_path / "springs"
+    shutil.copytree(done[0], folder)
+    before = json.loads((folder / "distill.json").read_text())
+
+    outcome = call(folder, redo="report")
+
+    after = json.loads((folder / "distill.json").read_text())
+    assert after["stages"]["training"] == before["stages"]["training"]
+    assert outcome.rows == done[1].rows
+
+
+@pytest.mark.slow
+def test_a_changed_file_is_noticed(done, tmp_path):
+    folder = tmp_path / "springs"
+    shutil.copytree(done[0], folder)
+    with h5py.File(folder / "reference" / "nve-1-01.h5", "r+") as file:
+        file["velocities"][3, 0, 0] *= 1.0001
+
+    with pytest.raises(StateError, match=r"nve-1-01.h5 was changed since the stage"):
+        call(folder)
+
+
+@pytest.mark.slow
+def test_given_trajectories_take_the_place_of_md(done, tmp_path):
+    files = sorted((done[0] / "reference").glob("nve-*.h5"))
+    references = sorted((done[0] / "reference").glob("canonical-*.h5"))
+
+    outcome = distill(
+        out=tmp_path / "mine",
+        trajectories=files,
+        references=references,
+        fixed=replace(FIXED, timestep_fs=None),
+        effort=EFFORT,
+        console=QUIET,
+    )
+
+    assert outcome.rows == done[1].rows
+    assert outcome.calculator_speed is None
+    assert "not known" in outcome.card.read_text()
+
+
+@pytest.mark.slow
+def test_trajectories_of_other_temperatures_are_refused(done, tmp_path):
+    files = sorted((done[0] / "reference").glob("nve-*.h5"))[:2]
+    hot = tmp_path / "hot.h5"
+    shutil.copy(files[1], hot)
+    with h5py.File(hot, "r+") as file:
+        positions = file["positions"][:]
+        mean = positions.mean(axis=0)
+        file["positions"][:] = mean + 2.5 * (positions - mean)
+        file["velocities"][:] = 2.5 * file["velocities"][:]
+
+    with pytest.raises(TrajectoryError, match="a model for one temperature"):
+        distill(out=tmp_path / "mine", trajectories=[files[0], hot], console=QUIET)
+
+
+class StoppedError(Exception):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("last", STAGES[:-1])
+def test_a_kill_between_stages_costs_nothing(tmp_path, monkeypatch, last):
+    made = []
+
+    def stage(name, job):
+        made.append(name)
+        job.state.finish(name, {"name": name}, name, [])
+        if name == last and len(made) == STAGES.index(last) + 1:
+            raise StoppedError
+
+    monkeypatch.setattr(conduct, "_carry_out", stage)
+    monkeypatch.setattr(conduct, "_outcome", lambda _job: "all done")
+    with pytest.raises(StoppedError):
+        call(tmp_path)
+
+    assert call(tmp_path) == "all done"
+    assert tuple(made) == STAGES
+
+
+@pytest.mark.slow
+def test_a_stage_that_was_cut_in_its_middle_goes_on(done, tmp_path, monkeypatch):
+    folder = tmp_path / "springs"
+    shutil.copytree(done[0], folder)
+    real, n_trainings = choice.train, 0
+
+    def train(config):
+        nonlocal n_trainings
+        n_trainings += 1
+        if n_trainings == 2:
+            raise StoppedError
+        return real(config)
+
+    monkeypatch.setattr(choice, "train", train)
+    with pytest.raises(StoppedError):
+        call(folder, redo="choice")
+    plan = json.loads((folder / "distill.json").read_text())["plans"]["choice"]
+    call(folder)
+
+    # The first is not trained again, the second with the steps that it had.
+    (_, steps), *_ = plan["running"].items()
+    assert len(plan["done"]) == 1
+    assert n_trainings == 1 + plan["n_first"]
+    assert steps == EFFORT.n_screening_steps
+
+
+def test_a_calculator_without_forces_is_refused_before_any_work(tmp_path):
+    with pytest.raises(CalculatorError, match="gives no forces"):
+        call(tmp_path, calculator=lambda: Springs("energy only"))
+
+    assert not (tmp_path / "reference").exists()
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    with pytest.raises(CalculatorError):
+        call(tmp_path, calculator="distill_system:absent")
+    # Nothing was done yet, so that nothing is to be protected.
+    with pytest.raises(CalculatorError):
+        call(tmp_path, calculator="distill_system:missing")
+
+
+def test_the_weakest_bath_with_the_most_rows_is_taken():
+    tried = [Tried(5000, 8, 10), Tried(2000, 10, 10), Tried(500, 10, 10)]
+
+    assert weakest(tried)[0] == 2000
+    assert weakest([Tried(5000, 0, 0), Tried(500, 0, 0)])[0] == 500
+
+
+def test_break_even_is_where_both_have_taken_as_long():
+    speeds = Speeds(model=100.0, calculator=10.0)
+
+    after = speeds.breaks_even(8640.0)
+
+    assert np.isclose(after / 10.0, 0.1 + after / 100.0)
+    assert Speeds(5.0, 10.0).breaks_even(1.0) is None
+    assert Speeds(5.0, None).breaks_even(1.0) is None
+
+
+def test_advice_is_about_the_rows_that_fail():
+    found = advice(["overlap of spectrum", "MSD of Ar after 1 ps"], "data")
+
+    assert len(found) == 3
+    assert "data limit the training" in found[-1]
+
+
+def run_command(*arguments):
+    return CliRunner().invoke(app, ["distill", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--calculator", "emt"], "--temperature"),
+        (["--temperature", "280-350"], "range of temperatures"),
+        (["--temperature", "300"], "needs --calculator"),
+        (["--temperature", "300", "--budget", "soon"], "is no time"),
+        (["--trajectories", "none-*.h5"], "matches no file"),
+        (
+            ["--temperature", "300", "--calculator", "emt", "--calculator-option", "a"],
+            "name=value",
+        ),
+        (
+            ["--temperature", "300", "--calculator", "emt", "--budget", "1s"],
+            "ps are needed; give --budget",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, arguments, match):
+    start = tmp_path / "start.xyz"
+    write(start, tetrahedron())
+
+    result = run_command(start, "--out", tmp_path / "out", *arguments)
+
+    assert result.exit_code == 1
+    (line,) = [one for one in result.output.splitlines() if one.startswith("error")]
+    assert match in line

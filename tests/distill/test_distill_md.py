@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distill_system import STIFFNESS, Springs, tetrahedron
+
+from trajcast_ase.distill.calculators import CalculatorSpec
+from trajcast_ase.distill.chains import (
+    Lengths,
+    frames_on_disk,
+    make_chains,
+    plan_lengths,
+    run_chains,
+)
+from trajcast_ase.distill.findings import findings
+from trajcast_ase.distill.journal import JournalError
+from trajcast_ase.distill.segments import MDError, Segment, Setup, run_segments
+from trajcast_ase.distill.timestep import SWING_LIMIT, choose_timestep
+from trajcast_ase.trajectory import read_frames
+from trajcast_ase.validation.inputs import read_run
+
+LENGTHS = Lengths(equilibration=30, pause=20, nve=40, canonical=60, n_nve=3)
+SEGMENTS = (
+    Segment("start", None, "strong", 50, 1),
+    Segment("pause", "start", "weak", 30, 2),
+    Segment("run", "pause", "nve", 30, 3),
+)
+
+
+def setup(folder, **changes):
+    values = {"temperature_K": 300.0, "timestep_fs": 4.0, "frame_steps": 2}
+    folder.mkdir(exist_ok=True)
+    return Setup(atoms=tetrahedron(), folder=folder, **(values | changes))
+
+
+def run(where, segments=SEGMENTS, calculator=None, tick=lambda _: None):
+    run_segments(where, segments, calculator or Springs(), tick, lambda: False)
+
+
+class KilledError(Exception):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("after", [1, 20, 51, 75, 100])
+def test_a_killed_run_goes_on_to_the_same_frames(tmp_path, after):
+    whole, cut = setup(tmp_path / "whole"), setup(tmp_path / "cut")
+    run(whole)
+    n_ticks = 0
+
+    def tick(_n_frames):
+        nonlocal n_ticks
+        n_ticks += 1
+        if n_ticks == after:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(cut, tick=tick)
+    run(cut)
+
+    for name in ("start", "pause", "run"):
+        wanted, found = (read_frames(one.path(name)) for one in (whole, cut))
+        np.testing.assert_array_equal(found.positions, wanted.positions)
+        np.testing.assert_array_equal(found.velocities, wanted.velocities)
+    assert not list(cut.folder.glob("*.part"))
+
+
+def test_a_torn_frame_at_the_end_of_a_journal_is_dropped(tmp_path):
+    where = setup(tmp_path)
+
+    def tick(_n_frames):
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        run(where, tick=tick)
+    with (tmp_path / "start.h5.part").open("ab") as file:
+        file.write(b"half a frame")
+    run(where)
+
+    assert read_frames(where.path("start")).n_frames == 50
+
+
+def test_a_journal_of_other_settings_is_refused(tmp_path):
+    def tick(_n_frames):
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        run(setup(tmp_path), tick=tick)
+    with pytest.raises(JournalError, match="other settings"):
+        run(setup(tmp_path, temperature_K=310.0))
+
+
+def test_each_segment_begins_where_the_one_before_ended(tmp_path):
+    where = setup(tmp_path)
+    run(where)
+    start, pause = (read_frames(where.path(name)) for name in ("start", "pause"))
+
+    np.testing.assert_array_equal(pause.positions[0], start.positions[-1])
+    np.testing.assert_allclose(pause.velocities[0], start.velocities[-1], rtol=1e-14)
+
+
+def test_files_tell_what_they_are(tmp_path):
+    where = setup(tmp_path)
+    run(where)
+
+    assert read_run(where.path("pause")).temperature_K == 300.0
+    assert read_run(where.path("run")).temperature_K is None
+    assert read_frames(where.path("run")).stride_fs == 8.0
+
+
+@pytest.mark.statistical
+def test_canonical_runs_have_the_temperature_of_their_degrees_of_freedom(tmp_path):
+    where = setup(tmp_path, frame_steps=3)
+    run(where, (Segment("start", None, "strong", 1500, 5),))
+    frames = read_frames(where.path("start"))
+    frames = frames.velocities[200:], frames.masses
+    from trajcast_ase.analysis.temperature import temperature  # noqa: PLC0415
+
+    # Twelve coordinates, at rest and without rotation: six; ASE would aim at twelve.
+    mean = temperature(*frames, 6).mean()
+    # A memory of 100 fs and 6 degrees of freedom in 16 ps: an error of 5 %.
+    assert abs(mean / 300 - 1) < 0.2
+
+
+def test_a_calculator_that_fails_later_keeps_the_frames_before(tmp_path):
+    where, calculator = setup(tmp_path), Springs()
+
+    def tick(_n_frames):
+        if calculator.n_calls > 40:
+            calculator.fault = "raises"
+
+    with pytest.raises(MDError, match=r"SCF did not converge.*frames before are kept"):
+        run(where, calculator=calculator, tick=tick)
+    chain = [SEGMENTS]
+    assert frames_on_disk(where, chain) > 15
+
+
+def test_chains_make_all_runs_and_count_their_frames(tmp_path):
+    where = setup(tmp_path)
+    chains = make_chains(LENGTHS, 0)
+    seen = []
+
+    run_chains(
+        where, chains, CalculatorSpec(Springs), 1, report=seen.append, seconds=None
+    )
+
+    total = sum(segment.n_frames for chain in chains for segment in chain)
+    assert seen[-1] == total == frames_on_disk(where, chains)
+    assert len(list(tmp_path.glob("nve-*.h5"))) == 6
+    assert len(list(tmp_path.glob("canonical-*.h5"))) == 2
+
+
+def test_without_time_only_the_indispensable_is_run(tmp_path):
+    where = setup(tmp_path)
+
+    run_chains(
+        where,
+        make_chains(LENGTHS, 0),
+        CalculatorSpec(Springs),
+        1,
+        report=lambda _: None,
+        seconds=0.0,
+    )
+
+    assert len(list(tmp_path.glob("nve-*.h5"))) == 4
+    assert len(list(tmp_path.glob("canonical-*.h5"))) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_frames_of_one(tmp_path):
+    chains = make_chains(LENGTHS, 0)
+    spec = CalculatorSpec("emt")
+    found = []
+    for processes in (1, 2):
+        where = setup(tmp_path / str(processes))
+        run_chains(where, chains, spec, processes, report=lambda _: None, seconds=None)
+        found.append(read_frames(where.path("nve-2-03")).positions)
+
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_ended_is_explained(tmp_path):
+    where = setup(tmp_path)
+
+    with pytest.raises(MDError, match=r"ended from outside.*fewer --processes"):
+        run_chains(
+            where,
+            make_chains(LENGTHS, 0),
+            CalculatorSpec("os:_exit", {"status": 9}),
+            2,
+            report=lambda _: None,
+            seconds=None,
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux who lives")
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "import multiprocessing\n"
+        "from trajcast_ase.distill.chains import _begin\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    pool = ProcessPoolExecutor(\n"
+        "        1, context, initializer=_begin, initargs=(os.getpid(),))\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True
+    )
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    for _ in range(300):
+        if not is_alive(worker):
+            break
+        time.sleep(0.1)
+    assert not is_alive(worker)
+
+
+def is_alive(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")")[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # nobody may be there to ask how it ended
+
+
+def test_all_steps_are_planned_and_no_more():
+    for n_steps in (4_000, 100_000, 3_000_000):
+        lengths = plan_lengths(n_steps, 2, 1.0)
+        frames = sum(
+            segment.n_frames for chain in make_chains(lengths, 0) for segment in chain
+        )
+        assert 0.95 < 2 * frames / n_steps < 1.05
+
+
+def test_a_time_step_that_swings_is_passed_over():
+    trial = choose_timestep(tetrahedron(), Springs(), 300.0, 0, None)
+
+    assert trial.passes
+    # The frequency of the breathing mode of a tetrahedron of springs, 4 k / m.
+    period = 2 * np.pi / np.sqrt(4 * STIFFNESS / 63.546) / 0.0982269
+    assert 0.5 * period < 10 * trial.fastest_period_fs / 10 < 2 * period
+    stiff = choose_timestep(tetrahedron(), Springs(), 300.0, 0, 40.0)
+    assert stiff.swing > SWING_LIMIT
+    assert not stiff.passes
+
+
+def test_forces_that_do_not_belong_to_the_energy_are_explained():
+    class Leaking(Springs):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["energy"] *= 3.0
+
+    with pytest.raises(MDError, match="no time step keeps the energy"):
+        choose_timestep(tetrahedron(), Leaking(), 300.0, 0, None)
+
+
+def test_a_cluster_that_flies_apart_is_noticed(tmp_path):
+    where = setup(tmp_path)
+    run(where)
+    held, run_ = read_frames(where.path("pause")), read_frames(where.path("run"))
+    assert not [one for one in findings([held], [run_], 300.0) if "bonds" in one]
+    run_.positions[-1, 0] += 8.0
+
+    (found,) = [one for one in findings([held], [run_], 300.0) if "bonds" in one]
+    assert "Cu-Cu reaches" in found

@@ -1,0 +1,124 @@
+"""``trajcast distill``: from a structure and a calculator to a model with a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+FAILED = 3
+"""Exit status where the report has not passed; the model is there all the same."""
+
+
+def distill(
+    structure: Annotated[
+        Path | None, typer.Argument(help="Structure to start from, as ASE reads it.")
+    ] = None,
+    *,
+    calculator: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of an ASE calculator (emt, lj), tblite:GFN2-xTB, or "
+            "package.module:callable."
+        ),
+    ] = None,
+    calculator_option: Annotated[
+        list[str] | None,
+        typer.Option(help="Keyword argument of it, name=value; may be repeated."),
+    ] = None,
+    trajectories: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NVE trajectories with velocities, instead of a structure: a file or "
+            "a quoted pattern; may be repeated."
+        ),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(help="Canonical runs for the report, beside --trajectories."),
+    ] = None,
+    temperature: Annotated[str | None, typer.Option(help="In K.")] = None,
+    budget: Annotated[
+        str, typer.Option(help="Wall time of everything: 2h, 90min, 1h 30min.")
+    ] = "2h",
+    out: Annotated[Path, typer.Option(help="Folder of model, report and card.")] = Path(
+        "distilled"
+    ),
+    processes: Annotated[
+        int, typer.Option(min=1, help="That make reference MD at once.")
+    ] = 1,
+    timestep: Annotated[
+        float | None, typer.Option(help="Of the reference MD, fs.")
+    ] = None,
+    horizon: Annotated[float | None, typer.Option(help="Of the model, fs.")] = None,
+    cutoff: Annotated[float | None, typer.Option(help="Of the model, Å.")] = None,
+    channels: Annotated[int | None, typer.Option(min=4, help="Of the model.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Of the model.")] = None,
+    langevin: Annotated[
+        float | None, typer.Option(help="Time constant of the model's bath, fs.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    redo: Annotated[
+        str | None,
+        typer.Option(
+            help="Make this stage and those after it again: reference, choice, "
+            "training, bath or report."
+        ),
+    ] = None,
+) -> None:
+    """Make a model of a system, and hold it against MD of the same system.
+
+    Reference MD, choice of the network, training, choice of the bath, report: each
+    stage says what it decided, and the same command goes on where it was stopped.
+    Exits with 3 where the report has not passed; the model is there all the same.
+    """
+    from trajcast_ase.distill.calculators import parse_options  # noqa: PLC0415
+    from trajcast_ase.distill.conduct import distill as conduct  # noqa: PLC0415
+    from trajcast_ase.distill.request import (  # noqa: PLC0415
+        Fixed,
+        parse_temperature,
+    )
+    from trajcast_ase.dynamics.interruption import Interrupted  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    try:
+        outcome = conduct(
+            structure,
+            calculator,
+            out=out,
+            temperature_K=None
+            if temperature is None
+            else parse_temperature(temperature),
+            budget=budget,
+            calculator_options=parse_options(calculator_option or ()),
+            trajectories=_files(trajectories or (), "--trajectories"),
+            references=_files(reference or (), "--reference"),
+            processes=processes,
+            seed=seed,
+            fixed=Fixed(timestep, horizon, cutoff, channels, layers, langevin),
+            redo=redo,
+            console=console,
+        )
+    except Interrupted as interrupted:
+        console.print(str(interrupted), soft_wrap=True)
+        raise typer.Exit(interrupted.exit_status) from interrupted
+    console.print(f"wrote {outcome.model}, {outcome.card}", soft_wrap=True)
+    for one in outcome.to_try:
+        console.print(f"to try: {one}", soft_wrap=True, markup=False)
+    if not outcome.passes:
+        raise typer.Exit(FAILED)
+
+
+def _files(patterns: list[str] | tuple[str, ...], option: str) -> list[str]:
+    """Return the files that match patterns, sorted within each."""
+    from glob import glob  # noqa: PLC0415  absolute patterns, which Path refuses
+
+    found: list[str] = []
+    for pattern in patterns:
+        files = sorted(glob(pattern))  # noqa: PTH207
+        if not files:
+            raise FileNotFoundError(f"{option} {pattern} matches no file")
+        found += files
+    return found

@@ -1,0 +1,93 @@
+"""The model card: what was done, what it cost, and when it pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trajcast_ase.distill.facts import Facts
+from trajcast_ase.distill.report_stage import Speeds
+from trajcast_ase.distill.request import Request, shown
+from trajcast_ase.distill.state import STAGES, StateFile
+from trajcast_ase.files import write_atomically
+
+CARD_NAME = "README.md"
+TITLES = {
+    "reference": "Reference MD",
+    "choice": "Choice",
+    "training": "Training",
+    "bath": "Bath",
+    "report": "Report",
+}
+
+
+def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> Path:
+    """Write the card of a finished distillation and return its path."""
+    result = state.stages["report"]["result"]
+    speeds = Speeds(result["model_ns_per_day"], result["calculator_ns_per_day"])
+    calculator = request.calculator
+    source = "given trajectories" if calculator is None else calculator.name
+    lines = [
+        f"# {Path(model).stem}",
+        "",
+        f"Distilled from {source} at {facts.temperature_K:g} K by `trajcast distill`.",
+        f"**{result['verdict'].capitalize()}** ([report](report.md)).",
+        "",
+        "```console",
+        (
+            f"$ trajcast run start.xyz --model {model} "
+            f"--temperature {facts.temperature_K:g} --steps 10000"
+        ),
+        "```",
+        "",
+        "## What was decided",
+        "",
+        *(f"- **{TITLES[name]}**: {state.stages[name]['line']}." for name in STAGES),
+        "",
+        *_advice(result),
+        "## What it cost",
+        "",
+        "| stage | wall time |",
+        "| --- | ---: |",
+        *(f"| {name} | {shown(state.seconds.get(name, 0.0))} |" for name in STAGES),
+        f"| all | {shown(sum(state.seconds.values()))} |",
+        "",
+        "## Will it pay?",
+        "",
+        _pays(speeds, sum(state.seconds.values())),
+        "",
+    ]
+    if not facts.has_thermostat:
+        lines += [
+            (
+                "The reference runs have constant energy, so that the spread of the "
+                "temperature is not judged."
+            ),
+            "",
+        ]
+    path = request.out / CARD_NAME
+    write_atomically(path, "\n".join(lines).encode())
+    return path
+
+
+def _advice(result: dict[str, Any]) -> list[str]:
+    if result["passes"]:
+        return []
+    lines = ["## What to try", ""]
+    if result["failing"]:
+        lines += [f"Rows that do not pass: {', '.join(result['failing'])}.", ""]
+    return [*lines, *(f"- {one[0].upper()}{one[1:]}." for one in result["try"]), ""]
+
+
+def _pays(speeds: Speeds, spent_s: float) -> str:
+    text = f"One run on one core: {speeds.model:.3g} ns/day"
+    if speeds.calculator is None:
+        return f"{text}. The speed of the MD that made the trajectories is not known."
+    text += f" with the model, {speeds.calculator:.3g} ns/day with the calculator"
+    after = speeds.breaks_even(spent_s)
+    if after is None:
+        return f"{text}: the model is not faster, and never pays."
+    return (
+        f"{text}, both measured at the end, one after the other. The {shown(spent_s)} "
+        f"spent are paid for after {after:.3g} ns."
+    )

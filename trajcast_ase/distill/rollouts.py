@@ -1,0 +1,182 @@
+"""Runs of the model that are held against reference MD."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from trajcast_ase.distill.facts import Facts
+from trajcast_ase.distill.speed import atoms_of, one_thread
+from trajcast_ase.dynamics.checkpoint import has_checkpoint
+from trajcast_ase.dynamics.interruption import Interrupted
+from trajcast_ase.dynamics.losses import LostReplicasError, LostReplicaWarning
+from trajcast_ase.dynamics.replicas import Replicas
+from trajcast_ase.dynamics.rollout import Checkpoints, roll_out
+from trajcast_ase.network import Forecaster
+from trajcast_ase.thermostats.recommended import HORIZONS, thermostats_of
+from trajcast_ase.thermostats.setting import ThermostatSetting
+from trajcast_ase.trajectory import Frames, read_frames
+from trajcast_ase.validation.inputs import Run, observe_both
+from trajcast_ase.validation.observables import Observables
+from trajcast_ase.validation.report import Report, compare
+
+CHECKPOINT_MINUTES = 0.5
+SKIPPED, MOST_SKIPPED_PS = 0.1, 5.0
+"""Beginning of a run that is left out: share, and at most."""
+SPREAD = "sd of temperature"
+"""Not judged where the reference has no thermostat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """Runs of a model.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+    lost : str
+        Why runs failed; empty where none did.
+    """
+
+    paths: tuple[Path, ...]
+    lost: str
+
+
+def bath(langevin_fs: float, horizon_fs: float, chosen_by: str) -> ThermostatSetting:
+    """Return a weak Langevin bath followed by CSVR."""
+    members = (
+        {"kind": "Langevin", "time_constant_fs": langevin_fs},
+        {"kind": "CSVR", "time_constant_fs": HORIZONS * horizon_fs},
+    )
+    return ThermostatSetting(members, chosen_by)
+
+
+def starts(facts: Facts, folder: Path, count: int) -> list[Atoms]:
+    """Return snapshots of training runs to start from."""
+    files = facts.paths(facts.train, folder)
+    chosen = np.linspace(0, len(files) - 1, count).round().astype(int)
+    found = []
+    for k, index in enumerate(chosen):
+        frames = read_frames(files[index])
+        found.append(atoms_of(frames, (frames.n_frames * (k + 1)) // (count + 1)))
+    return found
+
+
+def make_runs(
+    model: Forecaster,
+    systems: Sequence[Atoms],
+    setting: ThermostatSetting,
+    *,
+    temperature_K: float,
+    n_strides: int,
+    folder: Path,
+    seed: int,
+    tick: Callable[[int], None],
+) -> Rollouts:
+    """Run a model from each of `systems`, or go on with it.
+
+    Parameters
+    ----------
+    model : Forecaster
+    systems : sequence of Atoms
+    setting : ThermostatSetting
+    temperature_K : float, K
+    n_strides : int
+        Of each run.
+    folder : Path
+        Of trajectories and checkpoint.
+    seed : int
+    tick : callable of the number of strides made
+
+    Raises
+    ------
+    Interrupted
+        A signal came; the checkpoint holds all strides.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "run.checkpoint"
+    template = str(folder / "run-{replica:02d}.traj")
+    maker = partial(thermostats_of, setting, temperature_K)
+    paths = tuple(folder / f"run-{k:02d}.traj" for k in range(len(systems)))
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", LostReplicaWarning)  # said by the caller
+        if has_checkpoint(checkpoint):
+            replicas = Replicas.restart(
+                checkpoint, model, thermostat=maker, trajectory=template
+            )
+        else:
+            replicas = Replicas(
+                systems, model, thermostat=maker, seed=seed, trajectory=template
+            )
+        with replicas:
+            replicas.attach(lambda: tick(replicas.nsteps), max(1, n_strides // 100))
+            try:
+                ending = roll_out(
+                    replicas,
+                    n_strides,
+                    checkpoints=Checkpoints(checkpoint, CHECKPOINT_MINUTES),
+                )
+                replicas.raise_if_lost()
+            except LostReplicasError as error:
+                return Rollouts(paths, str(error))
+    if ending.reason:
+        raise Interrupted(
+            f"interrupted by {ending.reason}; the same command goes on",
+            ending.exit_status - 128,
+        )
+    return Rollouts(paths, "")
+
+
+def judge(
+    paths: Sequence[Path], facts: Facts, references: Sequence[Frames], lag: int
+) -> Report:
+    """Return the report on runs against reference MD.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Of the runs.
+    facts : Facts
+    references : sequence of Frames
+        As stored; frames between strides are left out.
+    lag : int
+        Frames in a stride.
+    """
+    ours = [_settled(read_frames(path), facts.temperature_K) for path in paths]
+    theirs = [Run(thinned(frames, lag), facts.temperature_K) for frames in references]
+    found = observe_both(ours, theirs)
+    if not facts.has_thermostat:
+        found = _without_spread(found[0]), _without_spread(found[1])
+    return compare(*found)
+
+
+def thinned(frames: Frames, lag: int) -> Frames:
+    """Return every `lag`-th frame."""
+    return replace(
+        frames,
+        positions=frames.positions[::lag],
+        velocities=frames.velocities[::lag],
+        stride_fs=lag * frames.stride_fs,
+    )
+
+
+def _settled(frames: Frames, temperature_K: float) -> Run:
+    most = round(1e3 * MOST_SKIPPED_PS / frames.stride_fs)
+    first = min(round(SKIPPED * frames.n_frames), most)
+    kept = replace(
+        frames,
+        positions=frames.positions[first:],
+        velocities=frames.velocities[first:],
+    )
+    return Run(kept, temperature_K)
+
+
+def _without_spread(found: Observables) -> Observables:
+    scalars = {name: one for name, one in found.scalars.items() if name != SPREAD}
+    return replace(found, scalars=scalars)
