@@ -64,7 +64,7 @@ def model_speed(path: Path, frames: Frames, temperature_K: float) -> float:
                 temperature_K, rng=np.random.default_rng(start)
             )
             atoms = atoms_of(frames, start)
-            with TrajCast(atoms, model, thermostat=bath, largest_kick=None) as dynamics:
+            with TrajCast(atoms, model, thermostat=bath, guards=()) as dynamics:
                 try:
                     dynamics.run(2)
                     began = time.process_time()
