@@ -44,6 +44,7 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
         "",
         *(f"- **{TITLES[name]}**: {state.stages[name]['line']}." for name in STAGES),
         "",
+        *_held_out(request.fixed.langevin_fs),
         *_advice(result),
         "## What it cost",
         "",
@@ -68,6 +69,18 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
     path = request.out / CARD_NAME
     write_atomically(path, "\n".join(lines).encode())
     return path
+
+
+def _held_out(langevin_fs: float | None) -> list[str]:
+    """Return what the report's reference was used for beside the report."""
+    if langevin_fs is not None:
+        return []
+    return [
+        "The bath was chosen, from four, beside the reference runs of the report: its "
+        "count of rows leans high. Longer runs with the calculator and `trajcast "
+        "validate` are the independent test.",
+        "",
+    ]
 
 
 def _advice(result: dict[str, Any]) -> list[str]:
