@@ -77,9 +77,9 @@ def _held_out(langevin_fs: float | None) -> list[str]:
         return []
     return [
         (
-            "The bath was chosen, from four, beside the reference runs of the report: its "
-            "count of rows leans high. Longer runs with the calculator and `trajcast "
-            "validate` are the independent test."
+            "The bath was chosen, from four, beside the reference runs of the report: "
+            "its count of rows leans high. Longer runs with the calculator and "
+            "`trajcast validate` are the independent test."
         ),
         "",
     ]
