@@ -28,6 +28,8 @@ from trajcast_ase.units import FS, KB
 
 FEWEST_WHOLE = 5.0
 """ASE units; smaller whole numbers are as likely meant as they are."""
+LARGEST_WHOLE = 1e6
+"""ASE units; larger ones are meant to switch something off."""
 
 
 class UnitsWarning(UserWarning):
@@ -37,7 +39,7 @@ class UnitsWarning(UserWarning):
 def question_time(name: str, value: float) -> None:
     """Warn of a time in ASE units that looks like one in fs."""
     # n * units.fs is no whole number for any sensible n.
-    if value >= FEWEST_WHOLE and value.is_integer():
+    if FEWEST_WHOLE <= value <= LARGEST_WHOLE and value.is_integer():
         warnings.warn(
             f"{name} = {value:g} is {value / FS:.4g} fs, since times are in ASE units; "
             f"if {value:g} fs were meant, write {name}={value:g} * units.fs",
