@@ -183,6 +183,7 @@ OUTPUT = "$(echo $* | sed 's/.* -o //')"
 def test_automatic_choice_with_a_compiler_that_fails(
     script, fresh_cache, monkeypatch, tmp_path, caplog
 ):
+    monkeypatch.chdir(tmp_path)  # asked for its version, it writes "--version"
     monkeypatch.setattr(build, "LONGEST_COMPILATION_S", 0.5)
     broken = tmp_path / "broken"
     broken.write_text(f"#!/bin/sh\n{script}\n")
