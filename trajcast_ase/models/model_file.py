@@ -144,12 +144,9 @@ def with_thermostat(
         `path` has another suffix.
     """
     path = _checked_path(path)
-    source = find_model(name_or_path)
-    data, name = read_bytes(source), str(source)
-    parse_header(data, name)
-    _, texts, _ = split_file(data, name)
+    _, texts, tensors = _parts(name_or_path)
     texts = texts_with_thermostat(texts | {"name": path.stem}, setting)
-    return _written(_read_tensors(data, name), texts, path)
+    return _written(tensors, texts, path)
 
 
 def with_reversal(
@@ -177,13 +174,21 @@ def with_reversal(
         `path` has another suffix.
     """
     path = _checked_path(path)
+    header, texts, tensors = _parts(name_or_path)
+    errors = header.errors | {"reversal": asdict(limits)}
+    changed = {"name": path.stem, "errors": json_text("errors", errors)}
+    return _written(tensors, texts | changed | {"file_sha256": UNSEALED}, path)
+
+
+def _parts(
+    name_or_path: str | Path,
+) -> tuple[ModelHeader, dict[str, str], dict[str, Tensor]]:
+    """Return the checked header of a file, its texts, and its tensors."""
     source = find_model(name_or_path)
     data, name = read_bytes(source), str(source)
-    errors = parse_header(data, name).errors | {"reversal": asdict(limits)}
+    header = parse_header(data, name)
     _, texts, _ = split_file(data, name)
-    changed = {"name": path.stem, "errors": json_text("errors", errors)}
-    texts = texts | changed | {"file_sha256": UNSEALED}
-    return _written(_read_tensors(data, name), texts, path)
+    return header, texts, _read_tensors(data, name)
 
 
 def _written(

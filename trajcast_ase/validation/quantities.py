@@ -34,6 +34,10 @@ LAG_SHARE = 0.2
 WATER = Formula("H2O")
 
 
+WAVENUMBER = "wavenumber (cm⁻¹)"
+"""Axis of spectra, which are densities: their integral over it is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
     """One number for each piece.
@@ -182,7 +186,7 @@ def spectra(pieces: list[range], frames: Frames) -> dict[str, Curve]:
         )
         for piece in pieces
     ]
-    frequency, axis = spectra[0].frequency_cm, "wavenumber (cm⁻¹)"
+    frequency, axis = spectra[0].frequency_cm, WAVENUMBER
     total = np.stack([one.total for one in spectra])
     curves = {"spectrum": Curve(axis, frequency, total)}
     if len(spectra[0].by_element) == 1:  # the same as of all

@@ -20,7 +20,7 @@ from trajcast_ase.analysis.plots.style import (
     legend_style,
 )
 from trajcast_ase.validation.difference import Verdict
-from trajcast_ase.validation.quantities import Curve
+from trajcast_ase.validation.quantities import WAVENUMBER, Curve
 from trajcast_ase.validation.report import Report, Row
 
 COLUMNS = 3
@@ -136,7 +136,7 @@ def _draw_bands(axes: Axes, report: Report) -> None:
         axes.axhline(rows[0].reference, color=REFERENCE, lw=1.0, label="reference")
         axes.legend(**(legend_style() | {"ncols": 2}))
     axes.set_xlim(0.0, edges[-1])
-    axes.set(xlabel="wavenumber (cm⁻¹)", ylabel="temperature of band (K)")
+    axes.set(xlabel=WAVENUMBER, ylabel="temperature of band (K)")
     finish(axes)
 
 
@@ -177,7 +177,8 @@ def _draw_curve(axes: Axes, name: str, run: Curve, reference: Curve) -> None:
             curve.x, mean - error, mean + error, color=color, alpha=0.3, lw=0
         )
         axes.plot(curve.x, mean, color=color, lw=1.1, label=label)
-    axes.set(xlim=(0.0, run.x[-1]), xlabel=run.axis, ylabel=name)
+    unit = " (per cm⁻¹)" if run.axis == WAVENUMBER else ""
+    axes.set(xlim=(0.0, run.x[-1]), xlabel=run.axis, ylabel=name + unit)
     axes.set_ylim(bottom=0.0)
     finish(axes)
     axes.legend(**legend_style())
