@@ -183,19 +183,12 @@ class Replicas(Sequence[TrajCast]):
         path: str | os.PathLike[str],
         model: ForecastModel | str | os.PathLike[str],
         *,
-        thermostat: ThermostatMaker | None = None,
-        noise: Callable[[np.random.Generator], ForecastNoise] | None = None,
         calculator: Calculator | None = None,
         trajectory: str | None = None,
         logfile: str | None = None,
         loginterval: int = 1,
         logfile_interval: int | None = None,
-        batch_atoms: int = BATCH_ATOMS,
-        guards: Sequence[Guard] | GuardMaker | None = None,
-        on_finding: OnFinding = "stop",
-        fallback: ForceFallback | None = None,
-        evidence: str | None = None,
-        device: torch.device | str | None = None,
+        **settings: Any,
     ) -> Self:
         """Go on from a checkpoint as if nothing had happened; lost ones stay lost.
 
@@ -203,10 +196,10 @@ class Replicas(Sequence[TrajCast]):
         ----------
         path : path
             Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, thermostat, noise, loginterval, logfile_interval, batch_atoms, device
-            As of the replicas that wrote it.
-        guards, on_finding, fallback, evidence
-            As of new replicas. Counts go on, and kept bonds are those of the start.
+        model, loginterval, logfile_interval, **settings
+            As of the replicas that wrote it: `thermostat`, `noise`, `batch_atoms`,
+            `guards` and so on. Counts of guards go on, and kept bonds are those of the
+            start.
         calculator : Calculator, optional
             Of all Atoms, for energies and a `fallback`; checkpoints do not hold it.
         trajectory, logfile : str, optional
@@ -221,20 +214,11 @@ class Replicas(Sequence[TrajCast]):
             is not the one that it belongs to.
         """
         runs = read_checkpoint(Path(path))
-        settings: dict[str, Any] = {
-            "thermostat": thermostat,
-            "noise": noise,
-            "first_replica": runs[0].number,
-            "batch_atoms": batch_atoms,
-            "guards": guards,
-            "on_finding": on_finding,
-            "fallback": fallback,
-            "evidence": evidence,
-        }
+        settings["first_replica"] = runs[0].number
         systems = [run.atoms for run in runs]
         for atoms in systems:
             atoms.calc = calculator
-        probe = cls(systems, model, device=device, **settings)
+        probe = cls(systems, model, **settings)
         _check_paths(trajectory, logfile)
         for driver, run in zip(probe, runs, strict=True):
             check_settings(plain(driver.todict()), run.settings)
