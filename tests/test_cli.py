@@ -112,6 +112,18 @@ def test_version():
     assert stdout.startswith("trajcast-ase ")
 
 
+def test_a_mean_temperature_that_is_off_has_the_last_word(model_file, start):
+    write_moving(start, "cold.xyz")  # at 250 K, which a slow thermostat leaves
+    stdout, _ = call(
+        *("run", "cold.xyz", "--model", model_file, "--temperature", 500),
+        *("--thermostat", "csvr", "--taut", 1e5, "--steps", 5, "--seed", 3),
+    )
+    *_, before, last = " ".join(stdout.split()).split("warning: ")
+    assert last.startswith("1 of 1 mean temperatures are more than")
+    assert "mean temperature 2" in before
+    assert stdout.rstrip().endswith("does not know these states")
+
+
 def test_run_writes_trajectory_and_log(model_file, start):
     stdout, _ = call(
         *("run", start, "--model", model_file, "--temperature", 300, "--steps", 20),

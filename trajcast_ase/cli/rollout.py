@@ -212,7 +212,6 @@ def _print_summary(
         )
     console.print(text, soft_wrap=True)
     console.print(f"wrote {job.files}", soft_wrap=True)
-    _warn_of_temperature(runs[0], temperatures, console)
     _tell_objections(runs, console)
     if ending.reason:
         console.print(
@@ -220,6 +219,7 @@ def _print_summary(
             "same command with --restart goes on",
             soft_wrap=True,
         )
+    _warn_of_temperature(runs[0], temperatures, console)
 
 
 def _warn_of_temperature(
@@ -235,6 +235,7 @@ def _warn_of_temperature(
                 f"warning: {int(far.sum())} of {len(far)} mean temperatures are more "
                 f"than {100 * FAR:.0f} % from the {target:g} K of the thermostat; the "
                 "run is too short, or the model does not know these states",
+                style="bold red",
                 soft_wrap=True,
             )
 

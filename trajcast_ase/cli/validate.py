@@ -295,6 +295,8 @@ def _show(report: Report, out: Path, console: Console) -> None:
     console.print(console_table(report.rows))
     console.print(report.odds)
     console.print(report.memory)
+    if report.baths:
+        console.print(report.baths, style="yellow")
     write_report(report, out)
     wrote = f"wrote {out}/report.{{json,md,png,pdf}}"
     console.print(f"{report.verdict}; {wrote}", soft_wrap=True)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from trajcast_ase.kinetics import run_dof
 from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.bands import band_edges
+from trajcast_ase.validation.bath_memory import bath_memory_fs
 from trajcast_ase.validation.quantities import (
     WINDOW_FS,
     Curve,
@@ -80,6 +81,8 @@ class Observables:
         Bonds with an atom that was nearer to another partner, in any frame.
     bands_cm : tuple of float, cm⁻¹
         Edges of the bands of the spectrum.
+    bath_memory_fs : float or None, fs
+        Of :func:`.bath_memory_fs`, the shortest of the runs.
     scalars : dict of str to Scalar
     curves : dict of str to Curve
     """
@@ -94,6 +97,7 @@ class Observables:
     longest_bonds_A: dict[str, float]
     n_exchanged: int
     bands_cm: tuple[float, ...]
+    bath_memory_fs: float | None
     scalars: dict[str, Scalar]
     curves: dict[str, Curve]
 
@@ -169,6 +173,7 @@ def observe(
         longest_bonds_A=bonds.longest_A,
         n_exchanged=bonds.n_exchanged,
         bands_cm=band_edges(whole.x, whole.pieces.mean(axis=0)),
+        bath_memory_fs=bath_memory_fs(frames),
         scalars=scalars,
         curves=curves,
     )
@@ -213,6 +218,10 @@ def pool(runs: Sequence[Observables]) -> Observables:
         },
         n_exchanged=sum(run.n_exchanged for run in runs),
         bands_cm=band_edges(whole.x, whole.pieces.mean(axis=0)),
+        bath_memory_fs=min(
+            (run.bath_memory_fs for run in runs if run.bath_memory_fs is not None),
+            default=None,
+        ),
         scalars=scalars,
         curves=curves,
     )

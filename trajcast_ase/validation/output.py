@@ -37,6 +37,7 @@ def write_report(report: Report, folder: str | Path) -> None:
         "temperature_K": report.run.conditions.temperature_K,
         "odds": report.odds,
         "memory": report.memory,
+        "baths": report.baths,
         "rows": [_finite({**asdict(row), "passes": row.passes}) for row in report.rows],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
@@ -68,7 +69,8 @@ def markdown(report: Report) -> str:
         if row.verdict is Verdict.FAIL:
             verdict = f"**{verdict}**"
         lines.append(f"| {' | '.join((*texts, verdict, seen))} |")
-    return "\n".join([*lines, "", report.odds, "", report.memory, ""])
+    texts = [text for text in (report.odds, report.memory, report.baths) if text]
+    return "\n".join([*lines, "", "\n\n".join(texts), ""])
 
 
 def console_table(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> Table:

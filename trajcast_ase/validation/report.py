@@ -8,6 +8,7 @@ from math import isfinite
 import numpy as np
 
 from trajcast_ase.validation.bands import band_temperatures
+from trajcast_ase.validation.bath_memory import remark
 from trajcast_ase.validation.correlation import POWER, Memory
 from trajcast_ase.validation.difference import (
     Difference,
@@ -138,6 +139,14 @@ class Report:
         """Which rows remember, and which runs differ, in words."""
         tested = {row.observable: row.memory for row in self.rows if row.memory}
         return f"{_remembering(tested)} {_run_scatter(self, tested)}".strip()
+
+    @property
+    def baths(self) -> str:
+        """Which side was coupled strongly to a bath, in words; empty if none was."""
+        sides = ("the reference", self.reference), ("the run", self.run)
+        return " ".join(
+            text for name, one in sides if (text := remark(name, one.bath_memory_fs))
+        )
 
 
 def _size(side: Observables) -> str:

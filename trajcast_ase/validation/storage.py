@@ -14,7 +14,7 @@ from trajcast_ase.validation.quantities import Curve, Scalar
 from trajcast_ase.validation.topology import Topology
 
 FORMAT = "trajcast-observables"
-VERSION = 2
+VERSION = 3
 DIGITS = 5
 CURVE_DIGITS = 3
 """Of curves, which are many numbers with much scatter."""
