@@ -11,28 +11,22 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses, chemical_symbols
 from ase.io import iread
 from ase.io.formats import filetype
 from jaxtyping import Bool, Float, Int
 
 from trajcast_ase.extxyz import XYZ_FORMATS, CountError, check_counts
 from trajcast_ase.lammps_dump import DUMP_FORMAT, DumpError, read_dump
+from trajcast_ase.plausible import ImplausibleError, check_plausible
 from trajcast_ase.state import velocities_from_atoms
-from trajcast_ase.units import EV_PER_AMU_A2_FS2, FS, KB
+from trajcast_ase.units import FS
 
 TRAJECTORY_FORMAT = "trajcast-md"
 HDF5_SUFFIXES = (".h5", ".hdf5")
 # Strides are written in decimal fs and summed up by the MD code in float64.
 STRIDE_TOLERANCE_FS = 1e-6
-FARTHEST = 1e7
-"""Å; beyond it float64 has no room for displacements."""
-TEMPERATURES_K = (1e-2, 1e5)
-"""Outside, velocities are in other units: the usual ones differ by 1000 or more."""
 VELOCITY_COLUMNS = ("vel", "velo", "velocity", "velocities", "v")
 """Of extxyz files of other programs; ASE takes none of them for velocities."""
-MASS_FACTOR = 5.0
-"""Isotopes and repartitioned hydrogen stay below it."""
 
 
 class TrajectoryError(ValueError):
@@ -118,10 +112,7 @@ def read_frames(
             frames = _read_hdf5(path)
         else:
             frames = _read_ase(path, stride_fs, lammps_units)
-        _check_system(frames)
-        _check_values(frames)
-        _check_repeats(frames)
-        _check_temperature(frames)
+        check_plausible(frames)
     if (
         stride_fs is not None
         and abs(frames.stride_fs - stride_fs) > STRIDE_TOLERANCE_FS
@@ -143,7 +134,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (TrajectoryError, ImportError):
         raise
-    except (DumpError, CountError) as error:
+    except (DumpError, CountError, ImplausibleError) as error:
         raise TrajectoryError(f"{path}: {error}") from error
     except Exception as error:
         raise TrajectoryError(
@@ -338,72 +329,3 @@ def stated_settings(path: Path) -> dict[str, Any]:
 
     with Trajectory(str(path)) as trajectory:
         return dict(getattr(trajectory, "description", None) or {})
-
-
-def _check_system(frames: Frames) -> None:
-    """Refuse atoms and cells that no MD has."""
-    numbers, path = frames.atomic_numbers, frames.source
-    if len(numbers) == 0:
-        raise TrajectoryError(f"{path} holds no atoms")
-    real = (numbers > 0) & (numbers < len(atomic_masses))
-    if not real.all():
-        raise TrajectoryError(
-            f"{path}: atom {int(np.argmin(real))} has the atomic number "
-            f"{numbers[np.argmin(real)]}, which no element has; name the elements"
-        )
-    usual = atomic_masses[numbers]
-    near = (frames.masses > usual / MASS_FACTOR) & (frames.masses < usual * MASS_FACTOR)
-    if not near.all():
-        bad = int(np.argmin(near))
-        raise TrajectoryError(
-            f"{path}: the mass of atom {bad} ({chemical_symbols[numbers[bad]]}) is "
-            f"{frames.masses[bad]:g} amu, more than a factor of {MASS_FACTOR:g} from "
-            f"the {usual[bad]:g} of its element; correct the masses"
-        )
-    vectors = frames.cell[frames.pbc]
-    if not np.isfinite(frames.cell).all() or (
-        len(vectors) and np.linalg.matrix_rank(vectors) < len(vectors)
-    ):
-        raise TrajectoryError(
-            f"{path}: the cell {frames.cell.tolist()} has no extent along a periodic "
-            "axis; write the cell, or frames that are not periodic"
-        )
-
-
-def _check_values(frames: Frames) -> None:
-    """Refuse positions and velocities that are not finite."""
-    for name in ("positions", "velocities"):
-        values = getattr(frames, name)
-        finite = (np.abs(values) < FARTHEST).all(axis=(1, 2))
-        if not finite.all():
-            raise TrajectoryError(
-                f"{frames.source}: {name} of frame {int(np.argmin(finite))} are not "
-                f"finite, or beyond {FARTHEST:g}; cut the trajectory before it"
-            )
-
-
-def _check_repeats(frames: Frames) -> None:
-    """Refuse a frame that is the one before it, as where a run was appended."""
-    same = (frames.positions[1:] == frames.positions[:-1]).all(axis=(1, 2))
-    same &= (frames.velocities[1:] == frames.velocities[:-1]).all(axis=(1, 2))
-    if same.any():
-        first = int(np.argmax(same))
-        raise TrajectoryError(
-            f"{frames.source}: frames {first} and {first + 1} are the same; a run that "
-            "goes on in the file of an earlier one repeats its last frame, so leave "
-            f"frame {first + 1} out"
-        )
-
-
-def _check_temperature(frames: Frames) -> None:
-    """Refuse velocities in other units than the reader takes them for."""
-    twice_kinetic = np.einsum("fac,a->f", frames.velocities**2, frames.masses).mean()
-    n_dof = 3 * len(frames.masses)
-    kelvin = float(twice_kinetic * EV_PER_AMU_A2_FS2 / (n_dof * KB))
-    low, high = TEMPERATURES_K
-    if not low < kelvin < high:
-        raise TrajectoryError(
-            f"{frames.source}: the velocities are those of a temperature of "
-            f"{kelvin:.3g} K, outside {low:g} to {high:g} K; they are missing or in "
-            "other units (of a LAMMPS dump: lammps_units, --lammps-units)"
-        )

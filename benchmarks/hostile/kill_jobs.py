@@ -25,9 +25,9 @@ from trajcast_ase.dynamics.checkpoint import has_checkpoint, previous, read_chec
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network import Forecaster
-from trajcast_ase.training.checkpoint import load_checkpoint
+from trajcast_ase.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
-from trajcast_ase.training.loop import CHECKPOINT_NAME, train
+from trajcast_ase.training.loop import train
 
 MODEL, TEMPERATURE_K = "paracetamol-7fs", 300.0
 N_REPLICAS = 3

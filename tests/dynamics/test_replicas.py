@@ -10,7 +10,7 @@ from helpers import small_model
 
 from trajcast_ase import CSVR, ForecastNoise, Langevin, Replicas, TrajCast
 from trajcast_ase.dynamics.losses import of_replica
-from trajcast_ase.dynamics.replicas import _batches
+from trajcast_ase.dynamics.replica_arguments import batches
 from trajcast_ase.streams import Streams
 from trajcast_ase.testing import Ballistic
 from trajcast_ase.thermostats.noise import ResidualCovariance
@@ -140,7 +140,7 @@ def test_edits_between_runs_count():
 
 
 def test_batches_hold_at_most_the_limit():
-    assert _batches([3, 3, 3, 10, 1], 6) == [
+    assert batches([3, 3, 3, 10, 1], 6) == [
         range(2),
         range(2, 3),
         range(3, 4),

@@ -20,7 +20,7 @@ from trajcast_ase import (
 from trajcast_ase.analysis.kinetic import kinetic_shares
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.constraints import Constraints, constraints_of
-from trajcast_ase.dynamics.batch import joined, split
+from trajcast_ase.dynamics.joined_states import joined, split
 from trajcast_ase.kinetics import ThermalSpace, kinetic_energies, thermal_motion
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.streams import Streams

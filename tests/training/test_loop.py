@@ -16,11 +16,11 @@ from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 from trajcast_ase.files import sole_writer
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.training import distributed
-from trajcast_ase.training.checkpoint import load_checkpoint
+from trajcast_ase.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.evaluate import evaluate
-from trajcast_ase.training.loop import CHECKPOINT_NAME, train
+from trajcast_ase.training.loop import train
 from trajcast_ase.training.loss import ForecastLoss
 
 ROOT = Path(__file__).parents[2]

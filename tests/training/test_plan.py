@@ -6,10 +6,10 @@ from spring_runs import spring_run, write_hdf5
 
 from trajcast_ase.models.model_header import read_header
 from trajcast_ase.training import loop
-from trajcast_ase.training.checkpoint import load_checkpoint
+from trajcast_ase.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
-from trajcast_ase.training.loop import CHECKPOINT_NAME, train
+from trajcast_ase.training.loop import train
 from trajcast_ase.training.plan import steps_in
 
 

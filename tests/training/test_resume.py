@@ -18,7 +18,7 @@ from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.distributed import Ranks
 from trajcast_ase.training.log import CsvLog, TrainingStep
-from trajcast_ase.training.loop import Trainer
+from trajcast_ase.training.trainer import Trainer
 
 
 def settings(folder, **optimizer) -> TrainingConfig:

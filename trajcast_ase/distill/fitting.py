@@ -14,7 +14,7 @@ from trajcast_ase.strict import integer, number
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
 from trajcast_ase.training.distributed import Ranks
-from trajcast_ase.training.loop import Trainer
+from trajcast_ase.training.trainer import Trainer
 
 BATCH_ATOMS = 200
 """Atoms in the pairs of one step, about."""

@@ -12,8 +12,9 @@ from trajcast_ase.training.data import load_data
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.log import TrainingStep
-from trajcast_ase.training.loop import TrainingResult, train
+from trajcast_ase.training.loop import train
 from trajcast_ase.training.pairs import thin
+from trajcast_ase.training.trainer import TrainingResult
 from trajcast_ase.trajectory import read_frames
 
 STAGE = "training"

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
+from trajcast_ase.dynamics.blame import failing_forecasts, thermostat_failure
 from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.joined_states import (
+    atoms_of,
+    chosen,
+    first_atoms,
+    joined,
+    split,
+)
 from trajcast_ase.dynamics.losses import EXPLAINED, LostReplica, of_replica
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
@@ -217,7 +224,7 @@ class Batch:
         """Return `those` of the systems that go on, and `others` of the rest."""
         if len(self._going) == len(self.drivers):
             return those
-        return _chosen(_atoms_of(self._going, those), those, others)
+        return chosen(atoms_of(self._going, those), those, others)
 
     def _forecast(self) -> tuple[State, RigidBodies | None]:
         """Return the forecasts; lose the systems whose forecast fails."""
@@ -264,7 +271,7 @@ class Batch:
             if before is None:
                 return changed
             before.restore(others)
-            after = _chosen(_atoms_of(members, forecast), changed, after)
+            after = chosen(atoms_of(members, forecast), changed, after)
         return after
 
     def _checked_forecast(self, after: State) -> State:
@@ -304,7 +311,7 @@ class Batch:
             self.lose(place, error)
             return after
         self._noted.append(_Noted(place, own, by_forces=True))
-        rows = _atoms_of([place], after)
+        rows = atoms_of([place], after)
         positions, velocities = after.positions.clone(), after.velocities.clone()
         positions[rows], velocities[rows] = forced.positions, forced.velocities
         return after.moved(positions, velocities)
@@ -319,51 +326,38 @@ class Batch:
         finite = finite_atoms(after)
         if bool(finite.all()):
             return after
-        for place, atom in self._first_atoms(~finite, after):
+        for place, atom in first_atoms(~finite, after):
             driver = self.drivers[place]
             self.lose(place, driver._not_finite(atom))  # noqa: SLF001
         return self._where(after, self.state)
 
-    def _first_atoms(
-        self, atoms: Bool[Tensor, " atoms"], state: State
-    ) -> list[tuple[int, int]]:
-        """Return each system that has some of `atoms`, with the first of its own."""
-        places = sorted(set(state.system_index[atoms].tolist()))
-        sizes = state.sizes()
-        return [
-            (place, int((atoms & (state.system_index == place)).nonzero()[0]) - first)
-            for place, first in ((place, sum(sizes[:place])) for place in places)
-        ]
-
     def _blame_forecast(self, error: Exception) -> None:
         """Lose the systems whose forecast fails alone; raise if there are none."""
-        first = self.drivers[0]
-        plain = Stepper(first.model, (), first.dt)
         mirrors = [driver._mirror for driver in self.drivers]  # noqa: SLF001  a friend
         states = split(self.state, [mirror.state for mirror in mirrors])
-        blamed = 0
-        for place in list(self._going):
-            try:
-                plain.forecast(states[place], mirrors[place].constraints)
-            except Exception as cause:
-                if self._origin is None:
-                    raise RuntimeError(
-                        f"replica {self.numbers[place]}: its first forecast fails "
-                        f"({cause}); take it out of the list or give it another start"
-                    ) from cause
-                self.lose(place, cause)
-                blamed += 1
+        constraints = [mirror.constraints for mirror in mirrors]
+        first = self.drivers[0]
+        plain = Stepper(first.model, (), first.dt)
+        blamed = failing_forecasts(plain, states, constraints, self._going)
         if not blamed:
             raise error
+        if self._origin is None:
+            place, cause = blamed[0]
+            raise RuntimeError(
+                f"replica {self.numbers[place]}: its first forecast fails "
+                f"({cause}); take it out of the list or give it another start"
+            ) from cause
+        for place, cause in blamed:
+            self.lose(place, cause)
 
     def _blame_thermostat(self, forecast: State, error: Exception) -> None:
         """Lose the systems at which a thermostat fails; raise if there are none."""
-        if self._fails(self.state, 0):
+        if self._thermostat_failure(self.state, 0):
             raise error
         blamed = [
             (place, cause)
             for place in self._going
-            if (cause := self._fails(self._only(place, forecast), place))
+            if (cause := self._thermostat_failure(self._only(place, forecast), place))
         ]
         if not blamed:
             raise error
@@ -372,20 +366,11 @@ class Batch:
 
     def _only(self, place: int, forecast: State) -> State:
         """Return the states before the step, and the forecast of one system."""
-        return _chosen(_atoms_of([place], forecast), forecast, self.state)
+        return chosen(atoms_of([place], forecast), forecast, self.state)
 
-    def _fails(self, state: State, place: int) -> Exception | None:
-        """Return what the thermostats raise at `state`; they stay as they are."""
-        before = Snapshot.of(self._stepper.thermostats)
-        try:
-            self._stepper.thermalized(
-                state, self.constraints, self.drivers[place].nsteps + 1
-            )
-        except Exception as error:  # noqa: BLE001  the caller decides
-            return error
-        finally:
-            before.restore()
-        return None
+    def _thermostat_failure(self, state: State, place: int) -> Exception | None:
+        nsteps = self.drivers[place].nsteps + 1
+        return thermostat_failure(self._stepper, state, self.constraints, nsteps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,52 +397,3 @@ def _stepper(drivers: Sequence[TrajCast]) -> Stepper:
     if noises:
         forecaster = NoisyModel(forecaster, ForecastNoise.joined(noises))
     return Stepper(forecaster, first.thermostats, first.dt)
-
-
-def joined(states: Sequence[State]) -> State:
-    """Return states as one batch, in their order."""
-    sizes = torch.tensor([state.n_systems for state in states])
-    offsets = sizes.cumsum(0) - sizes
-    index = [
-        state.system_index + offset
-        for state, offset in zip(states, offsets.tolist(), strict=True)
-    ]
-    return State(
-        positions=torch.cat([state.positions for state in states]),
-        velocities=torch.cat([state.velocities for state in states]),
-        masses=torch.cat([state.masses for state in states]),
-        atomic_numbers=torch.cat([state.atomic_numbers for state in states]),
-        cell=torch.cat([state.cell for state in states]),
-        pbc=torch.cat([state.pbc for state in states]),
-        system_index=torch.cat(index),
-    )
-
-
-def split(batch: State, states: Sequence[State]) -> list[State]:
-    """Return the states of a batch, at its positions and velocities."""
-    sizes = [state.n_atoms for state in states]
-    return [
-        state.moved(positions, velocities)
-        for state, positions, velocities in zip(
-            states,
-            torch.split(batch.positions, sizes),
-            torch.split(batch.velocities, sizes),
-            strict=True,
-        )
-    ]
-
-
-def _atoms_of(places: Sequence[int], state: State) -> Bool[Tensor, " atoms"]:
-    """Return which atoms belong to the systems at `places`."""
-    systems = torch.zeros(state.n_systems, dtype=torch.bool)
-    systems[list(places)] = True
-    return systems.to(state.device)[state.system_index]
-
-
-def _chosen(atoms: Bool[Tensor, " atoms"], those: State, others: State) -> State:
-    """Return positions and velocities of `those` at `atoms`, else of `others`."""
-    chosen = atoms[:, None]
-    return those.moved(
-        torch.where(chosen, those.positions, others.positions),
-        torch.where(chosen, those.velocities, others.velocities),
-    )

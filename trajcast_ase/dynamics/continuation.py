@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from ase.calculators.calculator import Calculator
-from ase.md.md import MolecularDynamics
 
 from trajcast_ase.dynamics.checkpoint import (
     RunState,
@@ -25,27 +24,17 @@ from trajcast_ase.dynamics.checkpoint import (
 )
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.dynamics.md_logger import ForceFreeLogger
-from trajcast_ase.guards.guarding import Guarding
+from trajcast_ase.dynamics.readings import Readings
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat
 
 
-class Continuation(MolecularDynamics):
+class Continuation(Readings):
     """The part of :class:`TrajCast` that keeps a run and takes it over."""
 
-    model: ForecastModel
-    thermostats: tuple[Thermostat, ...]
-    noise: ForecastNoise | None
-    _guarding: Guarding
-    _place: int
     _files: dict[str, Path]
     _resumed: bool
-
-    if TYPE_CHECKING:  # the driver's, and typed unlike ASE's
-
-        def todict(self) -> dict[str, Any]:
-            """Return the settings, which a checkpoint keeps and compares."""
 
     @classmethod
     def restart(

@@ -12,35 +12,30 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator
 
 from trajcast_ase.dynamics.arguments import prepared_model
 from trajcast_ase.dynamics.batch import Batch
-from trajcast_ase.dynamics.checkpoint import (
-    RunState,
-    check_settings,
-    plain,
-    read_checkpoint,
-    rewind_files,
-    write_checkpoint,
-)
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.losses import (
     EXPLAINED,
-    LostReplica,
     LostReplicasError,
     LostReplicaWarning,
     of_replica,
 )
+from trajcast_ase.dynamics.replica_arguments import (
+    batches,
+    check_paths,
+    check_systems,
+    numbered,
+)
+from trajcast_ase.dynamics.replica_continuation import ReplicaContinuation
 from trajcast_ase.guards.answer import OnFinding
 from trajcast_ase.guards.default import GuardMaker
 from trajcast_ase.guards.protocol import Guard
@@ -52,15 +47,13 @@ from trajcast_ase.thermostats.thermostat import Thermostat
 
 BATCH_ATOMS = 2000
 """Atoms in one forward pass, unless asked otherwise."""
-NUMBER = "{replica"
-"""What a path must contain for each replica to have a file of its own."""
 
 
 ThermostatMaker = Callable[[Streams], Thermostat | Sequence[Thermostat]]
 """Makes what acts on a batch from the random numbers of its systems."""
 
 
-class Replicas(Sequence[TrajCast]):
+class Replicas(ReplicaContinuation):
     """Drivers of several systems that advance together.
 
     ``replicas[k]`` is the :class:`TrajCast` of one of them: attach observers to it, and
@@ -134,8 +127,8 @@ class Replicas(Sequence[TrajCast]):
         evidence: str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        _check_systems(systems)
-        _check_paths(trajectory, logfile, evidence)
+        check_systems(systems)
+        check_paths(trajectory, logfile, evidence)
         if thermostat is not None and not callable(thermostat):
             raise TypeError(
                 f"thermostat = {thermostat!r} has no random numbers for each replica; "
@@ -151,7 +144,7 @@ class Replicas(Sequence[TrajCast]):
         self._reported: set[int] = set()
         self._nsteps = 0
         self._resumed = False
-        for part in _batches([len(atoms) for atoms in systems], batch_atoms):
+        for part in batches([len(atoms) for atoms in systems], batch_atoms):
             numbers = [first_replica + k for k in part]
             drawn = (random_stream(seed, n, Purpose.THERMOSTAT) for n in numbers)
             shared = thermostat(Streams(drawn)) if thermostat else None
@@ -163,125 +156,19 @@ class Replicas(Sequence[TrajCast]):
                         self.model,
                         thermostat=shared,
                         noise=noise(kicks) if noise else None,
-                        trajectory=_path(trajectory, number),
-                        logfile=_path(logfile, number),
+                        trajectory=numbered(trajectory, number),
+                        logfile=numbered(logfile, number),
                         loginterval=loginterval,
                         logfile_interval=logfile_interval,
                         append_trajectory=append_trajectory,
                         guards=guards,
                         on_finding=on_finding,
                         fallback=fallback,
-                        evidence=_path(evidence, number),
+                        evidence=numbered(evidence, number),
                     )
                 driver._place = k - part.start  # noqa: SLF001  a friend of the driver
                 self._drivers.append(driver)
             self._batches.append(Batch(self._drivers[part.start :], numbers))
-
-    @classmethod
-    def restart(
-        cls,
-        path: str | os.PathLike[str],
-        model: ForecastModel | str | os.PathLike[str],
-        *,
-        calculator: Calculator | None = None,
-        trajectory: str | None = None,
-        logfile: str | None = None,
-        loginterval: int = 1,
-        logfile_interval: int | None = None,
-        **settings: Any,
-    ) -> Self:
-        """Go on from a checkpoint as if nothing had happened; lost ones stay lost.
-
-        Parameters
-        ----------
-        path : path
-            Written by :meth:`checkpoint`. If it is absent or damaged, the one before.
-        model, loginterval, logfile_interval, **settings
-            As of the replicas that wrote it: `thermostat`, `noise`, `batch_atoms`,
-            `guards` and so on. Counts of guards go on, and kept bonds are those of the
-            start.
-        calculator : Calculator, optional
-            Of all Atoms, for energies and a `fallback`; checkpoints do not hold it.
-        trajectory, logfile : str, optional
-            Existing files are cut back to the checkpoint and continued; others begin.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no checkpoint.
-        CheckpointError
-            The checkpoint is damaged, is of another model or other settings, or a file
-            is not the one that it belongs to.
-        """
-        runs = read_checkpoint(Path(path))
-        settings["first_replica"] = runs[0].number
-        systems = [run.atoms for run in runs]
-        for atoms in systems:
-            atoms.calc = calculator
-        probe = cls(systems, model, **settings)
-        _check_paths(trajectory, logfile)
-        for driver, run in zip(probe, runs, strict=True):
-            check_settings(plain(driver.todict()), run.settings)
-        continued = [
-            rewind_files(
-                run,
-                {
-                    "trajectory": _path(trajectory, run.number),
-                    "logfile": _path(logfile, run.number),
-                },
-            )
-            for run in runs
-        ]
-        replicas = cls(
-            systems,
-            probe.model,
-            trajectory=trajectory,
-            append_trajectory=True,
-            loginterval=loginterval,
-            **settings,
-        )
-        for driver, run, files in zip(replicas, runs, continued, strict=True):
-            log = _path(logfile, run.number)
-            if log is not None:
-                interval, new = logfile_interval or loginterval, "logfile" not in files
-                driver._open_log(log, interval, header=new)  # noqa: SLF001
-        replicas._take_over(runs)
-        return replicas
-
-    def checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Write everything that :meth:`restart` needs, atomically, in one file.
-
-        To be called between runs or as an observer, such as ``replicas.attach(
-        replicas.checkpoint, 1000, "run.checkpoint")``. The checkpoint before stays as
-        ``PATH.previous``.
-
-        Raises
-        ------
-        CheckpointError
-            A thermostat does not tell its state.
-        """
-        reasons = {one.number: one.reason for one in self.lost}
-        numbers = range(self.first_replica, self.first_replica + len(self))
-        runs = [
-            replace(driver._run_state(), number=number, lost=reasons.get(number))  # noqa: SLF001
-            for driver, number in zip(self, numbers, strict=True)
-        ]
-        write_checkpoint(Path(path), runs)
-
-    def _take_over(self, runs: Sequence[RunState]) -> None:
-        """Go on from the state of a checkpoint."""
-        for driver, run in zip(self, runs, strict=True):
-            driver._take_over(run)  # noqa: SLF001  a friend of the driver
-        for batch in self._batches:
-            for place, number in enumerate(batch.numbers):
-                reason = runs[number - self.first_replica].lost
-                if reason is not None:
-                    batch.lose(place, RuntimeError(reason))
-        for one in self.lost:
-            self._reported.add(one.number)
-            self[one.number - self.first_replica].close()  # type: ignore[no-untyped-call]  # ASE
-        self._nsteps = max(run.nsteps for run in runs)
-        self._resumed = True
 
     @contextmanager
     def _blaming(self, number: int) -> Iterator[None]:
@@ -318,12 +205,6 @@ class Replicas(Sequence[TrajCast]):
     def nsteps(self) -> int:
         """Number of steps of the batch; who is lost or ended early has made fewer."""
         return self._nsteps
-
-    @property
-    def lost(self) -> tuple[LostReplica, ...]:
-        """The replicas that failed, in the order of their numbers."""
-        found = [one for batch in self._batches for one in batch.lost]
-        return tuple(sorted(found, key=lambda one: one.number))
 
     def attach(
         self, function: Callable[..., Any], interval: int = 1, *args: Any, **kwargs: Any
@@ -495,37 +376,3 @@ class Replicas(Sequence[TrajCast]):
     def _stop_if_nobody_is_left(self) -> None:
         if len(self.lost) == len(self):
             self.raise_if_lost()
-
-
-def _check_systems(systems: Sequence[Atoms]) -> None:
-    if isinstance(systems, Atoms) or len(systems) == 0:
-        raise ValueError("give a list of at least one Atoms, one for each replica")
-    if len({id(atoms) for atoms in systems}) < len(systems):
-        raise ValueError(
-            "one Atoms object stands twice in the list; give each replica a copy"
-        )
-
-
-def _check_paths(*paths: str | None) -> None:
-    for path in paths:
-        if path is not None and NUMBER not in str(path):
-            raise ValueError(
-                f"the path {path!r} is the same for every replica; put the number in "
-                "it, as in 'run-{replica:03d}.traj'"
-            )
-
-
-def _path(template: str | None, number: int) -> str | None:
-    return None if template is None else str(template).format(replica=number)
-
-
-def _batches(sizes: Sequence[int], limit: int) -> list[range]:
-    """Return runs of replicas whose atoms together are at most `limit`."""
-    starts, used = [0], 0
-    for k, size in enumerate(sizes):
-        if used and used + size > limit:
-            starts.append(k)
-            used = 0
-        used += size
-    ends = [*starts[1:], len(sizes)]
-    return [range(start, end) for start, end in zip(starts, ends, strict=True)]

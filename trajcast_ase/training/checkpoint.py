@@ -17,6 +17,8 @@ from trajcast_ase.files import write_atomically
 from trajcast_ase.sealed import SealError, read_tensors, seal
 from trajcast_ase.strict import members, shortened
 
+CHECKPOINT_NAME = "checkpoint.safetensors"
+"""In the folder of a training."""
 CHECKPOINT_FORMAT = "trajcast-training-2"
 _COUNT = re.compile("[0-9]{1,15}")
 

@@ -1,0 +1,367 @@
+"""One training: model, averages, optimiser, schedule, and what of it is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
+from trajcast_ase.network import Forecaster
+from trajcast_ase.training.checkpoint import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    save_checkpoint,
+)
+from trajcast_ase.training.config import TrainingConfig
+from trajcast_ase.training.data import TrainingData
+from trajcast_ase.training.dataset import Batch, BatchOrder
+from trajcast_ase.training.distributed import Ranks
+from trajcast_ase.training.evaluate import (
+    ForecastErrors,
+    evaluate,
+    forecast_errors,
+    forecast_pairs,
+)
+from trajcast_ase.training.export import export_model
+from trajcast_ase.training.identity import check_identity, identity_of
+from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
+from trajcast_ase.training.loss import ForecastLoss
+from trajcast_ase.training.optimizer import (
+    Plateau,
+    exponential_average,
+    learning_rate,
+    make_optimizers,
+    set_learning_rate,
+)
+from trajcast_ase.training.plan import (
+    TrainingPlan,
+    planned,
+    with_batch,
+    with_steps,
+)
+from trajcast_ase.training.resume import (
+    Progress,
+    TrainingParts,
+    read_checkpoint,
+    unusable,
+)
+from trajcast_ase.training.reversibility import limits_of_pairs
+from trajcast_ase.training.start import first_model
+
+QUIET_S = 5.0
+"""Longest time without a word to the reporter, but for a longer step."""
+MOST_SKIPPED = 10
+"""Steps in a row whose gradient is not finite, before a training gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished training leaves.
+
+    Attributes
+    ----------
+    model : Forecaster
+        With averaged weights.
+    path : Path
+        The model file.
+    errors : ForecastErrors
+        On the validation pairs.
+    """
+
+    model: Forecaster
+    path: Path
+    errors: ForecastErrors
+
+
+class Trainer:
+    """Model, averages, optimiser and schedule of one training."""
+
+    def __init__(
+        self, config: TrainingConfig, data: TrainingData, ranks: Ranks
+    ) -> None:
+        self.config = config = with_batch(config, data)
+        run, optimizer = config.run, config.optimizer
+        self.data, self.ranks = data, ranks
+        self.step = 0
+        self.skipped = 0  # in a row
+        self.seconds = self.seconds_reported = 0.0
+        self.unreported: list[torch.Tensor] = []
+        self.model = first_model(config, data.statistics, ranks.device)
+        loss = self._loss_module()
+        self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
+        self.average = AveragedModel(
+            self.model, multi_avg_fn=exponential_average(optimizer.ema_decay)
+        )
+        self.optimizers = make_optimizers(self.model, optimizer)
+        self.plateau = Plateau()
+        self.order = BatchOrder(
+            len(data.train),
+            optimizer.batch_size or 1,
+            run.seed,
+            optimizer.reversal_probability,
+        )
+        self.log = CsvLog(run.directory, tensorboard=run.tensorboard)
+
+    def _loss_module(self) -> ForecastLoss:
+        options = self.config.optimizer
+        return ForecastLoss(
+            self.model,
+            pairs_in_a_row=options.consecutive_pairs,
+            sum_weight=options.residual_sum_weight,
+        )
+
+    @property
+    def path(self) -> Path:
+        """Checkpoint file."""
+        return self.config.run.directory / CHECKPOINT_NAME
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the one it continues."""
+        return identity_of(self.config, self.model.config, self.data.hash)
+
+    def probe(self) -> None:
+        """Do the work of one step without changing anything (to time threads)."""
+        torch.autograd.backward(self._loss_module()(self._batch(slice(None))))
+        self.model.zero_grad(set_to_none=True)
+
+    def plan(self, announce: Callable[[TrainingPlan], None] | None) -> None:
+        """Time a step, decide how many there are, and tell."""
+        if announce is None and self.config.optimizer.steps is not None:
+            return
+        mine = slice(self.ranks.rank, None, self.ranks.size)
+        self.config, plan = planned(
+            self.config,
+            self.data,
+            self.model,
+            lambda: self._batch(mine),
+            first=self.step,
+            ranks=self.ranks,
+        )
+        if announce is not None and self.ranks.is_first:
+            announce(plan)
+
+    def run(self, reporter: Reporter | None) -> None:
+        """Take the remaining steps; a signal ends them with a checkpoint."""
+        # Several processes would have to agree on the step after which they stop.
+        with ExitStack() as stack:
+            alone = self.ranks.size == 1
+            noted = stack.enter_context(noted_signals()) if alone else []
+            self._run(reporter, noted)
+
+    def _run(self, reporter: Reporter | None, noted: list[int]) -> None:
+        options, settings = self.config.optimizer, self.config.run
+        saved = told = time.monotonic()
+        first = self.step + 1
+        while self.step < options.n_steps:
+            if noted:
+                self.save()
+                raise Interrupted(
+                    f"interrupted at step {self.step} of {options.n_steps}; "
+                    f"{self.path} holds all that was done, the same command goes on",
+                    noted[0],
+                )
+            started = time.perf_counter()
+            self.unreported.append(self.optimize())
+            self.seconds += time.perf_counter() - started
+            last = self.step == options.n_steps
+            sound = self.skipped == 0  # else the weights may be what is wrong
+            due = (self.step % settings.validate_every == 0 and sound) or last
+            if due or self.step % settings.log_every == 0:
+                self._report(reporter, validate=due)
+                told = time.monotonic()
+            elif self.step == first or time.monotonic() - told > QUIET_S:
+                self._tell(reporter)
+                told = time.monotonic()
+            minutes = (time.monotonic() - saved) / 60.0
+            if (minutes > settings.checkpoint_minutes and sound) or last:
+                self.save()
+                saved = time.monotonic()
+
+    def optimize(self) -> torch.Tensor:
+        """Take one optimiser step and return its loss."""
+        options = self.config.optimizer
+        rate = learning_rate(self.step, options, self.plateau)
+        set_learning_rate(self.optimizers, rate)
+        batch = self._batch(slice(self.ranks.rank, None, self.ranks.size))
+        self.model.zero_grad(set_to_none=True)
+        loss: torch.Tensor = self.loss(batch)
+        torch.autograd.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+        if bool(torch.isfinite(norm)):
+            self.skipped = 0
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.average.update_parameters(self.model)
+        else:
+            self._skip(float(loss.detach()))
+        self.step += 1
+        return loss.detach().double().cpu()
+
+    def _skip(self, loss: float) -> None:
+        """Leave out a step: one pair, such as a very fast atom, may be beyond floats.
+
+        Raises
+        ------
+        FloatingPointError
+            It is not one pair, but the weights.
+        """
+        self.skipped += 1
+        ends = self.step + 1 == self.config.optimizer.n_steps
+        if self.skipped == MOST_SKIPPED or ends:
+            raise FloatingPointError(
+                f"the gradient is not finite in {self.skipped} steps in a row, the "
+                f"last of them {self.step} (loss {loss:g}); lower "
+                f"optimizer.learning_rate = {self.config.optimizer.learning_rate:g} "
+                "and go on from the last checkpoint"
+            )
+
+    def _batch(self, mine: slice) -> Batch:
+        """Return a share of the pairs of the next step."""
+        indices, reverse = self.order(self.step)
+        count = self.config.optimizer.consecutive_pairs
+        rows = self.data.train.in_a_row(indices[mine], count)
+        return self.data.train.batch(
+            rows.ravel(),
+            reverse=np.repeat(reverse[mine], count),
+            device=self.model.device,
+        )
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def _tell(self, reporter: Reporter | None) -> None:
+        """Show what happened since the last report, which is still to come."""
+        if reporter is None or not self.ranks.is_first:
+            return
+        count = len(self.unreported)
+        reporter(
+            TrainingStep(
+                self.step,
+                self.config.optimizer.n_steps,
+                float(torch.stack(self.unreported).mean()),
+                self.rate,
+                (self.seconds - self.seconds_reported) / count,
+            )
+        )
+
+    def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
+        losses, self.unreported = torch.stack(self.unreported), []
+        loss = self.ranks.mean(float(losses.mean()))
+        seconds_per_step = (self.seconds - self.seconds_reported) / len(losses)
+        self.seconds_reported = self.seconds
+        errors = None
+        if validate:
+            errors = self.validate()
+            if self.step >= self.config.optimizer.n_warmup_steps:
+                self.plateau = self.plateau.after(
+                    errors.displacement.relative_mae + errors.velocity.relative_mae,
+                    self.config.optimizer,
+                )
+        if not self.ranks.is_first:
+            return
+        report = TrainingStep(
+            self.step,
+            self.config.optimizer.n_steps,
+            loss,
+            self.rate,
+            seconds_per_step,
+            errors,
+        )
+        self.log.write(report)
+        if reporter is not None:
+            reporter(report)
+
+    def averaged(self) -> Forecaster:
+        """Return the model with averaged weights."""
+        model = self.average.module
+        assert isinstance(model, Forecaster)  # noqa: S101  AveragedModel keeps the class
+        return model
+
+    def validate(self) -> ForecastErrors:
+        """Return the averaged model's errors on the validation pairs."""
+        return evaluate(self.averaged(), self.data.validation)
+
+    def save(self) -> None:
+        """Write the checkpoint (first process only)."""
+        if not self.ranks.is_first:
+            return
+        progress = Progress(
+            step=self.step,
+            seconds=self.seconds,
+            seconds_reported=self.seconds_reported,
+            unreported=tuple(float(loss) for loss in self.unreported),
+            plateau=self.plateau,
+            threads=torch.get_num_threads(),
+            steps=self.config.optimizer.n_steps,
+        )
+        extra = {"identity": self.identity, **progress.to_plain()}
+        save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
+
+    def set_aside(self) -> None:
+        """Rename what an earlier training left, so that nothing goes on with it."""
+        if self.ranks.is_first:
+            for path in (self.path, self.log.path):
+                if path.exists():
+                    path.replace(path.with_name(path.name + ".old"))
+
+    def resume(self) -> int | None:
+        """Go on from the checkpoint, where there is one, and return its threads."""
+        if not self.path.exists():
+            self.set_aside()  # the log of a training that was killed before its first
+            return None
+        checkpoint, progress, identity = read_checkpoint(self.path)
+        check_identity(identity, self.identity, self.path)
+        try:
+            self._parts.restore(checkpoint)
+        except ValueError as error:
+            raise unusable(self.path, error) from error
+        if self.config.optimizer.steps is None:
+            self.config = with_steps(self.config, progress.steps)
+        self.plateau = progress.plateau
+        self.step = progress.step
+        self.seconds = progress.seconds
+        self.seconds_reported = progress.seconds_reported
+        self.unreported = [
+            torch.tensor(loss, dtype=torch.float64) for loss in progress.unreported
+        ]
+        if self.ranks.is_first:
+            self.log.cut_after(self.step)
+        return progress.threads
+
+    @property
+    def _parts(self) -> TrainingParts:
+        """All that has tensors."""
+        options = self.config.optimizer
+        return TrainingParts(self.model, self.average, self.optimizers, options)
+
+    def finish(self) -> TrainingResult:
+        """Write the model file and return what was reached."""
+        path = self.config.run.directory / f"{self.config.run.name}.trajcast"
+        model = self.averaged().requires_grad_(requires_grad=False)
+        held_out = self.data.validation
+        forecasts = forecast_pairs(model, held_out)
+        limits = limits_of_pairs(model, held_out, forecasts)
+        errors = replace(forecast_errors(forecasts), reversal=limits)
+        if self.ranks.is_first:
+            export_model(
+                model,
+                path,
+                config=self.config,
+                data=self.data,
+                errors=errors,
+                seconds=self.seconds,
+            )
+        return TrainingResult(model, path, errors)
