@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -344,32 +345,59 @@ def test_the_percentages_are_relative_to_the_mean_absolute_target(
     np.testing.assert_allclose(error.mae / typical, error.relative_mae, rtol=1e-12)
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(data_folder, tmp_path):
-    # SOAP's first bases are arbitrary where few gradients span little: rounding shows.
-    alone = train(configured(data_folder, tmp_path / "alone", optimizer="muon"))
-    script = (
+def start_two_processes(data_folder, folder, **options) -> subprocess.Popen:
+    """Return two processes that train together."""
+    script = folder / "worker.py"
+    script.write_text(
         "import sys; from pathlib import Path\n"
         f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n"
         "from tests.training.test_loop import configured, train\n"
-        f"folders = Path({str(data_folder)!r}), Path({str(tmp_path / 'two')!r})\n"
-        "train(configured(*folders, optimizer='muon'))"
+        f"folders = Path({str(data_folder)!r}), Path({str(folder / 'two')!r})\n"
+        f"train(configured(*folders, **{options!r}))"
     )
-    (tmp_path / "worker.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node=2", str(tmp_path / "worker.py")]
-    subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        timeout=300,
+    return subprocess.Popen(
+        [*command, "--nproc-per-node=2", str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [1, 3, 4])  # also where a process has none, or fewer
+def test_two_processes_train_as_one(data_folder, tmp_path, pairs):
+    # SOAP's first bases are arbitrary where few gradients span little: rounding shows.
+    options = {"optimizer": "muon", "batch_size": pairs}
+    alone = train(configured(data_folder, tmp_path / "alone", **options))
+    process = start_two_processes(data_folder, tmp_path, **options)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
     both = load_model(tmp_path / "two" / "spring.trajcast")
     for name, tensor in alone.model.state_dict().items():
         torch.testing.assert_close(
             tensor, both.state_dict()[name], rtol=1e-9, atol=1e-9
         )
+    for one, other in zip(
+        log_without_seconds(tmp_path / "alone"),
+        log_without_seconds(tmp_path / "two"),
+        strict=True,
+    ):
+        assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_all_processes_after_the_same_step(data_folder, tmp_path):
+    process = start_two_processes(data_folder, tmp_path, steps=100_000)
+    path = tmp_path / "two" / CHECKPOINT_NAME
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    _, errors = process.communicate(timeout=120)
+    assert "interrupted at step" in errors
+    assert load_checkpoint(path).step > 0
 
 
 def test_two_trainings_do_not_share_a_folder(data_folder, tmp_path):

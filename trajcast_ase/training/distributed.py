@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
 
 PROBES = 3
 """Steps timed with each number of threads."""
@@ -36,6 +38,10 @@ class Ranks:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
+    def share(self, count: int) -> slice:
+        """Return which of `count` things are this process's; perhaps none."""
+        return slice(min(self.rank, count), count, self.size)
+
     def mean(self, value: float) -> float:
         """Return the mean of `value` over all processes."""
         if self.size == 1:
@@ -43,6 +49,57 @@ class Ranks:
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return float(tensor) / self.size
+
+    def largest(self, number: int) -> int:
+        """Return the largest `number` of all processes, so that they act alike."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def total(self, values: Float[Tensor, " numbers"]) -> Float[Tensor, " numbers"]:
+        """Return the sums of `values` over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+def share_gradients(
+    parameters: Sequence[nn.Parameter], loss: float, weight: float, ranks: Ranks
+) -> float:
+    """Make gradients those of all processes together; return their loss.
+
+    Each process has a mean over its share of a batch. Means weighted with the sizes of
+    the shares are the gradient of one process with all of the batch, whatever the
+    sizes; a share may be empty.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        With the gradients of this process, replaced.
+    loss : float
+        Of this process.
+    weight : float
+        Size of its share, 0 for none.
+    ranks : Ranks
+    """
+    grads = [one.grad for one in parameters]
+    parts = [
+        one.new_zeros(one.numel()) if grad is None else weight * grad.flatten()
+        for one, grad in zip(parameters, grads, strict=True)
+    ]
+    numbers = [weight, weight * loss] + [float(grad is not None) for grad in grads]
+    device = parameters[0].device
+    flat = torch.cat(
+        [torch.tensor(numbers, dtype=torch.float64, device=device), *parts]
+    )
+    flat = ranks.total(flat)
+    whole, heat, *used = flat[: len(numbers)].tolist()
+    sums = torch.split(flat[len(numbers) :], [one.numel() for one in parameters])
+    for one, summed, has_any in zip(parameters, sums, used, strict=True):
+        one.grad = (summed / whole).view_as(one).to(one.dtype) if has_any else None
+    return float(heat / whole)
 
 
 @contextmanager

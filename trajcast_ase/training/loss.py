@@ -14,8 +14,7 @@ from trajcast_ase.training.dataset import Batch
 class ForecastLoss(nn.Module):
     """Mean squared errors of both targets with equal weight.
 
-    Thiemann et al., arXiv:2503.23794, methods. A module, so that one call of
-    ``forward`` is what :class:`~torch.nn.parallel.DistributedDataParallel` wraps.
+    Thiemann et al., arXiv:2503.23794, methods.
 
     Parameters
     ----------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
@@ -25,7 +23,7 @@ from trajcast_ase.training.checkpoint import (
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData
 from trajcast_ase.training.dataset import Batch, BatchOrder
-from trajcast_ase.training.distributed import Ranks
+from trajcast_ase.training.distributed import Ranks, share_gradients
 from trajcast_ase.training.evaluate import (
     ForecastErrors,
     evaluate,
@@ -97,8 +95,7 @@ class Trainer:
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
         self.model = first_model(config, data.statistics, ranks.device)
-        loss = self._loss_module()
-        self.loss: nn.Module = DistributedDataParallel(loss) if ranks.size > 1 else loss
+        self.loss = self._loss_module()
         self.average = AveragedModel(
             self.model, multi_avg_fn=exponential_average(optimizer.ema_decay)
         )
@@ -139,12 +136,12 @@ class Trainer:
         """Time a step, decide how many there are, and tell."""
         if announce is None and self.config.optimizer.steps is not None:
             return
-        mine = slice(self.ranks.rank, None, self.ranks.size)
+        largest = slice(None, None, self.ranks.size)  # that of the first process
         self.config, plan = planned(
             self.config,
             self.data,
             self.model,
-            lambda: self._batch(mine),
+            lambda: self._batch(largest),
             first=self.step,
             ranks=self.ranks,
         )
@@ -153,10 +150,7 @@ class Trainer:
 
     def run(self, reporter: Reporter | None) -> None:
         """Take the remaining steps; a signal ends them with a checkpoint."""
-        # Several processes would have to agree on the step after which they stop.
-        with ExitStack() as stack:
-            alone = self.ranks.size == 1
-            noted = stack.enter_context(noted_signals()) if alone else []
+        with noted_signals() as noted:
             self._run(reporter, noted)
 
     def _run(self, reporter: Reporter | None, noted: list[int]) -> None:
@@ -164,12 +158,12 @@ class Trainer:
         saved = told = time.monotonic()
         first = self.step + 1
         while self.step < options.n_steps:
-            if noted:
+            if number := self.ranks.largest(noted[0] if noted else 0):
                 self.save()
                 raise Interrupted(
                     f"interrupted at step {self.step} of {options.n_steps}; "
                     f"{self.path} holds all that was done, the same command goes on",
-                    noted[0],
+                    number,
                 )
             started = time.perf_counter()
             self.unreported.append(self.optimize())
@@ -193,10 +187,8 @@ class Trainer:
         options = self.config.optimizer
         rate = learning_rate(self.step, options, self.plateau)
         set_learning_rate(self.optimizers, rate)
-        batch = self._batch(slice(self.ranks.rank, None, self.ranks.size))
         self.model.zero_grad(set_to_none=True)
-        loss: torch.Tensor = self.loss(batch)
-        torch.autograd.backward(loss)
+        loss = self._backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         if bool(torch.isfinite(norm)):
             self.skipped = 0
@@ -204,9 +196,25 @@ class Trainer:
                 optimizer.step()
             self.average.update_parameters(self.model)
         else:
-            self._skip(float(loss.detach()))
+            self._skip(float(loss))
         self.step += 1
-        return loss.detach().double().cpu()
+        return loss
+
+    def _backward(self) -> torch.Tensor:
+        """Set the gradients of the next batch, and return its loss."""
+        ranks = self.ranks
+        mine = ranks.share(self.order.batch_size)
+        loss, weight = torch.zeros((), dtype=torch.float64), 0.0
+        if mine.start < mine.stop:
+            batch = self._batch(mine)
+            value: torch.Tensor = self.loss(batch)
+            torch.autograd.backward(value)
+            loss, weight = value.detach().double().cpu(), float(len(batch.velocities))
+        if ranks.size > 1:
+            parameters = tuple(self.model.parameters())
+            shared = share_gradients(parameters, float(loss), weight, ranks)
+            loss = torch.tensor(shared, dtype=torch.float64)
+        return loss
 
     def _skip(self, loss: float) -> None:
         """Leave out a step: one pair, such as a very fast atom, may be beyond floats.
@@ -259,7 +267,7 @@ class Trainer:
 
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
         losses, self.unreported = torch.stack(self.unreported), []
-        loss = self.ranks.mean(float(losses.mean()))
+        loss = float(losses.mean())
         seconds_per_step = (self.seconds - self.seconds_reported) / len(losses)
         self.seconds_reported = self.seconds
         errors = None
