@@ -56,8 +56,8 @@ what such a model of that engine would cost. Choices and report are not counted.
 by `benchmarks/studies/break_even.py`."""
 MEANING = """Where the ratio is below one, a model never pays: a fixed-charge force
 field in LAMMPS is faster than a network. Where forces are dear, it pays after little
-more than the MD that it has seen. `trajcast distill` learns from less MD than the bundled models
-did, counts all stages, and its card states the figure for your system
+more than the MD that it has seen. `trajcast distill` learns from less MD than the
+bundled models did, counts all stages, and its card states the figure for your system
 ([liquid argon](../howto/own_system.md#liquid-argon): 1.1 ns)."""
 Advance = Callable[[int], Any]
 
