@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import ase.io
@@ -12,9 +13,11 @@ from ase.build import molecule
 from helpers import small_model
 from test_cli import call, error_of
 
+import trajcast_ase.sealed
 from trajcast_ase import TrajCast
 from trajcast_ase.dynamics.checkpoint import read_checkpoint
 from trajcast_ase.dynamics.rollout import Checkpoints, Limits, roll_out
+from trajcast_ase.dynamics.same_run import ChangedRunWarning
 from trajcast_ase.files import sole_writer
 from trajcast_ase.models.model_file import save_model
 from trajcast_ase.testing import Ballistic
@@ -170,6 +173,47 @@ def test_a_full_disk_leaves_what_was_written(monkeypatch):
     call(*settings("a", "--restart"))
     call(*settings("whole"))
     assert files("a") == files("whole")
+
+
+def test_a_full_disk_keeps_the_checkpoint_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    write, sizes = trajcast_ase.sealed.write_atomically, []
+
+    def full(path, data):
+        sizes.append(len(data))
+        if len(sizes) > 2 and path.parent == Path():
+            raise OSError(28, "No space left on device", str(path))
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trajcast_ase.sealed, "write_atomically", full)
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        message = error_of(*settings("a", "--checkpoint-minutes", 0))
+    (place,) = (tmp_path / "tmp").glob("*/a.checkpoint")
+    assert f"is kept as {place}: make room, 'mv {place} a.checkpoint'" in message
+    kept = read_checkpoint(place)[0].nsteps
+    assert kept > read_checkpoint(Path("a.checkpoint.previous"))[0].nsteps > 0
+    place.rename("a.checkpoint")
+    stdout, _ = call(*settings("a", "--restart"))
+    assert f"going on after stride {kept}" in stdout
+    call(*settings("whole"))
+    assert files("a") == files("whole")
+
+
+def test_another_interval_does_not_go_on():
+    call(*settings("a", steps=6))
+    before = files("a")
+    message = error_of(*settings("a", "--restart", "--interval", 3))
+    assert "a.traj was written with loginterval = 2" in message
+    message = error_of(*settings("a", "--restart", "--log-interval", 3))
+    assert "a.log was written with logfile_interval = 2" in message
+    assert files("a") == before
+
+
+def test_other_guards_are_told():
+    call(*settings("a", steps=6))
+    with pytest.warns(ChangedRunWarning, match="on_finding = 'warn'"):
+        call(*settings("a", "--restart", "--guards", "warn"))
 
 
 def test_leaps_change_nothing():

@@ -296,7 +296,7 @@ def jobs() -> dict[str, Job]:
     return {
         "TrajCast": Job(single(model, 60), look_at_runs, same_runs, 1),
         "Replicas": Job(many(model, 40), look_at_runs, same_runs, 1),
-        "trajcast run": Job(command(60), look_at_runs, same_runs, whole),
+        "trajcast run": Job(command(200), look_at_runs, same_runs, whole),
         "trajcast train": Job(
             training(60), look_at_training, same_trainings, 1, forks=False
         ),

@@ -308,18 +308,18 @@ def test_the_checkpoint_before_stands_in(tmp_path):
 def test_resealed_nonsense_is_refused(tmp_path):
     path = tmp_path / "a.checkpoint"
     TrajCast(start(), Ballistic(7.0)).checkpoint(path)
-    content = read_sealed(path, "trajcast-run-1")
+    content = read_sealed(path, "trajcast-run-2")
     for name in ("nsteps", "settings", "thermostats", "files", "pbc", "constraints"):
         for value in (None, "x", [1], -1.5):
             values = {"runs": [content.values["runs"][0] | {name: value}]}
-            write_sealed(path, "trajcast-run-1", Sealed(content.tensors, values))
+            write_sealed(path, "trajcast-run-2", Sealed(content.tensors, values))
             with pytest.raises(CheckpointError, match=r"a\.checkpoint"):
                 read_checkpoint(path)
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000])
 def test_resealed_texts_that_are_no_json_are_refused(tmp_path, text):
-    path, kind = tmp_path / "a.checkpoint", "trajcast-run-1"
+    path, kind = tmp_path / "a.checkpoint", "trajcast-run-2"
     metadata = {"format": kind, "values": text, "sha256": seal(kind, text, {})}
     save_file({}, path, metadata)
     with pytest.raises(CheckpointError, match=r"a\.checkpoint holds values"):

@@ -2,8 +2,12 @@ from itertools import pairwise
 
 import pytest
 
+from trajcast_ase.models.model_file import load_model
+from trajcast_ase.models.model_header import ModelFileError
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
+from trajcast_ase.training.identity import identity_of
 from trajcast_ase.training.optimizer import Plateau, learning_rate
+from trajcast_ase.training.start import _initial_model
 
 MINIMAL = """
 [data]
@@ -27,6 +31,23 @@ def test_paths_are_relative_to_the_file(tmp_path):
     config = read(tmp_path, MINIMAL)
     assert config.data.train == (str(tmp_path / "a.xyz"),)
     assert config.run.directory == tmp_path / "training"
+
+
+def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):
+    text = MINIMAL + '[run]\ninit = "water-5fs"\n'
+    named = read(tmp_path, text)
+    assert named.run.init == "water-5fs"
+    bundled = load_model("water-5fs")
+    settings = bundled.config
+    model = _initial_model(named.run.init, settings)
+    assert model.content_hash == bundled.content_hash
+    identity = identity_of(named, settings, "data")
+    assert identity["init"] == bundled.header.sha256
+    (tmp_path / "water-5fs").touch()  # a file goes first
+    assert read(tmp_path, text).run.init == tmp_path / "water-5fs"
+    other = read(tmp_path, text.replace("water-5fs", "water-6fs"))
+    with pytest.raises(ModelFileError, match=r"no model file .*water-6fs"):
+        _initial_model(other.run.init, settings)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from trajcast_ase.cli.options import Precision
+from trajcast_ase.cli.options import (
+    CheckpointMinutesOption,
+    DeviceOption,
+    DrawVelocitiesOption,
+    FrictionOption,
+    MaxHoursOption,
+    NoiseOption,
+    PrecisionOption,
+    ResponseOption,
+    StopFileOption,
+    TautOption,
+    ThermostatOption,
+)
 from trajcast_ase.cli.run import read_structure
 from trajcast_ase.cli.thermostat import Bath, ThermostatName, setting_of_choice
 
@@ -56,19 +68,11 @@ def ensemble(
             "is idle.",
         ),
     ] = None,
-    thermostat: Annotated[
-        ThermostatName, typer.Option(help="csvr is the paper's.")
-    ] = ThermostatName.RECOMMENDED,
-    taut: Annotated[float | None, typer.Option(help="As of trajcast run, fs.")] = None,
-    friction: Annotated[
-        float | None, typer.Option(help="As of trajcast run, 1/fs.")
-    ] = None,
-    response: Annotated[
-        float | None, typer.Option(help="As of trajcast run, fs.")
-    ] = None,
-    noise: Annotated[
-        bool, typer.Option("--noise", help="Add the model's calibrated noise.")
-    ] = False,
+    thermostat: ThermostatOption = ThermostatName.RECOMMENDED,
+    taut: TautOption = None,
+    friction: FrictionOption = None,
+    response: ResponseOption = None,
+    noise: NoiseOption = False,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Default: that of the folder, else a new one."),
@@ -76,10 +80,7 @@ def ensemble(
     interval: Annotated[
         int, typer.Option(min=1, help="Strides between two frames and log lines.")
     ] = 10,
-    draw_velocities: Annotated[
-        bool,
-        typer.Option("--draw-velocities", help="Also where a structure has them."),
-    ] = False,
+    draw_velocities: DrawVelocitiesOption = False,
     skip: Annotated[
         float,
         typer.Option(min=0.0, help="Leave out of the means at each start, ps."),
@@ -87,23 +88,11 @@ def ensemble(
     threads: Annotated[
         int, typer.Option(min=1, help="Of the CPU, for each worker.")
     ] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda, of each worker.")] = "cpu",
-    dtype: Annotated[
-        Precision | None, typer.Option(help="Of the network. Default: as in its file.")
-    ] = None,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0.0, help="Wall time between two checkpoints.")
-    ] = 5.0,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, help="End with checkpoints after this wall time (exit status 75)."
-        ),
-    ] = None,
-    stop_file: Annotated[
-        Path | None,
-        typer.Option(help="End with checkpoints when this file appears (status 75)."),
-    ] = None,
+    device: DeviceOption = "cpu",
+    dtype: PrecisionOption = None,
+    checkpoint_minutes: CheckpointMinutesOption = 5.0,
+    max_hours: MaxHoursOption = None,
+    stop_file: StopFileOption = None,
 ) -> None:
     """Run replicas at one temperature or several on many workers.
 

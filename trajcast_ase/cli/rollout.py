@@ -15,7 +15,11 @@ from rich.console import Console
 
 from trajcast_ase.cli.files import LOG, TRAJECTORY, Files
 from trajcast_ase.cli.options import GuardAction
-from trajcast_ase.dynamics.checkpoint import has_checkpoint, read_checkpoint
+from trajcast_ase.dynamics.checkpoint import (
+    CheckpointElsewhereError,
+    has_checkpoint,
+    read_checkpoint,
+)
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.file_marks import CheckpointError
 from trajcast_ase.dynamics.replicas import Replicas, ThermostatMaker
@@ -178,6 +182,8 @@ def _run(
             )
         except KeyboardInterrupt:
             console.print(f"interrupted after {dynamics.nsteps} strides")
+            raise
+        except CheckpointElsewhereError:  # which tells the way on
             raise
         except OSError as error:
             kept = "; the last checkpoint and all before it are on disk: make room and "

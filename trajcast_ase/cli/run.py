@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trajcast_ase.cli.options import GuardAction, Precision, TrajectoryFormat
+from trajcast_ase.cli.options import (
+    CheckpointMinutesOption,
+    DeviceOption,
+    DrawVelocitiesOption,
+    FrictionOption,
+    GuardAction,
+    MaxHoursOption,
+    NoiseOption,
+    PrecisionOption,
+    ResponseOption,
+    StopFileOption,
+    TautOption,
+    ThermostatOption,
+    TrajectoryFormat,
+)
 from trajcast_ase.cli.output import (
     SUFFIXES,
     check_append,
@@ -18,9 +32,6 @@ from trajcast_ase.cli.output import (
     write_copies,
 )
 from trajcast_ase.cli.thermostat import (
-    LANGEVIN_FRICTION,
-    RESPONSE,
-    WEAK_FRICTION,
     Bath,
     ThermostatName,
     checked_temperature,
@@ -47,33 +58,11 @@ def run(
     temperature: Annotated[
         float | None, typer.Option(help="Of the thermostat and of drawn velocities, K.")
     ] = None,
-    thermostat: Annotated[
-        ThermostatName,
-        typer.Option(
-            help="csvr is the paper's; none conserves what the model conserves."
-        ),
-    ] = ThermostatName.RECOMMENDED,
-    taut: Annotated[
-        float | None,
-        typer.Option(help="Time constant of csvr, fs. Default: ten strides."),
-    ] = None,
-    friction: Annotated[
-        float | None,
-        typer.Option(
-            help=f"Of langevin, 1/fs. Default: {LANGEVIN_FRICTION:g} alone, "
-            f"{WEAK_FRICTION:g} beside csvr and for the noise of adaptive."
-        ),
-    ] = None,
-    response: Annotated[
-        float | None,
-        typer.Option(
-            help="Time in which the friction of adaptive follows, fs. Default: "
-            f"{RESPONSE:g}."
-        ),
-    ] = None,
-    noise: Annotated[
-        bool, typer.Option("--noise", help="Add the model's calibrated noise.")
-    ] = False,
+    thermostat: ThermostatOption = ThermostatName.RECOMMENDED,
+    taut: TautOption = None,
+    friction: FrictionOption = None,
+    response: ResponseOption = None,
+    noise: NoiseOption = False,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Of velocities and noise. Default: a new one."),
@@ -104,10 +93,8 @@ def run(
             "name such as md.xyz asks for that format, too. Default: START-md."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[
-        Precision | None, typer.Option(help="Of the network. Default: as in its file.")
-    ] = None,
+    device: DeviceOption = "cpu",
+    dtype: PrecisionOption = None,
     replicas: Annotated[
         int | None,
         typer.Option(
@@ -133,10 +120,7 @@ def run(
             "the start by more than on held-out data; costs 1/n of the run.",
         ),
     ] = None,
-    draw_velocities: Annotated[
-        bool,
-        typer.Option("--draw-velocities", help="Also where the structure has them."),
-    ] = False,
+    draw_velocities: DrawVelocitiesOption = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files.")
     ] = False,
@@ -152,19 +136,9 @@ def run(
             "--append", help="Make STEPS more from the last frame of OUT.traj."
         ),
     ] = False,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0.0, help="Wall time between two checkpoints.")
-    ] = 5.0,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, help="End with a checkpoint after this wall time (exit status 75)."
-        ),
-    ] = None,
-    stop_file: Annotated[
-        Path | None,
-        typer.Option(help="End with a checkpoint when this file appears (status 75)."),
-    ] = None,
+    checkpoint_minutes: CheckpointMinutesOption = 5.0,
+    max_hours: MaxHoursOption = None,
+    stop_file: StopFileOption = None,
 ) -> None:
     """Forecast the dynamics of a structure and write trajectory, log and checkpoint."""
     import numpy as np  # noqa: PLC0415  --help does without these

@@ -8,12 +8,12 @@ own generators, so that any generator of numpy will do.
 
 from __future__ import annotations
 
-import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from trajcast_ase.streams import generator_state, set_generator_state
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat
 
-KIND = "trajcast-run-1"
+KIND = "trajcast-run-2"
 PREVIOUS = ".previous"
 """Ends the name of the checkpoint before the last one."""
 
@@ -54,12 +54,16 @@ class RunState:
     nsteps : int
     settings : dict
         As of ``TrajCast.todict``, compared when the run goes on.
+    circumstances : dict
+        What a run may go on without, but then no longer bit for bit: device, guards.
     thermostats : tuple of dict
         State of each thermostat for this system, in their order.
     noise : dict or None
         State of the noise's generator.
     files : dict of "trajectory" and "logfile" to FileMark
         Those that the run writes.
+    intervals : dict of "trajectory" and "logfile" to int
+        Steps between two of their frames or rows.
     guards : dict
         What the guards found, and the bonds that they keep.
     number : int
@@ -71,12 +75,32 @@ class RunState:
     atoms: Atoms
     nsteps: int
     settings: dict[str, Any]
+    circumstances: dict[str, Any]
     thermostats: tuple[dict[str, Any], ...]
     noise: dict[str, Any] | None
     files: dict[str, FileMark]
+    intervals: dict[str, int]
     guards: dict[str, Any]
     number: int = 0
     lost: str | None = None
+
+
+class CheckpointElsewhereError(OSError):
+    """A checkpoint could not be written to its place, and lies in another.
+
+    Attributes
+    ----------
+    place : Path
+        Where it lies, complete.
+    """
+
+    def __init__(self, path: Path, place: Path, nsteps: int, reason: OSError) -> None:
+        super().__init__(
+            f"{path} cannot be written ({reason}); step {nsteps} is kept as {place}: "
+            f"make room, 'mv {place} {path}', and restart as usual (the same command "
+            "with --restart, or restart(...) in Python)"
+        )
+        self.place = place
 
 
 def check_restartable(thermostats: Sequence[Thermostat]) -> None:
@@ -132,60 +156,45 @@ def restore_noise(noise: ForecastNoise | None, state: Mapping[str, Any] | None) 
         set_generator_state(noise.streams.generators[0], state)
 
 
-def rewind_files(
-    run: RunState, given: Mapping[str, str | os.PathLike[str] | None]
-) -> set[str]:
-    """Cut output files back to a checkpoint, and return which of them go on.
-
-    Parameters
-    ----------
-    run : RunState
-    given : dict of "trajectory" and "logfile" to path or None
-        Files that do not exist begin anew.
-
-    Raises
-    ------
-    CheckpointError
-        A file exists that is none of those of the checkpoint; none is changed.
-    """
-    found = {n: Path(file) for n, file in given.items() if file is not None}
-    found = {name: path for name, path in found.items() if path.exists()}
-    for name, path in found.items():
-        if name not in run.files:
-            raise CheckpointError(
-                f"{path} exists, but the run of the checkpoint wrote no {name}; give a "
-                "name that does not exist"
-            )
-        run.files[name].check(path)
-    for name, path in found.items():
-        run.files[name].rewind(path)
-    return set(found)
-
-
-def check_settings(given: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for settings other than those of the checkpoint."""
-    for name in sorted({*given, *kept} - {"type"}):
-        if given.get(name) != kept.get(name):
-            raise CheckpointError(
-                f"the checkpoint was written with {name} = {kept.get(name)!r}, but "
-                f"the run that shall go on has {given.get(name)!r}; give the same, or "
-                "start a new run from the Atoms of its last frame"
-            )
-
-
 def write_checkpoint(path: Path, runs: Sequence[RunState]) -> None:
     """Write a checkpoint; the one before stays as ``PATH.previous``.
 
     A kill at any moment leaves at least one that can be read.
+
+    Raises
+    ------
+    CheckpointElsewhereError
+        The place cannot be written; it names the one that holds the checkpoint.
+    OSError
+        Nor can the system's temporary folder.
     """
     tensors: dict[str, Tensor] = {}
     values = []
     for k, run in enumerate(runs):
         tensors |= {f"{k}/{name}": t for name, t in _tensors(run.atoms).items()}
         values.append(_values(run))
-    if path.exists():
-        path.replace(previous(path))
-    write_sealed(path, KIND, Sealed(tensors, {"runs": values}))
+    content = Sealed(tensors, {"runs": values})
+    try:
+        if path.exists():
+            path.replace(previous(path))
+        write_sealed(path, KIND, content)
+    except OSError as error:
+        _write_elsewhere(path, content, runs[0].nsteps, error)
+
+
+def _write_elsewhere(
+    path: Path, content: Sealed, nsteps: int, reason: OSError
+) -> NoReturn:
+    """Write a checkpoint to the temporary folder, and raise for its own place."""
+    try:
+        place = Path(tempfile.mkdtemp(prefix="trajcast-")) / path.name
+        write_sealed(place, KIND, content)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({reason}), nor can the temporary folder "
+            f"({error}): step {nsteps} is not kept"
+        ) from reason
+    raise CheckpointElsewhereError(path, place, nsteps, reason) from reason
 
 
 def read_checkpoint(path: Path) -> tuple[RunState, ...]:
@@ -260,10 +269,12 @@ def _values(run: RunState) -> dict[str, Any]:
         "number": run.number,
         "lost": run.lost,
         "settings": run.settings,
+        "circumstances": run.circumstances,
         "thermostats": list(run.thermostats),
         "noise": run.noise,
         "guards": run.guards,
         "files": {name: mark.todict() for name, mark in run.files.items()},
+        "intervals": run.intervals,
         "pbc": [bool(one) for one in run.atoms.pbc],
         "constraints": [plain(one.todict()) for one in run.atoms.constraints],
         "info": _plain_info(run.atoms),
@@ -292,9 +303,11 @@ def _run(tensors: Mapping[str, Tensor], k: int, values: Mapping[str, Any]) -> Ru
         atoms=atoms,
         nsteps=values["nsteps"],
         settings=values["settings"],
+        circumstances=values["circumstances"],
         thermostats=tuple(values["thermostats"]),
         noise=values["noise"],
         files={n: FileMark.from_dict(mark) for n, mark in values["files"].items()},
+        intervals=values["intervals"],
         guards=values["guards"],
         number=values["number"],
         lost=values["lost"],
@@ -309,10 +322,12 @@ def _check_types(values: Mapping[str, Any]) -> None:
         "number": _is_count(values["number"]),
         "lost": isinstance(values["lost"], str | None),
         "settings": isinstance(values["settings"], dict),
+        "circumstances": isinstance(values["circumstances"], dict),
         "thermostats": _are_all(values["thermostats"], dict),
         "noise": isinstance(values["noise"], dict | None),
         "guards": isinstance(values["guards"], dict),
         "files": isinstance(values["files"], dict),
+        "intervals": isinstance(values["intervals"], dict),
         "pbc": _are_all(periodic, bool) and len(periodic) == len("xyz"),
         "constraints": _are_all(values["constraints"], dict),
         "info": isinstance(values["info"], dict),

@@ -9,22 +9,27 @@ from typing import Any, Self, cast
 
 import torch
 from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.trajectory import Trajectory
 
 from trajcast_ase.dynamics.checkpoint import (
     RunState,
-    check_settings,
     noise_state,
     plain,
     read_checkpoint,
     restore_noise,
     restore_thermostats,
-    rewind_files,
     thermostat_states,
     write_checkpoint,
 )
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.dynamics.md_logger import ForceFreeLogger
 from trajcast_ase.dynamics.readings import Readings
+from trajcast_ase.dynamics.same_run import (
+    Outputs,
+    check_settings,
+    warn_of_changes,
+)
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -34,6 +39,8 @@ class Continuation(Readings):
     """The part of :class:`TrajCast` that keeps a run and takes it over."""
 
     _files: dict[str, Path]
+    _intervals: dict[str, int]
+    _writing: dict[str, Any]
     _resumed: bool
 
     @classmethod
@@ -92,24 +99,11 @@ class Continuation(Readings):
             **kwargs,
         }
         make = cast("Callable[..., Self]", cls)  # whose arguments are the subclass's
-        probe = make(runs[0].atoms, model, **settings)
-        check_settings(plain(probe.todict()), runs[0].settings)
-        continued = rewind_files(
-            runs[0], {"trajectory": trajectory, "logfile": logfile}
-        )
-        dynamics = make(
-            runs[0].atoms,
-            probe.model,
-            trajectory=trajectory,
-            append_trajectory=True,
-            loginterval=loginterval,
-            **settings,
-        )
-        if logfile is not None:
-            header = "logfile" not in continued
-            interval = logfile_interval or loginterval
-            dynamics._open_log(logfile, interval, header=header)  # noqa: SLF001  own
-        dynamics._take_over(runs[0])  # noqa: SLF001  own
+        dynamics = make(runs[0].atoms, model, **settings)
+        outputs = Outputs(trajectory, logfile, loginterval, logfile_interval)
+        dynamics._check_kept(runs[0], outputs)  # noqa: SLF001  own
+        dynamics._go_on(runs[0], outputs)  # noqa: SLF001  own
+        warn_of_changes([(dynamics._circumstances(), runs[0])])  # noqa: SLF001  own
         return dynamics
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -123,6 +117,9 @@ class Continuation(Readings):
         ------
         CheckpointError
             A thermostat does not tell its state.
+        CheckpointElsewhereError
+            `path` cannot be written, such as on a full disk: the checkpoint lies in
+            the system's temporary folder, and the error tells where. An OSError.
         """
         state = self._run_state()
         if self.comm.rank == 0:  # as for every file of ASE
@@ -134,6 +131,7 @@ class Continuation(Readings):
             atoms=self.atoms,
             nsteps=self.nsteps,
             settings=plain(self.todict()),
+            circumstances=self._circumstances(),
             thermostats=thermostat_states(self.thermostats, self._place),
             noise=noise_state(self.noise),
             files={
@@ -141,8 +139,38 @@ class Continuation(Readings):
                 for name, path in self._files.items()
                 if path.is_file()
             },
+            intervals=dict(self._intervals),
             guards=self._guarding.state(),
         )
+
+    def _circumstances(self) -> dict[str, Any]:
+        """Return what is no setting of the dynamics, and yet changes what comes."""
+        self._guarding.watch(self.atoms, self.model, self.thermostats)
+        calculator = self.atoms.calc
+        if isinstance(calculator, SinglePointCalculator):  # soon dropped
+            calculator = None
+        return {
+            "device": str(self.model.device),
+            "threads": torch.get_num_threads(),
+            "calculator": None if calculator is None else type(calculator).__name__,
+            **plain(self._guarding.todict()),
+        }
+
+    def _check_kept(self, run: RunState, outputs: Outputs) -> None:
+        """Raise CheckpointError for a checkpoint or files of another run."""
+        check_settings(plain(self.todict()), run.settings)
+        outputs.check(run)
+
+    def _go_on(self, run: RunState, outputs: Outputs) -> None:
+        """Take over a checkpoint and its files."""
+        continued, intervals = outputs.rewind(run), outputs.intervals
+        if outputs.trajectory is not None:
+            every = intervals["trajectory"]
+            self._open_trajectory(outputs.trajectory, every, append=True)
+        if outputs.logfile is not None:
+            new = "logfile" not in continued
+            self._open_log(outputs.logfile, intervals["logfile"], header=new)
+        self._take_over(run)
 
     def _take_over(self, run: RunState) -> None:
         """Go on from the step, the variables and the random numbers of a checkpoint."""
@@ -151,9 +179,26 @@ class Continuation(Readings):
         self._guarding.take_over(run.guards, self.atoms, self.model, self.thermostats)
         self.nsteps, self._resumed = run.nsteps, True
 
+    def _open_trajectory(
+        self, path: str | os.PathLike[str], interval: int, *, append: bool
+    ) -> None:
+        """Write a frame every `interval` steps; opened once, unlike in ASE 3.27."""
+        self._files["trajectory"] = Path(path)
+        self._intervals["trajectory"] = interval
+        self._guarding.keep_evidence_beside(Path(path))
+        writer = Trajectory(os.fspath(path), "a" if append else "w", **self._writing)
+        self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
+
+        def write() -> None:
+            writer.set_description(self.todict() | {"interval": interval})
+            writer.write(self.atoms)
+
+        self.attach(write, interval)  # type: ignore[no-untyped-call]  # ASE
+
     def _open_log(self, logfile: Any, interval: int, *, header: bool = True) -> None:
         if isinstance(logfile, str | os.PathLike) and logfile != "-":
             self._files["logfile"] = Path(logfile)
+            self._intervals["logfile"] = interval
         logger = ForceFreeLogger(
             self, self.atoms, logfile, header=header, comm=self.comm
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from ase import Atoms
-from ase.io.trajectory import Trajectory
 
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
@@ -146,7 +145,6 @@ class TrajCast(Continuation, Looks):
             on_finding=on_finding,
             fallback=fallback,
             evidence=evidence,
-            trajectory=trajectory,
         )
         self._recent = Recent()
         if fallback is not None:
@@ -158,15 +156,15 @@ class TrajCast(Continuation, Looks):
         header = getattr(self.model, "header", None)
         warn_outside_training(atoms, header, self.thermostats)
         self._files: dict[str, Path] = {}  # that checkpoints keep the length of
+        self._intervals: dict[str, int] = {}
+        self._writing = kwargs
         self._resumed = False
-        # Opened last, after all checks: mode "w" empties an existing file. As an open
-        # object, because ASE >= 3.27 reopens a trajectory given by name per frame.
-        if isinstance(trajectory, str | os.PathLike):
-            self._files["trajectory"] = Path(trajectory)
-            mode = "a" if append_trajectory else "w"
-            writer = Trajectory(os.fspath(trajectory), mode=mode, **kwargs)
-            trajectory = self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
-        super().__init__(atoms, dt, trajectory, None, loginterval, **kwargs)
+        # Opened last, after all checks: mode "w" empties an existing file.
+        given_open = not isinstance(trajectory, str | os.PathLike)
+        writer = trajectory if given_open else None
+        super().__init__(atoms, dt, writer, None, loginterval, **kwargs)
+        if trajectory is not None and not given_open:
+            self._open_trajectory(trajectory, loginterval, append=append_trajectory)
         if logfile:
             self._open_log(logfile, logfile_interval or loginterval)
 

@@ -6,22 +6,20 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ase.calculators.calculator import Calculator
 
 from trajcast_ase.dynamics.batch import Batch
 from trajcast_ase.dynamics.checkpoint import (
     RunState,
-    check_settings,
-    plain,
     read_checkpoint,
-    rewind_files,
     write_checkpoint,
 )
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.losses import LostReplica
 from trajcast_ase.dynamics.replica_arguments import check_paths, numbered
+from trajcast_ase.dynamics.same_run import Outputs, warn_of_changes
 from trajcast_ase.stride import ForecastModel
 
 
@@ -34,6 +32,11 @@ class ReplicaContinuation(Sequence[TrajCast]):
     _reported: set[int]
     _nsteps: int
     _resumed: bool
+
+    if TYPE_CHECKING:
+
+        def close(self) -> None:
+            """Close the files of all replicas."""
 
     @property
     def lost(self) -> tuple[LostReplica, ...]:
@@ -77,40 +80,30 @@ class ReplicaContinuation(Sequence[TrajCast]):
             The checkpoint is damaged, is of another model or other settings, or a file
             is not the one that it belongs to.
         """
+        check_paths(trajectory, logfile)
         runs = read_checkpoint(Path(path))
         settings["first_replica"] = runs[0].number
         systems = [run.atoms for run in runs]
         for atoms in systems:
             atoms.calc = calculator
         make = cast("Callable[..., Self]", cls)  # whose arguments are the subclass's
-        probe = make(systems, model, **settings)
-        check_paths(trajectory, logfile)
-        for driver, run in zip(probe, runs, strict=True):
-            check_settings(plain(driver.todict()), run.settings)
-        continued = [
-            rewind_files(
-                run,
-                {
-                    "trajectory": numbered(trajectory, run.number),
-                    "logfile": numbered(logfile, run.number),
-                },
+        replicas = make(systems, model, **settings)
+        outputs = [
+            Outputs(
+                numbered(trajectory, run.number),
+                numbered(logfile, run.number),
+                loginterval,
+                logfile_interval,
             )
             for run in runs
         ]
-        replicas = make(
-            systems,
-            probe.model,
-            trajectory=trajectory,
-            append_trajectory=True,
-            loginterval=loginterval,
-            **settings,
+        for driver, run, files in zip(replicas, runs, outputs, strict=True):
+            driver._check_kept(run, files)  # noqa: SLF001  a friend of the driver
+        replicas._go_on(runs, outputs)  # noqa: SLF001  own
+        warn_of_changes(
+            (replicas._circumstances(driver), run)  # noqa: SLF001  own
+            for driver, run in zip(replicas, runs, strict=True)
         )
-        for driver, run, files in zip(replicas, runs, continued, strict=True):
-            log = numbered(logfile, run.number)
-            if log is not None:
-                interval, new = logfile_interval or loginterval, "logfile" not in files
-                driver._open_log(log, interval, header=new)  # noqa: SLF001
-        replicas._take_over(runs)  # noqa: SLF001  own
         return replicas
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -124,19 +117,35 @@ class ReplicaContinuation(Sequence[TrajCast]):
         ------
         CheckpointError
             A thermostat does not tell its state.
+        CheckpointElsewhereError
+            As of :meth:`TrajCast.checkpoint`.
         """
         reasons = {one.number: one.reason for one in self.lost}
         numbers = range(self.first_replica, self.first_replica + len(self))
         runs = [
-            replace(driver._run_state(), number=number, lost=reasons.get(number))  # noqa: SLF001
+            replace(
+                driver._run_state(),  # noqa: SLF001  a friend of the driver
+                circumstances=self._circumstances(driver),
+                number=number,
+                lost=reasons.get(number),
+            )
             for driver, number in zip(self, numbers, strict=True)
         ]
         write_checkpoint(Path(path), runs)
 
-    def _take_over(self, runs: Sequence[RunState]) -> None:
-        """Go on from the state of a checkpoint."""
-        for driver, run in zip(self, runs, strict=True):
-            driver._take_over(run)  # noqa: SLF001  a friend of the driver
+    def _circumstances(self, driver: TrajCast) -> dict[str, Any]:
+        """Return those of a driver, and how many share its forward pass."""
+        own = (one.drivers for one in self._batches if driver in one.drivers)
+        return driver._circumstances() | {"batch": len(next(own))}  # noqa: SLF001
+
+    def _go_on(self, runs: Sequence[RunState], outputs: Sequence[Outputs]) -> None:
+        """Take over a checkpoint and its files."""
+        try:
+            for driver, run, files in zip(self, runs, outputs, strict=True):
+                driver._go_on(run, files)  # noqa: SLF001  a friend of the driver
+        except BaseException:
+            self.close()
+            raise
         for batch in self._batches:
             for place, number in enumerate(batch.numbers):
                 reason = runs[number - self.first_replica].lost

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,6 @@ class Guarding:
     on_finding : "stop" or "warn"
     fallback : ForceFallback or None
     evidence : path or None
-    trajectory : object
-        Beside which the evidence lies by default, where it is a path.
 
     Attributes
     ----------
@@ -83,7 +82,6 @@ class Guarding:
         on_finding: OnFinding,
         fallback: ForceFallback | None,
         evidence: str | os.PathLike[str] | None,
-        trajectory: object,
     ) -> None:
         checked_action(on_finding)
         self._maker: GuardMaker | None = None
@@ -94,9 +92,12 @@ class Guarding:
             self._watch = Watch(tuple(guards))
         self.on_finding, self.fallback = on_finding, fallback
         self.evidence = None if evidence is None else Path(evidence)
-        if evidence is None and isinstance(trajectory, str | os.PathLike):
-            self.evidence = evidence_path(Path(trajectory))
         self.tally = Tally()
+
+    def keep_evidence_beside(self, trajectory: Path) -> None:
+        """Write evidence beside a trajectory, unless a path was given."""
+        if self.evidence is None:
+            self.evidence = evidence_path(trajectory)
 
     def watch(
         self, atoms: Atoms, model: ForecastModel, thermostats: Sequence[Thermostat]
@@ -155,6 +156,16 @@ class Guarding:
                     stacklevel=2,
                 )
 
+    def todict(self) -> dict[str, Any]:
+        """Return what is looked at and what is done, as plain values by name."""
+        guards = () if self._watch is None else self._watch.guards
+        time_step = None if self.fallback is None else self.fallback.timestep
+        return {
+            "on_finding": self.on_finding,
+            "fallback": time_step,
+            **{type(one).__name__: _parameters(one) for one in guards},
+        }
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the counts, and the bonds of the start."""
         bonds = None
@@ -178,3 +189,13 @@ class Guarding:
             self._watch = Watch(
                 [bonds if isinstance(one, KeptBonds) else one for one in guards]
             )
+
+
+def _parameters(guard: Guard) -> dict[str, Any]:
+    """Return the numbers that a guard was made with."""
+    if is_dataclass(guard):
+        names = [one.name for one in fields(guard) if one.init]
+    else:
+        names = list(vars(guard))
+    found = {name: getattr(guard, name) for name in names if not name.startswith("_")}
+    return {n: v for n, v in found.items() if isinstance(v, int | float | str | dict)}

@@ -69,19 +69,7 @@ class LargestKick:
         found = kicks(before, after, speeds, model.horizon_fs)
         if float(found.max()) <= self.limit:
             return []
-        sizes = host(found)
-        return [
-            Finding(
-                atom,
-                system,
-                float(sizes[atom]),
-                self.limit,
-                f"it kicks {_named(before, atom)} by {sizes[atom]:.3g} times the "
-                f"thermal speed of its element in the training data, the limit is "
-                f"{self.limit:g}",
-            )
-            for system, atom in _largest(before, sizes, self.limit)
-        ]
+        return _beyond(before, host(found), self.limit, "it kicks {atom} by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +100,7 @@ class LargestSpeed:
         sizes = np.sqrt(squares) / host(speeds)
         if sizes.max() <= self.limit:
             return []
-        return [
-            Finding(
-                atom,
-                system,
-                float(sizes[atom]),
-                self.limit,
-                f"{_named(before, atom)} has {sizes[atom]:.3g} times the thermal speed "
-                f"of its element in the training data, the limit is {self.limit:g}",
-            )
-            for system, atom in _largest(before, sizes, self.limit)
-        ]
+        return _beyond(before, sizes, self.limit, "{atom} has")
 
 
 def kicks(
@@ -145,16 +123,32 @@ def kicks(
     return torch.maximum(changes.norm(dim=1), bends.norm(dim=1)) / speeds
 
 
-def _largest(
-    state: State, sizes: Float[np.ndarray, " atoms"], limit: float
-) -> list[tuple[int, int]]:
-    """Return the systems with a value beyond the limit, and the atom of the largest."""
+def _beyond(
+    state: State, sizes: Float[np.ndarray, " atoms"], limit: float, phrase: str
+) -> list[Finding]:
+    """Return the atom of the largest size in each system that has one beyond a limit.
+
+    Parameters
+    ----------
+    state : State
+    sizes : (n_atoms,)
+        In thermal speeds.
+    limit : float
+    phrase : str
+        What stands before the size in the text, with the name of the {atom}.
+    """
     starts = first_atoms(state)
     found = []
     for system, (start, size) in enumerate(zip(starts, state.sizes(), strict=True)):
         atom = start + int(sizes[start : start + size].argmax())
-        if not sizes[atom] <= limit:
-            found.append((system, atom))
+        if sizes[atom] <= limit:
+            continue
+        text = (
+            f"{phrase.format(atom=_named(state, atom))} {sizes[atom]:.3g} times the "
+            "thermal speed of its element in the training data, the limit is "
+            f"{limit:g}"
+        )
+        found.append(Finding(atom, system, float(sizes[atom]), limit, text))
     return found
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from trajcast_ase.lammps_dump import LammpsUnits
+from trajcast_ase.models.model_zoo import available_models
 from trajcast_ase.network.backends import BackendChoice
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.strict import shortened, text
@@ -208,8 +209,8 @@ class RunConfig(_Section):
     """Where and how the training runs, and what it writes."""
 
     name: FileName = "model"
-    init: FilePath | None = None
-    """Model file whose weights the training starts from."""
+    init: Annotated[FilePath | str, Field(union_mode="left_to_right")] | None = None
+    """Model whose weights the training starts from: a file, or a bundled name."""
     directory: FilePath = Path("training")
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")
@@ -256,7 +257,8 @@ class TrainingConfig(_Section):
     def from_toml(cls, path: str | Path, *, minutes: float | None = None) -> Self:
         """Return the configuration in a TOML file.
 
-        Paths in it are relative to the file's folder.
+        Paths in it are relative to the file's folder. ``run.init`` may also be the name
+        of a bundled model, where no file has it.
 
         Parameters
         ----------
@@ -307,9 +309,9 @@ class TrainingConfig(_Section):
                 ),
             }
         )
-        paths = {"directory": folder / config.run.directory}
+        paths: dict[str, Path | str] = {"directory": folder / config.run.directory}
         if config.run.init is not None:
-            paths["init"] = folder / config.run.init
+            paths["init"] = _model(config.run.init, folder)
         run = config.run.model_copy(update=paths)
         return config.model_copy(update={"data": data, "run": run})
 
@@ -330,6 +332,12 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_with_tuples(entry) for entry in value)
     return value
+
+
+def _model(init: Path | str, folder: Path) -> Path | str:
+    """Return a file relative to `folder`, or the bundled name where there is none."""
+    path, name = folder / init, str(init)
+    return name if name in available_models() and not path.exists() else path
 
 
 def _expand(patterns: tuple[str, ...], folder: Path, key: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from trajcast_ase.dynamics.domain import density
 from trajcast_ase.kinetics import run_temperature
 from trajcast_ase.models.model_file import save_model
 from trajcast_ase.models.model_header import ModelCard, read_header
+from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData
@@ -51,7 +52,7 @@ def export_model(
         "hours": round(seconds / 3600.0, 3),
     }
     if config.run.init is not None:
-        earlier = read_header(config.run.init)
+        earlier = read_header(find_model(config.run.init))
         training["started_from"] = {"sha256": earlier.sha256, **earlier.training}
     card = ModelCard(
         periodic=any(part.frames.pbc.any() for part in data.train.parts),

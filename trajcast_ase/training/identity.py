@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trajcast_ase.models.model_header import read_header
+from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.network import ForecasterConfig
 from trajcast_ase.strict import shortened
 from trajcast_ase.training.config import TrainingConfig
@@ -25,7 +26,7 @@ def identity_of(
         **{f"network.{name}": settings[name] for name in chosen},
         "data": data_hash,
         "seed": run.seed,
-        "init": None if run.init is None else read_header(run.init).sha256,
+        "init": None if run.init is None else read_header(find_model(run.init)).sha256,
         "dtype": run.dtype,
         "batch_size": options.batch_size,
         "consecutive_pairs": options.consecutive_pairs,

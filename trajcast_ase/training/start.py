@@ -56,8 +56,8 @@ def first_model(
     return model.to(device=device, dtype=_dtype(config.run))
 
 
-def _initial_model(path: Path, settings: ForecasterConfig) -> Forecaster:
-    """Return the network of a model file, to be trained on.
+def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster:
+    """Return the network of a file or a bundled model, to be trained on.
 
     It keeps the constants that its weights were trained with.
 
@@ -66,12 +66,12 @@ def _initial_model(path: Path, settings: ForecasterConfig) -> Forecaster:
     ValueError
         The file holds a network of other elements, horizon or size.
     """
-    model = load_model(path)
+    model = load_model(source)
     for key, wanted in settings.to_dict().items():
         found = getattr(model.config, key)
         if key not in CONSTANTS_OF_DATA and found != wanted:
             raise ValueError(
-                f"run.init = {path} has {key} = {found}, the configuration asks for "
+                f"run.init = {source} has {key} = {found}, the configuration asks for "
                 f"{wanted}; give the same values in both, or start from nothing"
             )
     return model.requires_grad_(requires_grad=True).train()
