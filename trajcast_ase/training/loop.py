@@ -41,6 +41,7 @@ from trajcast_ase.training.optimizer import (
     make_optimizers,
     set_learning_rate,
 )
+from trajcast_ase.training.pace import Pace
 from trajcast_ase.training.plan import (
     TrainingPlan,
     planned,
@@ -54,6 +55,7 @@ from trajcast_ase.training.resume import (
     unusable,
 )
 from trajcast_ase.training.reversibility import limits_of_pairs
+from trajcast_ase.training.schedule import Schedule
 from trajcast_ase.training.start import first_model
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -88,6 +90,7 @@ def train(
     reporter: Reporter | None = None,
     announce: Callable[[TrainingPlan], None] | None = None,
     anew: bool = False,
+    until: float = 1.0,
 ) -> TrainingResult:
     """Train a forecaster, or go on with the training in ``config.run.directory``.
 
@@ -103,6 +106,9 @@ def train(
         Called once with the :class:`TrainingPlan`, before the first step.
     anew : bool
         Begin anew; log and checkpoint of an earlier run get the suffix ``.old``.
+    until : float
+        Share of the training after which it pauses: the model is that of its averaged
+        weights so far, and the next call goes on.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def train(
             threads = measured if measured and threads == "measure" else threads
         with thread_count(threads, trainer.probe, ranks):
             trainer.plan(announce)
-            trainer.run(reporter)
+            trainer.run(reporter, until)
         return trainer.finish()
 
 
@@ -169,6 +175,7 @@ class Trainer:
         )
         self.optimizers = make_optimizers(self.model, optimizer)
         self.plateau = Plateau()
+        self.pace: Pace | None = None  # of a training by time, once it is planned
         self.order = BatchOrder(
             len(data.train),
             optimizer.batch_size or 1,
@@ -204,6 +211,7 @@ class Trainer:
         """Time a step, decide how many there are, and tell."""
         if announce is None and self.config.optimizer.steps is not None:
             return
+        began = time.monotonic()
         mine = slice(self.ranks.rank, None, self.ranks.size)
         self.config, plan = planned(
             self.config,
@@ -213,33 +221,49 @@ class Trainer:
             first=self.step,
             ranks=self.ranks,
         )
+        minutes = self.config.optimizer.minutes
+        if minutes is not None and self.pace is None:
+            self.pace = Pace(
+                60.0 * minutes,
+                Schedule.of(self.config.optimizer),
+                time.monotonic() - began,
+                plan.validation_s,
+            )
         if announce is not None and self.ranks.is_first:
             announce(plan)
 
-    def run(self, reporter: Reporter | None) -> None:
+    @property
+    def schedule(self) -> Schedule:
+        """Steps in all, and how much of the training they are so far."""
+        if self.pace is None:
+            return Schedule.of(self.config.optimizer)
+        return self.pace.schedule
+
+    def run(self, reporter: Reporter | None, until: float = 1.0) -> None:
         """Take the remaining steps; a signal ends them with a checkpoint."""
         # Several processes would have to agree on the step after which they stop.
         with ExitStack() as stack:
             alone = self.ranks.size == 1
             noted = stack.enter_context(noted_signals()) if alone else []
-            self._run(reporter, noted)
+            self._run(reporter, noted, until)
 
-    def _run(self, reporter: Reporter | None, noted: list[int]) -> None:
-        options, settings = self.config.optimizer, self.config.run
+    def _run(self, reporter: Reporter | None, noted: list[int], until: float) -> None:
+        settings = self.config.run
         saved = told = time.monotonic()
         first = self.step + 1
-        while self.step < options.n_steps:
+        while self.schedule.share(self.step) < until:
             if noted:
                 self.save()
                 raise Interrupted(
-                    f"interrupted at step {self.step} of {options.n_steps}; "
+                    f"interrupted at step {self.step} of {self.schedule.steps}; "
                     f"{self.path} holds all that was done, the same command goes on",
                     noted[0],
                 )
             started = time.perf_counter()
             self.unreported.append(self.optimize())
             self.seconds += time.perf_counter() - started
-            last = self.step == options.n_steps
+            self._look_at_pace()
+            last = self.schedule.share(self.step) >= until
             sound = self.skipped == 0  # else the weights may be what is wrong
             due = (self.step % settings.validate_every == 0 and sound) or last
             if due or self.step % settings.log_every == 0:
@@ -253,10 +277,19 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
 
+    def _look_at_pace(self) -> None:
+        """Plan the steps that are left anew, where the time and not they are given."""
+        # The last step must not be one that was left out.
+        least = int(self.skipped > 0)
+        if self.pace is not None and self.pace.after(
+            self.step, self.ranks, least=least
+        ):
+            self.config = with_steps(self.config, self.schedule.steps)
+
     def optimize(self) -> torch.Tensor:
         """Take one optimiser step and return its loss."""
         options = self.config.optimizer
-        rate = learning_rate(self.step, options, self.plateau)
+        rate = learning_rate(self.step, options, self.plateau, self.schedule)
         set_learning_rate(self.optimizers, rate)
         batch = self._batch(slice(self.ranks.rank, None, self.ranks.size))
         self.model.zero_grad(set_to_none=True)
@@ -315,7 +348,7 @@ class Trainer:
         reporter(
             TrainingStep(
                 self.step,
-                self.config.optimizer.n_steps,
+                self.schedule.steps,
                 float(torch.stack(self.unreported).mean()),
                 self.rate,
                 (self.seconds - self.seconds_reported) / count,
@@ -329,8 +362,11 @@ class Trainer:
         self.seconds_reported = self.seconds
         errors = None
         if validate:
+            began = time.monotonic()
             errors = self.validate()
-            if self.step >= self.config.optimizer.n_warmup_steps:
+            if self.pace is not None:
+                self.pace.validated(time.monotonic() - began)
+            if self.step >= self.schedule.warmup:
                 self.plateau = self.plateau.after(
                     errors.displacement.relative_mae + errors.velocity.relative_mae,
                     self.config.optimizer,
@@ -339,7 +375,7 @@ class Trainer:
             return
         report = TrainingStep(
             self.step,
-            self.config.optimizer.n_steps,
+            self.schedule.steps,
             loss,
             self.rate,
             seconds_per_step,
@@ -370,9 +406,11 @@ class Trainer:
             unreported=tuple(float(loss) for loss in self.unreported),
             plateau=self.plateau,
             threads=torch.get_num_threads(),
-            steps=self.config.optimizer.n_steps,
+            steps=self.schedule.steps,
         )
         extra = {"identity": self.identity, **progress.to_plain()}
+        if self.pace is not None:
+            extra["pace"] = self.pace.to_plain()
         save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
 
     def set_aside(self) -> None:
@@ -393,8 +431,10 @@ class Trainer:
             self._parts.restore(checkpoint)
         except ValueError as error:
             raise unusable(self.path, error) from error
-        if self.config.optimizer.steps is None:
+        minutes = self.config.optimizer.minutes
+        if minutes is not None:
             self.config = with_steps(self.config, progress.steps)
+            self.pace = self._pace_of(checkpoint, progress, 60.0 * minutes)
         self.plateau = progress.plateau
         self.step = progress.step
         self.seconds = progress.seconds
@@ -405,6 +445,19 @@ class Trainer:
         if self.ranks.is_first:
             self.log.cut_after(self.step)
         return progress.threads
+
+    def _pace_of(
+        self, checkpoint: Checkpoint, progress: Progress, seconds: float
+    ) -> Pace:
+        """Return the clock of a checkpoint; one by steps has run for their time."""
+        found = checkpoint.extra.get("pace")
+        if found is None:
+            schedule = Schedule.of(self.config.optimizer)
+            return Pace(seconds, schedule, progress.seconds, 0.0)
+        try:
+            return Pace.from_checkpoint(found, progress.step, seconds)
+        except ValueError as error:
+            raise unusable(self.path, error) from error
 
     @property
     def _parts(self) -> TrainingParts:
