@@ -22,7 +22,8 @@ from trajcast_ase.trajectory import TRAJECTORY_FORMAT, Frames
 
 Attributes = dict[str, str | int | float]
 SUFFIX = ".part"
-FLUSH_FRAMES = 20
+FLUSH_FRAMES, FLUSH_S = 20, 10.0
+"""After so many frames, or so long: what a kill may cost."""
 
 
 class JournalError(ValueError):

@@ -77,11 +77,14 @@ class TrainingResult:
         The model file.
     errors : ForecastErrors
         On the validation pairs.
+    steps : int
+        Done so far.
     """
 
     model: Forecaster
     path: Path
     errors: ForecastErrors
+    steps: int
 
 
 def train(
@@ -482,4 +485,4 @@ class Trainer:
                 errors=errors,
                 seconds=self.seconds,
             )
-        return TrainingResult(model, path, errors)
+        return TrainingResult(model, path, errors, self.step)
