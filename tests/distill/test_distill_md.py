@@ -100,7 +100,7 @@ def test_a_journal_of_other_settings_is_refused(tmp_path):
 
     with pytest.raises(KilledError):
         run(setup(tmp_path), tick=tick)
-    with pytest.raises(JournalError, match="other settings"):
+    with pytest.raises(JournalError, match=r"temperature_K = 300.0, now 310.0"):
         run(setup(tmp_path), [replace(SEGMENTS[0], temperature_K=310.0)])
 
 

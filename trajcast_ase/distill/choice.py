@@ -23,6 +23,8 @@ LEAST_SCREENING_S = 8.0
 MOST_CANDIDATES = 12
 LEAST_STEPS = 250
 """Of a screening in the first round: after fewer, all errors are large."""
+LEARNT = 0.5
+"""Relative error after one stride, beyond which growth says nothing yet."""
 JUDGING_S = 2.0
 """Of a screening, beside data and training."""
 LONGEST_S = 1e9
@@ -50,6 +52,13 @@ def choose(job: Job, facts: Facts) -> None:
         return
     best = _halved(job, facts, first, done)
     row = next(row for row in reversed(done) if row.candidate == best)
+    if row.one_stride > LEARNT:
+        why = (
+            f"the likeliest; none of {n_first} tried has learnt enough in its time to "
+            "tell them apart"
+        )
+        _settle(job, facts, done, first[0], why)
+        return
     _settle(job, facts, done, best, _why(row, n_first, goal_of(facts)))
 
 

@@ -38,6 +38,8 @@ PEEK = 0.5
 GAP, PEEKED_GAP = 1.25, 1.15
 """Held-out error over that of the training pairs, from which on data limit: at the
 end, and in the middle, where the rate is high and hides a part of it."""
+GOING_ON = 0.5
+"""Rate of the training with more data over that of the first, as its cosine was."""
 MORE_MD = 0.25
 """Of the time that is left then, for MD."""
 COMPARED_PAIRS = 300
@@ -167,6 +169,8 @@ class _Stage:
         elif init is not None and length.steps is not None:
             length = Length(max(1, int((1 - PEEK) * length.steps)), None)
         rate = number(plan["learning_rate"], "learning_rate", 0)
+        if init is not None:
+            rate *= GOING_ON
         task = replace(
             self.task, length=length, name=folder, learning_rate=rate, init=init
         )
