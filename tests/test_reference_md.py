@@ -16,14 +16,15 @@ if not FOLDER.exists():
     pytest.skip("needs the source tree", allow_module_level=True)
 sys.path.insert(0, str(FOLDER))
 
-from engine import Engine, Frame  # noqa: E402
+from engine import Engine  # noqa: E402
 from paracetamol import CHARGES, paracetamol, topology  # noqa: E402
 from progress import Progress  # noqa: E402
 from protocol import Settings, record  # noqa: E402
 from run import parse_seeds  # noqa: E402
 from sanity import check_force_field, check_runs, near, report  # noqa: E402
-from storage import Journal, SettingsError  # noqa: E402
 from system import METAL, System  # noqa: E402
+
+from trajcast_ase.distill.journal import Frame, Journal, JournalError  # noqa: E402
 
 pytestmark = pytest.mark.reference
 
@@ -155,9 +156,9 @@ def test_complete_runs_are_kept_and_other_settings_refused(system, tmp_path):
     written = path.stat().st_mtime_ns
     record(system, settings(length=0.1), tmp_path)
     assert path.stat().st_mtime_ns == written
-    with pytest.raises(SettingsError, match=r"number of frames = 15, now 29"):
+    with pytest.raises(JournalError, match=r"number of frames = 15, now 29"):
         record(system, settings(length=0.2), tmp_path)
-    with pytest.raises(SettingsError, match=r"stride_fs = 7\.0, now 3\.5"):
+    with pytest.raises(JournalError, match=r"stride_fs = 7\.0, now 3\.5"):
         record(system, settings(length=0.1, stride=3.5), tmp_path)
 
 
@@ -165,7 +166,7 @@ def test_journal_of_other_settings_is_refused(tmp_path):
     path = tmp_path / "nve-1.h5.part"
     with Journal(path, 2, {"seed": 1}) as journal:
         journal.append(Frame(np.ones((2, 3)), np.zeros((2, 3)), 1.0, 2.0))
-    with pytest.raises(SettingsError, match="seed = 1, now 2"):
+    with pytest.raises(JournalError, match="seed = 1, now 2"):
         Journal(path, 2, {"seed": 2})
     with Journal(path, 2, {"seed": 1}) as journal:
         assert journal.n_frames == 1

@@ -5,25 +5,13 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from ase import units as ase_units
 from system import FloatArray, System
 
-
-class Frame(NamedTuple):
-    """State at one time: unwrapped positions (Å), velocities (Å/fs), energies (eV)."""
-
-    positions: FloatArray
-    velocities: FloatArray
-    potential_energy: float
-    kinetic_energy: float
-
-    @property
-    def total_energy(self) -> float:
-        """Potential plus kinetic energy, eV."""
-        return self.potential_energy + self.kinetic_energy
+from trajcast_ase.distill.journal import Frame
 
 
 def load_mpi() -> None:

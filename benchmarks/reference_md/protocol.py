@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from engine import Engine, Frame
+from engine import Engine
 from progress import Progress
-from storage import Attributes, Journal, is_complete, write_hdf5
+from storage import is_complete, write_hdf5
 from system import System
+
+from trajcast_ase.distill.journal import Attributes, Frame, Journal
 
 Ensemble = Literal["nve", "nvt", "cooling"]
 Start = Literal["mean", "canonical"]
@@ -80,7 +82,7 @@ def record(system: System, settings: Settings, folder: Path) -> Path:
 
     Raises
     ------
-    SettingsError
+    JournalError
         If the folder has this file with other settings.
     """
     path = folder / f"{settings.ensemble}-{settings.seed}.h5"

@@ -12,10 +12,11 @@ from paracetamol import paracetamol
 from protocol import Settings, record
 from quartz import quartz
 from sanity import check_force_field, check_runs, report
-from storage import SettingsError
 from system import System
 from twin import record_twin
 from water import water
+
+from trajcast_ase.distill.journal import JournalError
 
 SYSTEMS = (
     paracetamol,
@@ -131,7 +132,7 @@ def add_twin(group: typer.Typer, system: System) -> None:
         """Repeat the begin of an NVE run from coordinates moved a little."""
         try:
             record_twin(system, run, shift, frames, seed)
-        except SettingsError as error:
+        except JournalError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
 
@@ -185,7 +186,7 @@ def record_all(system: System, runs: list[Settings], folder: Path) -> None:
     """Record runs, then check what they hold."""
     try:
         paths = [record(system, settings, folder) for settings in runs]
-    except (SettingsError, ValueError) as error:
+    except (JournalError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:

@@ -1,14 +1,17 @@
 """The twin of an NVE run: the same start, but for a shift far below any error."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
-from engine import Engine, Frame
+from engine import Engine
 from progress import Progress
 from protocol import extend
-from storage import Attributes, Journal, SettingsError, is_complete, plain, write_hdf5
+from storage import is_complete, plain, write_hdf5
 from system import System
+
+from trajcast_ase.distill.journal import Attributes, Frame, Journal, JournalError
 
 
 def record_twin(
@@ -29,7 +32,7 @@ def record_twin(
 
     Raises
     ------
-    SettingsError
+    JournalError
         If the file is no NVE run of the system, or a twin with other settings exists.
     """
     attributes, start = read_start(path, system)
@@ -65,7 +68,7 @@ def read_start(path: Path, system: System) -> tuple[Attributes, Frame]:
                 f"{path} is an {attributes['ensemble']} run of {attributes['system']}; "
                 f"a twin needs an nve run of {system.name}"
             )
-            raise SettingsError(message)
+            raise JournalError(message)
         names = ("positions", "velocities", "potential_energy", "kinetic_energy")
         return attributes, Frame(*(file[name][0] for name in names))
 
@@ -73,4 +76,4 @@ def read_start(path: Path, system: System) -> tuple[Attributes, Frame]:
 def shifted(frame: Frame, shift: float, seed: int) -> Frame:
     """Return a frame with every coordinate moved a little, its center at rest."""
     moves = np.random.default_rng(seed).normal(0.0, shift, frame.positions.shape)
-    return frame._replace(positions=frame.positions + moves - moves.mean(axis=0))
+    return replace(frame, positions=frame.positions + moves - moves.mean(axis=0))

@@ -33,13 +33,13 @@ from study_pages import (
 )
 from study_systems import STUDIES, SUBJECTS, Subject, subject_of
 
+from trajcast_ase.distill.journal import JournalError
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.loop import train
 
 # isort: split
 # After study_systems, which puts the folder of these modules on the path.
 from protocol import Settings, record
-from storage import SettingsError
 
 PERCENT = (1, 3, 10, 30, 100)
 VALIDATION_SEED = 1
@@ -145,7 +145,7 @@ def reference_runs(subject: Subject, course: Course, folder: Path) -> list[Path]
             )
             for seed in seeds
         ]
-    except SettingsError as error:
+    except JournalError as error:
         raise typer.BadParameter(str(error)) from error
 
 

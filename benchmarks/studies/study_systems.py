@@ -12,6 +12,7 @@ import typer
 from ase import Atoms
 
 from trajcast_ase.data import paracetamol, quartz, water
+from trajcast_ase.distill.journal import JournalError
 from trajcast_ase.trajectory import Frames
 
 REFERENCE_MD = Path(__file__).parents[1] / "reference_md"
@@ -22,7 +23,6 @@ import paracetamol as paracetamol_md  # noqa: E402
 import quartz as quartz_md  # noqa: E402
 import water as water_md  # noqa: E402
 from protocol import Settings, record  # noqa: E402
-from storage import SettingsError  # noqa: E402
 from system import System  # noqa: E402
 
 TEMPERATURE_K = 300.0
@@ -121,7 +121,7 @@ def reference_nvt(
     settings = Settings("nvt", seed, picoseconds, stride, "canonical", system.damping)
     try:
         return record(system, settings, folder)
-    except SettingsError as error:
+    except JournalError as error:
         raise typer.BadParameter(str(error)) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -16,7 +17,14 @@ from typer.testing import CliRunner
 
 from trajcast_ase import load_model
 from trajcast_ase.cli.app import app
-from trajcast_ase.distill import choice, conduct, distill, fitting, speed
+from trajcast_ase.distill import (
+    conduct,
+    distill,
+    fitting,
+    screening,
+    speed,
+    training_stage,
+)
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.bath import Tried, weakest
 from trajcast_ase.distill.calculators import CalculatorError
@@ -24,6 +32,7 @@ from trajcast_ase.distill.effort import FixedEffort
 from trajcast_ase.distill.report_stage import Speeds
 from trajcast_ase.distill.request import Fixed
 from trajcast_ase.distill.state import STAGES, StateError
+from trajcast_ase.distill.workers import cores
 from trajcast_ase.trajectory import TrajectoryError
 
 EFFORT = FixedEffort(
@@ -180,7 +189,7 @@ def test_a_kill_between_stages_costs_nothing(tmp_path, monkeypatch, last):
 def test_a_stage_that_was_cut_in_its_middle_goes_on(done, tmp_path, monkeypatch):
     folder = tmp_path / "springs"
     shutil.copytree(done[0], folder)
-    real, n_trainings = choice.train, 0
+    real, n_trainings = screening.train, 0
 
     def train(config):
         nonlocal n_trainings
@@ -189,17 +198,15 @@ def test_a_stage_that_was_cut_in_its_middle_goes_on(done, tmp_path, monkeypatch)
             raise StoppedError
         return real(config)
 
-    monkeypatch.setattr(choice, "train", train)
+    monkeypatch.setattr(screening, "train", train)
     with pytest.raises(StoppedError):
         call(folder, redo="choice")
     plan = json.loads((folder / "distill.json").read_text())["plans"]["choice"]
     call(folder)
 
-    # The first is not trained again, the second with the steps that it had.
-    (_, steps), *_ = plan["running"].items()
+    # The first is not trained again.
     assert len(plan["done"]) == 1
     assert n_trainings == 1 + plan["n_first"]
-    assert steps == EFFORT.n_screening_steps
 
 
 def test_a_calculator_without_forces_is_refused_before_any_work(tmp_path):
@@ -249,7 +256,7 @@ def run_command(*arguments):
     ("arguments", "match"),
     [
         (["--calculator", "emt"], "--temperature"),
-        (["--temperature", "280-350"], "range of temperatures"),
+        (["--temperature", "350-280"], "no range that ascends"),
         (["--temperature", "300"], "needs --calculator"),
         (["--temperature", "300", "--budget", "soon"], "is no time"),
         (["--trajectories", "none-*.h5"], "matches no file"),
@@ -272,3 +279,62 @@ def test_bad_input_is_one_line(tmp_path, arguments, match):
     assert result.exit_code == 1
     (line,) = [one for one in result.output.splitlines() if one.startswith("error")]
     assert match in line
+
+
+@pytest.mark.slow
+def test_a_range_of_temperatures_and_more_md(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "MEASURED_S", 0.05)
+    monkeypatch.setattr(fitting, "PROBED_S", 0.0)
+    monkeypatch.setattr(training_stage, "PEEKED_GAP", 0.0)  # data limit, whatever
+
+    outcome = call(
+        tmp_path / "springs",
+        temperature_K=(250.0, 350.0),
+        fixed=replace(FIXED, langevin_fs=500.0),
+        effort=replace(
+            EFFORT, n_md_steps=14_000, n_training_steps=400, n_extra_md_steps=1_000
+        ),
+    )
+
+    folder = tmp_path / "springs"
+    state = json.loads((folder / "distill.json").read_text())
+    facts = state["stages"]["reference"]["result"]
+    assert facts["temperatures_K"] == [250.0, 300.0, 350.0]
+    assert (len(facts["bath"]), len(facts["report"])) == (3, 3)
+    training = state["stages"]["training"]
+    assert "more NVE runs were made half-way" in training["line"]
+    header = load_model(outcome.model).header
+    more = [name for name in training["files"] if "/more-" in name]
+    assert more
+    assert header.training["runs"] == len(facts["train"]) + len(more)
+    assert "started_from" in header.training
+    kelvins = header.training["run_temperatures_K"]
+    assert min(kelvins) < 290
+    assert max(kelvins) > 310
+    for kelvin in (250, 300, 350):
+        assert (folder / f"report-{kelvin}K" / "report.md").exists()
+        assert f"[{kelvin} K](report-{kelvin}K/report.md)" in outcome.card.read_text()
+    assert outcome.rows > done[1].rows
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cores() < 2, reason="two processes want two cores")
+def test_two_processes_screen_as_one_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "PROBED_S", 0.0)
+    monkeypatch.setattr(conduct, "_outcome", lambda _job: None)
+    real = conduct._carry_out
+
+    def only_choice(name, job):
+        if name in {"reference", "choice"}:
+            real(name, job)
+
+    monkeypatch.setattr(conduct, "_carry_out", only_choice)
+    tables = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        call(folder, processes=processes)
+        rows = list(csv.DictReader((folder / "choice.csv").open()))
+        tables.append(sorted(row["growth (% per ps)"] for row in rows))
+    # One and two processes have other tracks of MD; each learns something.
+    assert len(tables[0]) == len(tables[1]) == 2
+    assert all(0.0 < float(one) < 1e6 for table in tables for one in table)

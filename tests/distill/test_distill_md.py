@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +22,28 @@ from trajcast_ase.distill.findings import findings
 from trajcast_ase.distill.journal import JournalError
 from trajcast_ase.distill.segments import MDError, Segment, Setup, run_segments
 from trajcast_ase.distill.timestep import SWING_LIMIT, choose_timestep
+from trajcast_ase.distill.workers import WorkerError
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.inputs import read_run
 
-LENGTHS = Lengths(equilibration=30, pause=20, nve=40, canonical=60, n_nve=3)
+LENGTHS = Lengths(
+    equilibration=30,
+    pause=20,
+    nve=40,
+    canonical=20,
+    n_rounds=3,
+    n_needed=2,
+    n_tracks=2,
+)
 SEGMENTS = (
-    Segment("start", None, "strong", 50, 1),
-    Segment("pause", "start", "weak", 30, 2),
-    Segment("run", "pause", "nve", 30, 3),
+    Segment("start", None, "strong", 50, 1, 300.0),
+    Segment("pause", "start", "weak", 30, 2, 300.0),
+    Segment("run", "pause", "nve", 30, 3, 300.0),
 )
 
 
 def setup(folder, **changes):
-    values = {"temperature_K": 300.0, "timestep_fs": 4.0, "frame_steps": 2}
+    values = {"timestep_fs": 4.0, "frame_steps": 2}
     folder.mkdir(exist_ok=True)
     return Setup(atoms=tetrahedron(), folder=folder, **(values | changes))
 
@@ -90,8 +100,8 @@ def test_a_journal_of_other_settings_is_refused(tmp_path):
 
     with pytest.raises(KilledError):
         run(setup(tmp_path), tick=tick)
-    with pytest.raises(JournalError, match="other settings"):
-        run(setup(tmp_path, temperature_K=310.0))
+    with pytest.raises(JournalError, match=r"temperature_K = 300.0, now 310.0"):
+        run(setup(tmp_path), [replace(SEGMENTS[0], temperature_K=310.0)])
 
 
 def test_each_segment_begins_where_the_one_before_ended(tmp_path):
@@ -115,7 +125,7 @@ def test_files_tell_what_they_are(tmp_path):
 @pytest.mark.statistical
 def test_canonical_runs_have_the_temperature_of_their_degrees_of_freedom(tmp_path):
     where = setup(tmp_path, frame_steps=3)
-    run(where, (Segment("start", None, "strong", 1500, 5),))
+    run(where, (Segment("start", None, "strong", 1500, 5, 300.0),))
     frames = read_frames(where.path("start"))
     frames = frames.velocities[200:], frames.masses
     from trajcast_ase.analysis.temperature import temperature  # noqa: PLC0415
@@ -141,7 +151,7 @@ def test_a_calculator_that_fails_later_keeps_the_frames_before(tmp_path):
 
 def test_chains_make_all_runs_and_count_their_frames(tmp_path):
     where = setup(tmp_path)
-    chains = make_chains(LENGTHS, 0)
+    chains = make_chains(LENGTHS, (300.0,), 0)
     seen = []
 
     run_chains(
@@ -151,7 +161,7 @@ def test_chains_make_all_runs_and_count_their_frames(tmp_path):
     total = sum(segment.n_frames for chain in chains for segment in chain)
     assert seen[-1] == total == frames_on_disk(where, chains)
     assert len(list(tmp_path.glob("nve-*.h5"))) == 6
-    assert len(list(tmp_path.glob("canonical-*.h5"))) == 2
+    assert len(list(tmp_path.glob("piece-*.h5"))) == 6
 
 
 def test_without_time_only_the_indispensable_is_run(tmp_path):
@@ -159,7 +169,7 @@ def test_without_time_only_the_indispensable_is_run(tmp_path):
 
     run_chains(
         where,
-        make_chains(LENGTHS, 0),
+        make_chains(LENGTHS, (300.0,), 0),
         CalculatorSpec(Springs),
         1,
         report=lambda _: None,
@@ -167,12 +177,12 @@ def test_without_time_only_the_indispensable_is_run(tmp_path):
     )
 
     assert len(list(tmp_path.glob("nve-*.h5"))) == 4
-    assert len(list(tmp_path.glob("canonical-*.h5"))) == 2
+    assert len(list(tmp_path.glob("piece-*.h5"))) == 4
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_frames_of_one(tmp_path):
-    chains = make_chains(LENGTHS, 0)
+    chains = make_chains(LENGTHS, (300.0,), 0)
     spec = CalculatorSpec("emt")
     found = []
     for processes in (1, 2):
@@ -187,10 +197,10 @@ def test_two_processes_give_the_frames_of_one(tmp_path):
 def test_a_process_that_is_ended_is_explained(tmp_path):
     where = setup(tmp_path)
 
-    with pytest.raises(MDError, match=r"ended from outside.*fewer --processes"):
+    with pytest.raises(WorkerError, match=r"ended from outside.*fewer --processes"):
         run_chains(
             where,
-            make_chains(LENGTHS, 0),
+            make_chains(LENGTHS, (300.0,), 0),
             CalculatorSpec("os:_exit", {"status": 9}),
             2,
             report=lambda _: None,
@@ -206,7 +216,7 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
         "import os, sys, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "import multiprocessing\n"
-        "from trajcast_ase.distill.chains import _begin\n"
+        "from trajcast_ase.distill.workers import _begin\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    pool = ProcessPoolExecutor(\n"
@@ -239,10 +249,9 @@ def is_alive(process):
 
 def test_all_steps_are_planned_and_no_more():
     for n_steps in (4_000, 100_000, 3_000_000):
-        lengths = plan_lengths(n_steps, 2, 1.0)
-        frames = sum(
-            segment.n_frames for chain in make_chains(lengths, 0) for segment in chain
-        )
+        lengths = plan_lengths(n_steps, 2, 1.0, 2)
+        chains = make_chains(lengths, (300.0,), 0)
+        frames = sum(segment.n_frames for chain in chains for segment in chain)
         assert 0.95 < 2 * frames / n_steps < 1.05
 
 

@@ -15,12 +15,13 @@ from trajcast_ase.distill.request import (
     parse_budget,
     parse_temperature,
 )
+from trajcast_ase.distill.workers import cores
 
 EMT = CalculatorSpec("emt")
 
 
 def request(**changes):
-    values = {"atoms": tetrahedron(), "calculator": EMT, "temperature_K": 300.0}
+    values = {"atoms": tetrahedron(), "calculator": EMT, "temperatures_K": (300.0,)}
     return Request(out=Path("out"), **(values | changes))
 
 
@@ -38,12 +39,22 @@ def test_other_texts_are_no_budget(text):
         parse_budget(text)
 
 
-def test_a_range_of_temperatures_is_refused_with_the_way_out():
-    assert parse_temperature("300") == 300.0
-    with pytest.raises(ValueError, match="range of temperatures is not supported"):
-        parse_temperature("280-350")
-    with pytest.raises(ValueError, match="is no number of K"):
-        parse_temperature("warm")
+def test_one_temperature_or_a_range_is_read():
+    assert parse_temperature("300") == (300.0,)
+    assert parse_temperature("280-350") == (280.0, 315.0, 350.0)
+    for wrong in ("warm", "350-280", "280-", "1-2-3", "-5"):
+        with pytest.raises(ValueError, match=r"no range that ascends|must be positive"):
+            request(temperatures_K=parse_temperature(wrong))
+
+
+def test_a_range_belongs_to_a_structure():
+    with pytest.raises(ValueError, match="280-350: a range belongs to a structure"):
+        request(
+            atoms=None,
+            calculator=None,
+            trajectories=("a.h5",),
+            temperatures_K=(280.0, 315.0, 350.0),
+        )
 
 
 def bad(**changes):
@@ -58,11 +69,12 @@ def bad(**changes):
     [
         ({"atoms": None}, "either a structure"),
         ({"trajectories": ("a.h5",)}, "either a structure"),
+        ({"processes": 10_000}, "cores that this process may use"),
         ({"atoms": None, "trajectories": ("a.h5",)}, "leave it out"),
         ({"references": ("a.h5",)}, "belongs to --trajectories"),
         ({"calculator": None}, "needs --calculator"),
-        ({"temperature_K": None}, "needs --temperature"),
-        ({"temperature_K": -3.0}, "must be positive"),
+        ({"temperatures_K": ()}, "needs --temperature"),
+        ({"temperatures_K": (-3.0,)}, "must be positive"),
         ({"atoms": tetrahedron()[:1]}, "fewer than two atoms"),
         ({"atoms": bad(cell=None)}, "periodic but has no cell"),
         ({"atoms": bad(pbc=False)}, "no periodic axis"),
@@ -82,7 +94,7 @@ def test_choices_must_be_positive():
 def test_identity_does_not_depend_on_budget_and_processes():
     first = request().identity()
 
-    assert request(budget_s=1.0, processes=4).identity() == first
+    assert request(budget_s=1.0, processes=cores()).identity() == first
     assert request(seed=1).identity() != first
     moved = tetrahedron()
     moved.positions[0, 0] += 1e-9
@@ -90,16 +102,28 @@ def test_identity_does_not_depend_on_budget_and_processes():
 
 
 def test_a_budget_too_short_says_what_is_needed():
-    with pytest.raises(BudgetError, match=r"give --budget [\d.]+ h or more") as error:
-        WallClock(60.0).md_steps(0.1, 1, 1.0)
+    with pytest.raises(BudgetError, match=r"give --budget \d+min or more") as error:
+        WallClock(60.0).md_steps(0.01, 1, 1.0)
 
-    hours = float(str(error.value).split("--budget ")[1].split()[0])
-    assert WallClock(3600.0 * (hours + 0.1)).md_steps(0.1, 1, 1.0) >= 20_000
+    budget = parse_budget(str(error.value).split("--budget ")[1].split()[0])
+    assert WallClock(budget).md_steps(0.01, 1, 1.0) >= 40_000
 
 
 def test_no_time_left_for_a_training_says_what_is_needed():
     clock = WallClock(1000.0)
 
-    assert clock.training_steps(0.1, 400.0) == int(0.93 * 400 / 0.1)
-    with pytest.raises(BudgetError, match="finished stages are kept"):
-        clock.training_steps(0.1, 795.0)
+    assert clock.training(0.1, 400.0, 150.0).seconds == 450.0
+    with pytest.raises(BudgetError, match=r"go on with --budget \d+min") as error:
+        clock.training(0.1, 980.0, 150.0)
+    budget = parse_budget(str(error.value).split("--budget ")[1].split()[0])
+    assert WallClock(budget).training(0.1, 980.0, 150.0).seconds >= 200 * 0.1
+
+
+def test_what_one_stage_saves_goes_to_the_next():
+    clock = WallClock(1000.0)
+    planned = [clock.share(stage, 0.0) for stage in ("reference",)]
+    assert planned == [pytest.approx(360.0)]
+    # As planned, and after a reference that took half or twice its time.
+    for spent, factor in ((360.0, 1.0), (180.0, 820 / 640), (720.0, 280 / 640)):
+        assert clock.share("choice", spent) == pytest.approx(120.0 * factor)
+    assert clock.share("report", 2000.0) == 0.0

@@ -7,6 +7,7 @@ from trajcast_ase.models.model_header import ModelFileError
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
 from trajcast_ase.training.identity import identity_of
 from trajcast_ase.training.optimizer import Plateau, learning_rate
+from trajcast_ase.training.schedule import Schedule
 from trajcast_ase.training.start import _initial_model
 
 MINIMAL = """
@@ -155,7 +156,8 @@ def test_the_schedule_warms_up_stays_and_falls_to_zero():
     options = OptimizerConfig(
         steps=1000, learning_rate=2e-3, warmup_steps=100, constant_fraction=0.5
     )
-    rates = [learning_rate(step, options, Plateau()) for step in range(1000)]
+    schedule = Schedule.of(options)
+    rates = [learning_rate(k, options, Plateau(), schedule) for k in range(1000)]
     assert rates[0] == pytest.approx(2e-5)
     assert rates[100] == rates[499] == pytest.approx(2e-3)
     assert rates[750] == pytest.approx(1e-3)
@@ -171,4 +173,6 @@ def test_a_plateau_lowers_the_rate():
     for error in (1.0, 0.9, 0.95, 0.92, 0.91):
         plateau = plateau.after(error, options)
     assert (plateau.reductions, plateau.best) == (1, 0.9)
-    assert learning_rate(500, options, plateau) == pytest.approx(0.08)
+    assert learning_rate(500, options, plateau, Schedule.of(options)) == pytest.approx(
+        0.08
+    )

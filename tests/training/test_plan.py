@@ -1,11 +1,14 @@
 """What a training tells before its first step, and steps that fit a time."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from spring_runs import spring_run, write_hdf5
 
 from trajcast_ase.models.model_header import read_header
-from trajcast_ase.training import loop
+from trajcast_ase.training import pace as pace_module
+from trajcast_ase.training import trainer
 from trajcast_ase.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
@@ -61,24 +64,81 @@ def test_timing_a_step_changes_nothing(folder, tmp_path):
         assert torch.equal(tensor, told.model.state_dict()[name]), name
 
 
-def test_minutes_become_steps_that_a_restart_keeps(folder, tmp_path, monkeypatch):
-    config = settings(folder, tmp_path, steps=None, minutes=1.0)
-    monkeypatch.setattr("trajcast_ase.training.plan.seconds_per_step", lambda *_: 2.0)
+class Clock:
+    """Time that passes by steps: `pace` seconds for each."""
 
-    def stop(report):
-        if report.step == 3:
-            raise KeyboardInterrupt
+    def __init__(self, monkeypatch, pace):
+        self.now, self.pace = 0.0, pace
+        monkeypatch.setattr(pace_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(
+            "trajcast_ase.training.plan.seconds_per_step", lambda *_: pace
+        )
+        optimize = trainer.Trainer.optimize
 
-    monkeypatch.setattr(loop, "QUIET_S", -1.0)  # a report at each step
+        def step(training):
+            self.now += self.pace
+            return optimize(training)
+
+        monkeypatch.setattr(trainer.Trainer, "optimize", step)
+
+
+@pytest.mark.parametrize("slower", [1.0, 3.0, 0.25])
+def test_a_training_by_time_ends_in_time_at_any_pace(
+    folder, tmp_path, monkeypatch, slower
+):
+    clock, rates = Clock(monkeypatch, 1.0), []
+    monkeypatch.setattr(trainer, "QUIET_S", -1.0)  # a report at each step
+
+    def report(step):
+        rates.append(step.learning_rate)
+        if clock.now > 20.0:
+            clock.pace = slower
+
+    config = settings(folder, tmp_path, steps=None, minutes=1.5)
+    result = train(config, reporter=report)
+
+    assert 75.0 < clock.now < 95.0
+    steps = read_header(result.path).training["steps"]
+    assert steps == pytest.approx(20 + (85.0 - 20.0) / slower, rel=0.15)
+    assert rates[-1] < 0.02 * max(rates)  # the cosine has ended
+    falls = [a - b for a, b in pairwise(rates[30:])]
+    assert max(falls) < 0.25 * max(rates)  # and never jumps
+    assert min(falls) > -1e-9
+
+
+def test_a_training_by_time_that_was_cut_goes_on_in_its_plan(
+    folder, tmp_path, monkeypatch
+):
+    clock = Clock(monkeypatch, 1.0)
+    monkeypatch.setattr(trainer, "QUIET_S", -1.0)
     saving = {"checkpoint_minutes": 1e-9}
     config = settings(folder, tmp_path, run=saving, steps=None, minutes=1.0)
+
+    def stop(report):
+        if report.step == 30:
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         train(config, reporter=stop)
-    planned = load_checkpoint(tmp_path / CHECKPOINT_NAME).extra["steps"]
-    assert 20 <= planned < 30  # of 2 s, and validations of about 2 s
-    monkeypatch.setattr("trajcast_ase.training.plan.seconds_per_step", lambda *_: 1.0)
-    result = train(config)
-    assert read_header(result.path).training["steps"] == planned
+    kept = load_checkpoint(tmp_path / CHECKPOINT_NAME)
+    assert kept.extra["pace"]["elapsed"] == pytest.approx(29.0, abs=3.0)
+    clock.now += 1000.0  # nobody trains meanwhile
+    train(config)
+
+    assert clock.now - 1000.0 < 70.0
+    last = load_checkpoint(tmp_path / CHECKPOINT_NAME)
+    assert last.step == pytest.approx(58, abs=4)
+
+
+def test_a_training_pauses_and_goes_on_as_if_it_had_not(folder, tmp_path):
+    whole = train(settings(folder, tmp_path / "whole", steps=9))
+    first = train(settings(folder, tmp_path / "cut", steps=9), until=0.5)
+    assert load_checkpoint(tmp_path / "cut" / CHECKPOINT_NAME).step == 5
+    cut = train(settings(folder, tmp_path / "cut", steps=9))
+
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, cut.model.state_dict()[name]), name
+    assert first.errors.velocity.mae != cut.errors.velocity.mae
 
 
 def test_too_few_minutes_say_what_is_needed():

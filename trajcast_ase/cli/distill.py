@@ -39,7 +39,9 @@ def distill(
         list[str] | None,
         typer.Option(help="Canonical runs for the report, beside --trajectories."),
     ] = None,
-    temperature: Annotated[str | None, typer.Option(help="In K.")] = None,
+    temperature: Annotated[
+        str | None, typer.Option(help="In K, or a range, 280-350.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="Wall time of everything: 2h, 90min, 1h 30min.")
     ] = "2h",
@@ -47,8 +49,13 @@ def distill(
         "distilled"
     ),
     processes: Annotated[
-        int, typer.Option(min=1, help="That make reference MD at once.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="That make reference MD, or try networks, at once, each on one core; "
+            "default: all cores, at most 8.",
+        ),
+    ] = None,
     timestep: Annotated[
         float | None, typer.Option(help="Of the reference MD, fs.")
     ] = None,
@@ -76,10 +83,8 @@ def distill(
     """
     from trajcast_ase.distill.calculators import parse_options  # noqa: PLC0415
     from trajcast_ase.distill.conduct import distill as conduct  # noqa: PLC0415
-    from trajcast_ase.distill.request import (  # noqa: PLC0415
-        Fixed,
-        parse_temperature,
-    )
+    from trajcast_ase.distill.request import Fixed  # noqa: PLC0415
+    from trajcast_ase.distill.workers import MOST_PROCESSES, cores  # noqa: PLC0415
     from trajcast_ase.dynamics.interruption import Interrupted  # noqa: PLC0415
 
     console = Console(highlight=False)
@@ -88,14 +93,12 @@ def distill(
             structure,
             calculator,
             out=out,
-            temperature_K=None
-            if temperature is None
-            else parse_temperature(temperature),
+            temperature_K=None if temperature is None else _kelvin(temperature),
             budget=budget,
             calculator_options=parse_options(calculator_option or ()),
             trajectories=_files(trajectories or (), "--trajectories"),
             references=_files(reference or (), "--reference"),
-            processes=processes,
+            processes=processes or min(cores(), MOST_PROCESSES),
             seed=seed,
             fixed=Fixed(timestep, horizon, cutoff, channels, layers, langevin),
             redo=redo,
@@ -109,6 +112,14 @@ def distill(
         console.print(f"to try: {one}", soft_wrap=True, markup=False)
     if not outcome.passes:
         raise typer.Exit(FAILED)
+
+
+def _kelvin(text: str) -> float | tuple[float, float]:
+    """Return a temperature, or both ends of a range."""
+    from trajcast_ase.distill.request import parse_temperature  # noqa: PLC0415
+
+    kelvins = parse_temperature(text)
+    return kelvins[0] if len(kelvins) == 1 else (kelvins[0], kelvins[-1])
 
 
 def _files(patterns: list[str] | tuple[str, ...], option: str) -> list[str]:

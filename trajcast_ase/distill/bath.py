@@ -6,12 +6,22 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from trajcast_ase.distill.effort import JUDGING_S
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
-from trajcast_ase.distill.rollouts import bath, judge, make_runs, starts
+from trajcast_ase.distill.rollouts import (
+    Strides,
+    bath,
+    judge,
+    make_runs,
+    references_at,
+    starts,
+)
 from trajcast_ase.distill.speed import model_speed
 from trajcast_ase.models.model_file import load_model, with_thermostat
+from trajcast_ase.network import Forecaster
+from trajcast_ase.progress import StageProgress
 from trajcast_ase.strict import integer, members, number
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.report import Report
@@ -19,6 +29,18 @@ from trajcast_ase.validation.report import Report
 STAGE = "bath"
 LANGEVIN_FS = (5000.0, 2000.0, 1000.0, 500.0)
 """Time constants to try, the weakest bath first."""
+UNTRIED_FS = 1000.0
+"""Where there is no time to try any."""
+TRIED: tuple[tuple[float, ...], ...] = (
+    (),
+    (),
+    (2000.0, 500.0),
+    (5000.0, 1000.0, 500.0),
+    LANGEVIN_FS,
+)
+"""By the number that there is time for; one alone is no choice."""
+LONGEST = 2.0
+"""Length of a run, in reference runs: longer ones would not sharpen the report."""
 LARGEST = 10**9
 
 
@@ -52,13 +74,15 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
         best, line = weakest(tried)
     setting = bath(best, horizon_fs, f"trajcast distill: {line}")
     with_thermostat(source, setting, final)
-    shutil.rmtree(out / STAGE, ignore_errors=True)
     job.state.finish(STAGE, {"langevin_fs": best, "model": final.name}, line, [final])
+    shutil.rmtree(out / STAGE, ignore_errors=True)
     job.say(STAGE, f"{setting}; {line}")
 
 
 def weakest(tried: list[Tried]) -> tuple[float, str]:
     """Return the weakest bath with the most rows passed, and why in words."""
+    if not tried:
+        return UNTRIED_FS, "untried, since the budget leaves no time for short runs"
     most = max(one.passed for one in tried)
     if most == 0:
         strongest = min(one.langevin_fs for one in tried)
@@ -79,56 +103,99 @@ def weakest(tried: list[Tried]) -> tuple[float, str]:
 
 
 def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list[Tried]:
+    """Make short runs with each bath that there is time for, and count rows."""
     model = load_model(job.request.out / model_name)
-    horizon_fs = choice.horizon_fs(facts)
-    references = [
-        read_frames(path) for path in facts.paths(facts.canonical, job.request.out)
-    ]
     plan = job.state.plans.get(STAGE)
     if plan is None:
-        speed = model_speed(
-            job.request.out / model_name, references[0], facts.temperature_K
-        )
-        per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speed, 1e-3)
-        n_strides = job.effort.strides(STAGE, len(LANGEVIN_FS), per_stride, horizon_fs)
-        plan = {"n_strides": n_strides, "done": []}
+        plan = _plan(job, facts, choice, model_name)
         job.state.keep_plan(STAGE, plan)
-    n_strides = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
+    most = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
+    n_baths = integer(plan.get("n_baths"), "n_baths", 0, len(LANGEVIN_FS))
     tried = [_from_plain(one) for one in members(plan.get("done"), "done", list)]
-    with job.bar(n_strides * len(LANGEVIN_FS)) as bar:
-        for k, langevin_fs in enumerate(LANGEVIN_FS):
+    baths = TRIED[n_baths]
+    with job.bar(most * len(baths) * len(facts.temperatures_K)) as bar:
+        for k, langevin_fs in enumerate(baths):
             if any(one.langevin_fs == langevin_fs for one in tried):
                 continue
-
-            def tick(made: int, before: int = k * n_strides) -> None:
-                job.state.tick()
-                bar.update(before + made, "strides of short runs")
-
-            runs = make_runs(
-                model,
-                starts(facts, job.request.out, 1),
-                bath(langevin_fs, horizon_fs, ""),
-                temperature_K=facts.temperature_K,
-                n_strides=n_strides,
-                folder=job.request.out / STAGE / f"langevin-{langevin_fs:g}",
-                seed=job.request.seed + 100 + k,
-                tick=tick,
-            )
-            if runs.lost:
-                tried.append(Tried(langevin_fs, 0, 0))
-            else:
-                report = judge(runs.paths, facts, references, choice.lag)
-                tried.append(_counted(langevin_fs, report))
-            rows: list[dict[str, Any]] = [
+            trial = _Trial(job, facts, choice, model, langevin_fs, most, bar, k)
+            tried.append(trial.made())
+            plain: list[dict[str, Any]] = [
                 {name: getattr(one, name) for name in Tried.__slots__} for one in tried
             ]
-            job.state.keep_plan(STAGE, plan | {"done": rows})
+            job.state.keep_plan(STAGE, plan | {"done": plain})
     return tried
 
 
-def _counted(langevin_fs: float, report: Report) -> Tried:
-    passed = sum(row.passes for row in report.rows)
-    return Tried(langevin_fs, passed, len(report.rows))
+def _plan(job: Job, facts: Facts, choice: Candidate, model_name: str) -> dict[str, Any]:
+    """Return how many baths are tried, and the strides of each run."""
+    horizon_fs, effort = choice.horizon_fs(facts), job.effort
+    first = read_frames(facts.paths(facts.bath, job.request.out)[0])
+    speed = model_speed(job.request.out / model_name, first, facts.middle)
+    per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speed, 1e-3)
+    n_kelvins = len(facts.temperatures_K)
+    n_baths, before = len(LANGEVIN_FS), job.before(STAGE)
+    share = effort.seconds(STAGE, before, 0.0)
+    if share is not None:
+        least = n_kelvins * (effort.least_strides(horizon_fs) * per_stride + JUDGING_S)
+        n_baths = min(n_baths, int(share / least))
+    n_strides = effort.strides(
+        STAGE, before, max(1, n_baths) * n_kelvins * per_stride, horizon_fs
+    )
+    longest = round(LONGEST * first.n_frames * first.stride_fs / horizon_fs)
+    most = max(effort.least_strides(horizon_fs), longest)
+    return {"n_baths": n_baths, "n_strides": min(n_strides, most), "done": []}
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A bath to try, by a run at each temperature; `number` of those before."""
+
+    job: Job
+    facts: Facts
+    choice: Candidate
+    model: Forecaster
+    langevin_fs: float
+    most: int
+    bar: StageProgress
+    number: int
+
+    def made(self) -> Tried:
+        """Return how many rows pass; none where a run is lost."""
+        kelvins = self.facts.temperatures_K
+        reports = []
+        for j, kelvin in enumerate(kelvins):
+            report = self._report(kelvin, (self.number * len(kelvins) + j) * self.most)
+            if report is None:
+                return Tried(self.langevin_fs, 0, 0)
+            reports.append(report)
+        rows = [row for report in reports for row in report.rows]
+        return Tried(self.langevin_fs, sum(row.passes for row in rows), len(rows))
+
+    def _report(self, kelvin: float, before: int) -> Report | None:
+        job, facts = self.job, self.facts
+        horizon_fs = self.choice.horizon_fs(facts)
+        least = min(self.most, job.effort.least_strides(horizon_fs))
+
+        def tick(made: int) -> None:
+            job.state.tick()
+            self.bar.update(before + made, "strides of short runs")
+
+        runs = make_runs(
+            self.model,
+            starts(facts, job.request.out, 1),
+            bath(self.langevin_fs, horizon_fs, ""),
+            temperature_K=kelvin,
+            strides=Strides(least, self.most, job.seconds(STAGE)),
+            folder=job.request.out / STAGE / f"{self.langevin_fs:g}fs-{kelvin:g}K",
+            seed=job.request.seed + 100 + LANGEVIN_FS.index(self.langevin_fs),
+            tick=tick,
+        )
+        if runs.lost:
+            return None
+        references = references_at(facts.bath, kelvin, facts, job.request.out)
+        thermostatted = facts.has_thermostat
+        lag = self.choice.lag
+        return judge(runs.paths, references, lag, has_thermostat=thermostatted)
 
 
 def _from_plain(value: Any) -> Tried:

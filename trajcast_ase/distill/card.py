@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from trajcast_ase.distill.facts import Facts
-from trajcast_ase.distill.report_stage import Speeds
-from trajcast_ase.distill.request import Request, shown
+from trajcast_ase.distill.report_stage import Speeds, report_folder
+from trajcast_ase.distill.request import Request, shown, shown_range
 from trajcast_ase.distill.state import STAGES, StateFile
 from trajcast_ase.files import write_atomically
 
@@ -25,18 +25,19 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
     """Write the card of a finished distillation and return its path."""
     result = state.stages["report"]["result"]
     speeds = Speeds(result["model_ns_per_day"], result["calculator_ns_per_day"])
-    calculator = request.calculator
+    calculator, kelvins = request.calculator, shown_range(facts.temperatures_K)
     source = "given trajectories" if calculator is None else calculator.name
     lines = [
         f"# {Path(model).stem}",
         "",
-        f"Distilled from {source} at {facts.temperature_K:g} K by `trajcast distill`.",
-        f"**{result['verdict'].capitalize()}** ([report](report.md)).",
+        f"Distilled from {source} at {kelvins} K by `trajcast distill`.",
+        f"**{result['verdict'].capitalize()}** ({_links(facts)}).",
+        f"The report: {result['sharpness']}." if result["sharpness"] else "",
         "",
         "```console",
         (
             f"$ trajcast run start.xyz --model {model} "
-            f"--temperature {facts.temperature_K:g} --steps 10000"
+            f"--temperature {facts.middle:g} --steps 10000"
         ),
         "```",
         "",
@@ -44,7 +45,7 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
         "",
         *(f"- **{TITLES[name]}**: {state.stages[name]['line']}." for name in STAGES),
         "",
-        *_held_out(request.fixed.langevin_fs),
+        *_held_out(request.fixed.langevin_fs, facts),
         *_advice(result),
         "## What it cost",
         "",
@@ -71,10 +72,20 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
     return path
 
 
-def _held_out(langevin_fs: float | None) -> list[str]:
+def _links(facts: Facts) -> str:
+    """Return links to the reports."""
+    if len(facts.temperatures_K) == 1:
+        return "[report](report.md)"
+    return ", ".join(
+        f"[{kelvin:g} K]({report_folder(facts, kelvin)}/report.md)"
+        for kelvin in facts.temperatures_K
+    )
+
+
+def _held_out(langevin_fs: float | None, facts: Facts) -> list[str]:
     """Return what the report's reference was used for beside the report."""
-    if langevin_fs is not None:
-        return []
+    if langevin_fs is not None or not facts.shares_reference:
+        return ["The report's reference MD was used for nothing else.", ""]
     return [
         (
             "The bath was chosen, from four, beside the reference runs of the report: "

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
+from itertools import zip_longest
+
+import numpy as np
 
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.journal import n_frames_in
-from trajcast_ase.distill.segments import (
-    MDError,
-    Segment,
-    Setup,
-    run_segments,
-)
-from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
+from trajcast_ase.distill.segments import Segment, Setup, run_segments
+from trajcast_ase.distill.workers import check_signals, run_all
+from trajcast_ase.dynamics.interruption import noted_signals
 
-LOOK_S = 1.0
-"""Time between two looks at the workers' files."""
 Chain = tuple[Segment, ...]
+Chains = list[Chain]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +28,44 @@ class Lengths:
     Attributes
     ----------
     equilibration, pause : int
-        Before a chain's first run, and between two NVE runs of it.
+        Before a track's first runs, and before each NVE run.
     nve, canonical : int
-        Of one run.
-    n_nve : int
-        NVE runs of each of the two chains.
+        Of one run, and of one piece of a canonical run.
+    n_rounds, n_needed : int
+        NVE runs and pieces of each track: in all, and those that are indispensable.
+    n_tracks : int
     """
 
     equilibration: int
     pause: int
     nve: int
     canonical: int
-    n_nve: int
+    n_rounds: int
+    n_needed: int
+    n_tracks: int
+
+    @property
+    def n_frames(self) -> int:
+        """Of all tracks together."""
+        one_round = self.pause + self.nve + self.canonical
+        return self.n_tracks * (2 * self.equilibration + self.n_rounds * one_round)
 
 
-N_CHAINS = 2
-"""Of NVE runs, and of canonical runs."""
-EQUILIBRATION, PAUSE, CONSTANT_ENERGY, CANONICAL = 0.03, 0.10, 0.46, 0.32
-"""Shares of all steps: of each equilibration, all pauses, NVE and canonical runs."""
-RUN_PS, MOST_RUNS, FEWEST_RUNS = 2.0, 16, 2
-"""Aim for the length of an NVE run, ps; runs of a chain, at most and at least."""
+FEWEST_TRACKS = 2
+"""One canonical run to choose the bath by, and one for the report."""
+EQUILIBRATION, PAUSE, CONSTANT_ENERGY, CANONICAL = 0.10, 0.08, 0.34, 0.48
+"""Shares of all steps. Canonical runs decide how sharp the report is."""
+RUN_PS, MOST_ROUNDS, FEWEST_ROUNDS = 2.0, 16, 2
+"""Aim for the length of an NVE run, ps; rounds at most and at least."""
 LONGEST_PS = {"equilibration": 20.0, "pause": 2.0}
 """Longer brings nothing, ps."""
+SHORTEST_REFERENCE_PS = 9.0
+"""Canonical run that a model can be held against."""
 
 
-def plan_lengths(n_steps: int, frame_steps: int, step_fs: float) -> Lengths:
+def plan_lengths(
+    n_steps: int, frame_steps: int, step_fs: float, n_tracks: int
+) -> Lengths:
     """Return how a number of time steps is split.
 
     Parameters
@@ -69,54 +75,88 @@ def plan_lengths(n_steps: int, frame_steps: int, step_fs: float) -> Lengths:
     frame_steps : int
         Between frames.
     step_fs : float, fs
+    n_tracks : int
     """
-    total = n_steps // frame_steps
+    total = n_steps / frame_steps / n_tracks
     per_ps = 1e3 / (frame_steps * step_fs)
-    nve_ps = CONSTANT_ENERGY * total / per_ps / N_CHAINS
-    n_nve = min(MOST_RUNS, max(FEWEST_RUNS, int(nve_ps / RUN_PS)))
-    equilibration = min(EQUILIBRATION * total, LONGEST_PS["equilibration"] * per_ps)
-    pause = min(PAUSE * total / (N_CHAINS * n_nve), LONGEST_PS["pause"] * per_ps)
-    saved = EQUILIBRATION * total - equilibration
-    saved += PAUSE * total / (2 * N_CHAINS) - pause * n_nve / 2
+    wanted_ps = CONSTANT_ENERGY * total / per_ps
+    n_rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(wanted_ps / RUN_PS)))
+    equilibration = min(EQUILIBRATION / 2 * total, LONGEST_PS["equilibration"] * per_ps)
+    pause = min(PAUSE * total / n_rounds, LONGEST_PS["pause"] * per_ps)
+    left = total - 2 * equilibration - n_rounds * pause
+    share = CONSTANT_ENERGY / (CONSTANT_ENERGY + CANONICAL)
+    canonical = max(10, round((1 - share) * left / n_rounds))
+    needed = math.ceil(SHORTEST_REFERENCE_PS * per_ps / canonical)
     return Lengths(
         equilibration=max(2, round(equilibration)),
         pause=max(2, round(pause)),
-        nve=max(10, round((CONSTANT_ENERGY * total / N_CHAINS + saved) / n_nve)),
-        canonical=max(20, round(CANONICAL * total / N_CHAINS + saved)),
-        n_nve=n_nve,
+        nve=max(10, round(share * left / n_rounds)),
+        canonical=canonical,
+        n_rounds=n_rounds,
+        n_needed=min(n_rounds, max(FEWEST_ROUNDS, needed)),
+        n_tracks=n_tracks,
     )
 
 
-def make_chains(lengths: Lengths, seed: int) -> list[Chain]:
-    """Return the chains: two canonical ones for the report, two with NVE runs."""
-    canonical, nve = [], []
-    for k in range(1, N_CHAINS + 1):
-        own = _seed(seed, k + N_CHAINS, 0)
-        name = f"start-{k + N_CHAINS}"
-        first = Segment(name, None, "strong", lengths.equilibration, own)
-        last = Segment(f"canonical-{k}", name, "weak", lengths.canonical, own + 1)
-        canonical.append((first, last))
-        nve.append(_nve_chain(lengths, seed, k))
-    return [*canonical, *nve]
+def track_temperatures(temperatures_K: Sequence[float], n_tracks: int) -> list[Heat]:
+    """Return the temperatures of the tracks: one, or three and what lies between.
+
+    Canonical runs are at those of the report, the first half of the tracks' for the
+    choice of the bath; NVE runs begin at temperatures spread evenly over the range.
+    """
+    spread = np.linspace(temperatures_K[0], temperatures_K[-1], n_tracks)
+    return [
+        Heat(temperatures_K[k % len(temperatures_K)], round(float(nve), 3))
+        for k, nve in enumerate(spread)
+    ]
 
 
-def _nve_chain(lengths: Lengths, seed: int, k: int) -> Chain:
-    """Return runs at constant energy, each from a snapshot of one canonical run."""
-    before = f"start-{k}"
-    own = _seed(seed, k, 0)
-    chain = [Segment(before, None, "strong", lengths.equilibration, own)]
-    for run in range(1, lengths.n_nve + 1):
-        own, extra = _seed(seed, k, run), run > FEWEST_RUNS
-        pause = f"pause-{k}-{run:02d}"
-        chain.append(Segment(pause, before, "weak", lengths.pause, own, extra))
-        name = f"nve-{k}-{run:02d}"
-        chain.append(Segment(name, pause, "nve", lengths.nve, own, extra))
-        before = pause
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Temperatures of a track's canonical run and of the starts of its NVE runs, K."""
+
+    canonical_K: float
+    nve_K: float
+
+
+def make_chains(lengths: Lengths, temperatures_K: Sequence[float], seed: int) -> Chains:
+    """Return the tracks, each a canonical run in pieces and NVE runs in turns.
+
+    Whenever the time is over, all have come about as far.
+    """
+    heats = track_temperatures(temperatures_K, lengths.n_tracks)
+    return [_track(lengths, heat, seed, k) for k, heat in enumerate(heats, 1)]
+
+
+def _track(lengths: Lengths, heat: Heat, seed: int, k: int) -> Chain:
+    """Return a canonical run, and NVE runs from snapshots of another one."""
+    of_canonical, of_nve = f"start-canonical-{k}", f"start-nve-{k}"
+    hot, cold = heat.canonical_K, heat.nve_K
+    equilibration = lengths.equilibration
+    chain = [
+        Segment(of_canonical, None, "strong", equilibration, _seed(seed, k, 0), hot),
+        Segment(of_nve, None, "strong", equilibration, _seed(seed, k, 1), cold),
+    ]
+    for run in range(1, lengths.n_rounds + 1):
+        extra, own = run > lengths.n_needed, _seed(seed, k, 4 * run)
+        piece = canonical_piece(k, run)
+        pause, name = f"pause-{k}-{run:02d}", f"nve-{k}-{run:02d}"
+        chain += [
+            Segment(piece, of_canonical, "weak", lengths.canonical, own, hot, extra),
+            Segment(pause, of_nve, "weak", lengths.pause, own + 1, cold, extra),
+            Segment(name, pause, "nve", lengths.nve, own + 2, cold, extra),
+        ]
+        of_canonical, of_nve = piece, pause
     return tuple(chain)
 
 
-def _seed(seed: int, chain: int, run: int) -> int:
-    return seed * 1_000_000 + chain * 1_000 + 2 * run
+def canonical_piece(track: int, number: int) -> str:
+    """Return the name of a piece of a track's canonical run."""
+    return f"piece-{track}-{number:02d}"
+
+
+def _seed(seed: int, track: int, number: int) -> int:
+    return seed * 1_000_000 + track * 1_000 + number
 
 
 def run_chains(
@@ -145,13 +185,22 @@ def run_chains(
     ------
     MDError
         The MD of a chain failed; finished segments stay.
+    WorkerError
+        A process was ended from outside.
     Interrupted
         SIGINT or SIGTERM came.
     """
     with noted_signals() as signals:
         if processes > 1 and not calculator.is_shared:
-            pool = _Pool(setup, calculator, processes, seconds)
-            pool.run(chains, report, signals)
+            end = None if seconds is None else time.time() + seconds
+            run_all(
+                partial(_work, setup, calculator, end=end),
+                shared_out(chains, processes),
+                processes,
+                done=lambda _chain, _none: None,
+                look=lambda: report(frames_on_disk(setup, chains)),
+                signals=signals,
+            )
             return
         made = frames_on_disk(setup, chains)
 
@@ -159,66 +208,19 @@ def run_chains(
             nonlocal made
             made += n_frames
             report(made)
-            _check_signals(signals)
+            check_signals(signals)
 
-        late, own = _over_at(seconds), calculator.make()
-        for chain in chains:
-            run_segments(setup, chain, own, tick, late)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """Processes that run chains."""
-
-    setup: Setup
-    calculator: CalculatorSpec
-    processes: int
-    seconds: float | None
-
-    def run(
-        self,
-        chains: Sequence[Chain],
-        report: Callable[[int], None],
-        signals: Sequence[int],
-    ) -> None:
-        """Run all chains; an error or a signal ends the processes."""
-        end = None if self.seconds is None else time.time() + self.seconds
-        context = multiprocessing.get_context("spawn")
-        work = partial(_work, self.setup, self.calculator, end=end)
-        with ProcessPoolExecutor(
-            self.processes, context, initializer=_begin, initargs=(os.getpid(),)
-        ) as pool:
-            jobs = {pool.submit(work, chain) for chain in chains}
-            try:
-                while jobs:
-                    done, jobs = wait(jobs, LOOK_S, FIRST_COMPLETED)
-                    for job in done:
-                        job.result()
-                    report(frames_on_disk(self.setup, chains))
-                    _check_signals(signals)
-            except BrokenProcessPool as error:
-                time.sleep(LOOK_S)  # a signal to all may reach this one last
-                _check_signals(signals)
-                raise MDError(
-                    "a process of the reference MD was ended from outside (by a kill, "
-                    "or for want of memory); all frames so far are on disk: go on with "
-                    "the same command, or with fewer --processes"
-                ) from error
-            except BaseException:
-                # The pool would wait for the chains to end, and has no way to end them.
-                workers = list((pool._processes or {}).values())  # noqa: SLF001
-                pool.shutdown(wait=False, cancel_futures=True)
-                for worker in workers:
-                    worker.terminate()
-                raise
+        (chain,) = shared_out(chains, 1)
+        run_segments(setup, chain, calculator.make(), tick, _over_at(seconds))
 
 
-def _check_signals(signals: Sequence[int]) -> None:
-    if signals:
-        raise Interrupted(
-            "interrupted; all frames so far are on disk, the same command goes on",
-            signals[0],
-        )
+def shared_out(chains: Sequence[Chain], processes: int) -> Chains:
+    """Return one chain for each process: its chains in turns, segment by segment."""
+    groups = [chains[k::processes] for k in range(min(processes, len(chains)))]
+    return [
+        tuple(one for turn in zip_longest(*group) for one in turn if one is not None)
+        for group in groups
+    ]
 
 
 def _over_at(seconds: float | None) -> Callable[[], bool]:
@@ -227,24 +229,6 @@ def _over_at(seconds: float | None) -> Callable[[], bool]:
         return lambda: False
     end = time.time() + seconds
     return lambda: time.time() > end
-
-
-def _begin(parent: int) -> None:
-    """Prepare a process: it has one core, and ends with its parent.
-
-    A worker of a pool whose parent was killed would wait for work for ever, or go on
-    writing where the next command goes on.
-    """
-    import torch  # noqa: PLC0415  for this process only
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_S)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this
-    torch.set_num_threads(1)
 
 
 def _work(

@@ -12,7 +12,7 @@ from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.files import write_atomically
 
 if TYPE_CHECKING:
-    from trajcast_ase.distill.choice import Screening
+    from trajcast_ase.distill.screening import Screening
 
 COLUMNS = (
     "round",
@@ -34,14 +34,20 @@ EXPLANATION = (
     "Short trainings of equal time. Growth is the error of the velocity after the same "
     "time for all, relative to the mean absolute velocity, per picosecond of it. The "
     "score is growth over the fourth root of the speed, so that half the error is "
-    "worth 16 times the time; the lowest is taken on. Bold: chosen."
+    "worth 16 times the time; below the goal, ten times the speed of the calculator, "
+    "it rises as the speed falls. The lowest is taken on. Bold: chosen."
 )
 
 
-def write_table(rows: Sequence[Screening], best: Candidate, folder: Path) -> list[Path]:
-    """Write ``choice.md`` and ``choice.csv``, and return both paths."""
+def write_table(
+    rows: Sequence[Screening], best: Candidate, goal: float, folder: Path
+) -> list[Path]:
+    """Write ``choice.md`` and ``choice.csv``, and return both paths.
+
+    `goal` is the speed that the score asks for, ns/day.
+    """
     lines = [
-        EXPLANATION,
+        f"{EXPLANATION} The goal is {goal:.3g} ns/day.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "| " + " | ".join("---:" for _ in COLUMNS) + " |",
@@ -49,8 +55,8 @@ def write_table(rows: Sequence[Screening], best: Candidate, folder: Path) -> lis
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda one: (one.round, one.score)):
-        values = _cells(row)
+    for row in sorted(rows, key=lambda one: (one.round, one.score(goal))):
+        values = _cells(row, goal)
         writer.writerow(values)
         if row.candidate == best:
             values = [f"**{value}**" for value in values]
@@ -61,7 +67,7 @@ def write_table(rows: Sequence[Screening], best: Candidate, folder: Path) -> lis
     return paths
 
 
-def _cells(row: Screening) -> list[str]:
+def _cells(row: Screening, goal: float) -> list[str]:
     one = row.candidate
     return [
         str(row.round),
@@ -75,5 +81,5 @@ def _cells(row: Screening) -> list[str]:
         f"{100 * row.one_stride:.2f}",
         f"{100 * row.growth_per_ps:.3g}",
         f"{row.speed:.3g}",
-        f"{row.score:.3g}",
+        f"{row.score(goal):.3g}",
     ]

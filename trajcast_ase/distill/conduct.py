@@ -27,6 +27,7 @@ from trajcast_ase.distill.request import (
     Fixed,
     Request,
     parse_budget,
+    spread_temperatures,
 )
 from trajcast_ase.distill.state import STAGES, STATE_NAME, StateFile, drop_stages
 from trajcast_ase.distill.training_stage import fit
@@ -75,7 +76,7 @@ def distill(
     calculator: CalculatorSource | None = None,
     *,
     out: str | Path,
-    temperature_K: float | None = None,
+    temperature_K: float | tuple[float, float] | None = None,
     budget: str | float = DEFAULT_BUDGET_S,
     calculator_options: Mapping[str, Any] | None = None,
     trajectories: Sequence[str | Path] = (),
@@ -99,7 +100,7 @@ def distill(
         a function that makes a calculator, or a calculator (one process only).
     out : path
         Folder of model, report, card and everything in between.
-    temperature_K : float, K
+    temperature_K : float, or lowest and highest, K
         Needed with a structure; default with trajectories: their mean.
     budget : str or float
         Wall time of everything, such as ``"2h"``; a number is in seconds.
@@ -111,7 +112,8 @@ def distill(
         Canonical runs for the report, beside `trajectories`; default: the last of
         these.
     processes : int
-        That make reference MD at once.
+        That make reference MD, or try networks, at once, each on one core. With more
+        than one, a script needs ``if __name__ == "__main__"``.
     seed : int
     fixed : Fixed
         Choices that are not to be measured.
@@ -142,7 +144,7 @@ def distill(
         calculator=spec,
         trajectories=tuple(map(str, trajectories)),
         references=tuple(map(str, references)),
-        temperature_K=temperature_K,
+        temperatures_K=_temperatures(temperature_K),
         budget_s=parse_budget(budget) if isinstance(budget, str) else float(budget),
         processes=processes,
         seed=seed,
@@ -156,6 +158,13 @@ def distill(
         state = StateFile(request.out, request.identity())
         console = console or Console(highlight=False)
         return _conduct(Job(request, chosen, state, console))
+
+
+def _temperatures(kelvin: float | tuple[float, float] | None) -> tuple[float, ...]:
+    if kelvin is None:
+        return ()
+    several = kelvin if isinstance(kelvin, tuple) else (kelvin,)
+    return spread_temperatures(several)
 
 
 def _atoms(structure: Atoms | str | Path | None) -> Atoms | None:

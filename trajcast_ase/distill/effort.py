@@ -8,52 +8,73 @@ from typing import Protocol
 from trajcast_ase.distill.request import shown
 
 SHARES = {
-    "reference": 0.30,
+    "reference": 0.36,
     "choice": 0.12,
-    "training": 0.38,
+    "training": 0.34,
     "bath": 0.08,
-    "report": 0.12,
+    "report": 0.10,
 }
-"""Of the budget."""
-USABLE = 0.85
+"""Of the budget; of what is left when a stage begins, in proportion."""
+USABLE = 0.88
 """Part of a share that is planned; the rest is for reading, judging and writing."""
-SHORTEST_PS = 20.0
+SHORTEST_PS = 40.0
 """Reference MD that can be split into what training and report need."""
 FEWEST_STEPS = 200
 """Optimizer steps of a training worth the name."""
 SHORTEST_RUN_PS = 9.0
 """Run of a model that can be held against a reference."""
+JUDGING_S = 4.0
+"""Time to compare runs with a reference, at least."""
+SPARE = 1.05
+"""Of a budget that is asked for, over what is needed."""
 
 
 class BudgetError(ValueError):
     """A budget that is too short for anything; the text says what is needed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Of a training: steps or seconds; the other is None."""
+
+    steps: int | None
+    seconds: float | None
+
+
 class Effort(Protocol):
-    """Decides on sizes from measured speeds."""
+    """Decides on sizes from measured speeds.
+
+    `before` is the time that earlier stages took, s; `spent` what earlier commands
+    have spent on this stage.
+    """
 
     def md_steps(self, seconds_per_step: float, processes: int, step_fs: float) -> int:
         """Return the number of time steps of all reference MD together."""
 
-    def md_seconds(self, spent: float) -> float | None:
-        """Return after how many seconds no further NVE run begins; None: never.
+    def seconds(self, stage: str, before: float, spent: float) -> float | None:
+        """Return after how many seconds a stage begins nothing new; None: never."""
 
-        `spent` are those of this stage by earlier commands.
-        """
+    def screening(self, seconds: float) -> Length:
+        """Return the length of a screening that may take so long."""
 
-    def screening_seconds(self) -> float:
-        """Return the time of all screenings together, s."""
+    def screening_seconds(self, before: float, processes: int) -> float:
+        """Return the time of all screenings together, of all processes, s."""
 
-    def screening_steps(self, seconds: float, seconds_per_step: float) -> int:
-        """Return the optimizer steps of one screening of so many seconds."""
-
-    def training_steps(self, seconds_per_step: float, spent: float) -> int:
-        """Return the optimizer steps of the training, after `spent` seconds."""
+    def training(
+        self, seconds_per_step: float, before: float, reserved: float
+    ) -> Length:
+        """Return the length of the training, of which `reserved` seconds are kept."""
 
     def strides(
-        self, stage: str, n_runs: int, seconds_per_stride: float, horizon_fs: float
+        self, stage: str, before: float, per_run: float, horizon_fs: float
     ) -> int:
-        """Return the strides of each of `n_runs` model runs of a stage."""
+        """Return the strides of a run; `per_run` s for each stride of all runs."""
+
+    def least_strides(self, horizon_fs: float) -> int:
+        """Return the strides of a run that can be judged."""
+
+    def extra_md(self, seconds_per_step: float, seconds: float) -> int:
+        """Return the time steps of more MD where data limit, in so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +84,15 @@ class WallClock:
     Attributes
     ----------
     budget_s : float, s
-    given : bool
-        Whether trajectories are given: their share goes to the training.
     """
 
     budget_s: float
-    given: bool = False
 
-    def share(self, stage: str) -> float:
-        """Return the planned time of a stage, s."""
-        return USABLE * SHARES[stage] * self.budget_s
+    def share(self, stage: str, before: float) -> float:
+        """Return the share of a stage in what is left of the budget, s."""
+        stages = list(SHARES)
+        rest = sum(SHARES[name] for name in stages[stages.index(stage) :])
+        return max(0.0, self.budget_s - before) * SHARES[stage] / rest
 
     def md_steps(self, seconds_per_step: float, processes: int, step_fs: float) -> int:
         """Return the number of time steps of all reference MD together.
@@ -82,7 +102,8 @@ class WallClock:
         BudgetError
             They are fewer than what training and report need.
         """
-        steps = int(self.share("reference") * processes / seconds_per_step)
+        share = USABLE * self.share("reference", 0.0)
+        steps = int(share * processes / seconds_per_step)
         needed = 1e3 * SHORTEST_PS / step_fs
         if steps < needed:
             total = needed * seconds_per_step / processes / USABLE / SHARES["reference"]
@@ -90,51 +111,66 @@ class WallClock:
                 f"a budget of {shown(self.budget_s)} affords "
                 f"{1e-3 * steps * step_fs:.2g} ps of reference MD at "
                 f"{1e3 * seconds_per_step:.3g} ms a time step, and {SHORTEST_PS:g} ps "
-                f"are needed; give --budget {shown(1.05 * total + 1)} or more, more "
+                f"are needed; give --budget {needed_budget(total)} or more, more "
                 "--processes, or a smaller system"
             )
         return steps
 
-    def md_seconds(self, spent: float) -> float | None:
+    def seconds(self, stage: str, before: float, spent: float) -> float | None:
         """Return what is left of the stage's share, s."""
-        return max(0.0, SHARES["reference"] * self.budget_s - spent)
+        return max(0.0, self.share(stage, before) - spent)
 
-    def screening_seconds(self) -> float:
-        """Return the time of all screenings together, s."""
-        return self.share("choice")
+    def screening(self, seconds: float) -> Length:
+        """Return the time."""
+        return Length(None, seconds)
 
-    def screening_steps(self, seconds: float, seconds_per_step: float) -> int:
-        """Return the optimizer steps of one screening of so many seconds."""
-        return max(FEWEST_STEPS // 4, int(seconds / seconds_per_step))
+    def screening_seconds(self, before: float, processes: int) -> float:
+        """Return the time of all screenings together, of all processes, s."""
+        return USABLE * processes * self.share("choice", before)
 
-    def training_steps(self, seconds_per_step: float, spent: float) -> int:
-        """Return the steps that fit between `spent` and the last two stages.
+    def training(
+        self, seconds_per_step: float, before: float, reserved: float
+    ) -> Length:
+        """Return the time between `before` and what is reserved for later stages.
 
         Raises
         ------
         BudgetError
             There is no time left for a training.
         """
-        reserved = (SHARES["bath"] + SHARES["report"]) * self.budget_s
-        left = self.budget_s - reserved - spent
-        steps = int(0.93 * left / seconds_per_step)
-        if steps < FEWEST_STEPS:
-            more = FEWEST_STEPS * seconds_per_step / 0.93 - left
+        later = min(reserved, self.budget_s * (SHARES["bath"] + SHARES["report"]))
+        left = self.budget_s - before - later
+        needed = FEWEST_STEPS * seconds_per_step
+        if left < needed:
+            more = self.budget_s + needed - left
             raise BudgetError(
-                f"{shown(max(left, 0))} are left for the training, enough for "
-                f"{max(steps, 0)} steps of {1e3 * seconds_per_step:.3g} ms, and at "
-                f"least {FEWEST_STEPS} are needed; finished stages are kept: go on "
-                f"with --budget {shown(self.budget_s + more + 60)} or more"
+                f"{shown(max(left, 0))} of {shown(self.budget_s)} are left for the "
+                f"training, and {FEWEST_STEPS} steps of {1e3 * seconds_per_step:.3g} "
+                f"ms are needed at least, {shown(needed)}; finished stages are kept: "
+                f"go on with --budget {needed_budget(more)} or more"
             )
-        return steps
+        return Length(None, left)
 
     def strides(
-        self, stage: str, n_runs: int, seconds_per_stride: float, horizon_fs: float
+        self, stage: str, before: float, per_run: float, horizon_fs: float
     ) -> int:
-        """Return the strides of each of `n_runs` model runs, never too few to judge."""
-        least = 1e3 * SHORTEST_RUN_PS / horizon_fs
-        affordable = self.share(stage) / (n_runs * seconds_per_stride)
-        return int(max(least, affordable)) + 1
+        """Return the strides of a run, never too few to judge."""
+        affordable = (USABLE * self.share(stage, before) - JUDGING_S) / per_run
+        return max(self.least_strides(horizon_fs), int(affordable))
+
+    def least_strides(self, horizon_fs: float) -> int:
+        """Return the strides of a run that can be judged."""
+        return int(1e3 * SHORTEST_RUN_PS / horizon_fs) + 1
+
+    def extra_md(self, seconds_per_step: float, seconds: float) -> int:
+        """Return as many as fit."""
+        return int(seconds / seconds_per_step)
+
+
+def needed_budget(seconds: float) -> str:
+    """Return a budget as the option takes it, rounded up."""
+    minutes = int(SPARE * seconds / 60.0) + 1
+    return f"{minutes}min" if minutes < 120 else f"{minutes / 60.0 + 0.05:.1f}h"  # noqa: PLR2004
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,34 +181,48 @@ class FixedEffort:
     n_screening_steps: int
     n_training_steps: int
     n_strides: int
+    n_extra_md_steps: int = 0
 
     def md_steps(self, seconds_per_step: float, processes: int, step_fs: float) -> int:
         """Return `n_md_steps`."""
         del seconds_per_step, processes, step_fs
         return self.n_md_steps
 
-    def md_seconds(self, spent: float) -> float | None:
-        """Return None: all runs are made."""
-        del spent
+    def seconds(self, stage: str, before: float, spent: float) -> float | None:
+        """Return None: all is done."""
+        del stage, before, spent
         return None
 
-    def screening_seconds(self) -> float:
-        """Return enough for a few candidates."""
-        return 50.0
-
-    def screening_steps(self, seconds: float, seconds_per_step: float) -> int:
+    def screening(self, seconds: float) -> Length:
         """Return `n_screening_steps`."""
-        del seconds, seconds_per_step
-        return self.n_screening_steps
+        del seconds
+        return Length(self.n_screening_steps, None)
 
-    def training_steps(self, seconds_per_step: float, spent: float) -> int:
+    def screening_seconds(self, before: float, processes: int) -> float:
+        """Return enough for all candidates."""
+        del before, processes
+        return 1e9
+
+    def training(
+        self, seconds_per_step: float, before: float, reserved: float
+    ) -> Length:
         """Return `n_training_steps`."""
-        del seconds_per_step, spent
-        return self.n_training_steps
+        del seconds_per_step, before, reserved
+        return Length(self.n_training_steps, None)
 
     def strides(
-        self, stage: str, n_runs: int, seconds_per_stride: float, horizon_fs: float
+        self, stage: str, before: float, per_run: float, horizon_fs: float
     ) -> int:
         """Return `n_strides`."""
-        del stage, n_runs, seconds_per_stride, horizon_fs
+        del stage, before, per_run, horizon_fs
         return self.n_strides
+
+    def least_strides(self, horizon_fs: float) -> int:
+        """Return `n_strides`."""
+        del horizon_fs
+        return self.n_strides
+
+    def extra_md(self, seconds_per_step: float, seconds: float) -> int:
+        """Return `n_extra_md_steps`."""
+        del seconds_per_step, seconds
+        return self.n_extra_md_steps

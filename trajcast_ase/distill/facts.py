@@ -18,30 +18,37 @@ class Facts:
 
     Attributes
     ----------
-    train, validation, canonical : tuple of str
-        Files of NVE runs to train on and to choose by, and of the runs that the report
-        is held against; relative to the folder.
+    train, validation : tuple of str
+        Files of NVE runs to train on and to choose by; relative to the folder.
+    bath, report : tuple of str
+        Files of the runs that the bath is chosen beside, and that the report is held
+        against.
     has_thermostat : bool
-        Whether the last are canonical.
-    temperature_K : float, K
+        Whether the last two are canonical.
+    temperatures_K : tuple of float, K
+        One, or both ends of a range and its middle.
     stride_fs : float, fs
         Between frames.
     fastest_period_fs : float, fs
     timestep_fs, seconds_per_step : float or None
-        Of the calculator; None where trajectories were given.
+        Of the calculator, by the clock; None where trajectories were given.
+    calculator_ns_per_day : float or None, ns/day
+        On one core.
     notes : tuple of str
         What became of the system, if anything.
     """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    canonical: tuple[str, ...]
+    bath: tuple[str, ...]
+    report: tuple[str, ...]
     has_thermostat: bool
-    temperature_K: float
+    temperatures_K: tuple[float, ...]
     stride_fs: float
     fastest_period_fs: float
     timestep_fs: float | None
     seconds_per_step: float | None
+    calculator_ns_per_day: float | None
     notes: tuple[str, ...]
 
     def to_plain(self) -> dict[str, Any]:
@@ -60,17 +67,31 @@ class Facts:
         if values.keys() != set(cls.__slots__):
             raise ValueError("the reference MD of the state lacks a key or has another")
         found: dict[str, Any] = dict(values)
-        for name in ("train", "validation", "canonical", "notes"):
+        for name in ("train", "validation", "bath", "report", "notes"):
             found[name] = tuple(
                 text(one, name) for one in members(values[name], name, list)
             )
         flag(values["has_thermostat"], "has_thermostat")
-        for name in ("temperature_K", "stride_fs", "fastest_period_fs"):
+        kelvins = members(values["temperatures_K"], "temperatures_K", list)
+        found["temperatures_K"] = tuple(
+            number(one, "temperatures_K", 0, LARGEST) for one in kelvins
+        )
+        for name in ("stride_fs", "fastest_period_fs"):
             number(values[name], name, 0, LARGEST)
-        for name in ("timestep_fs", "seconds_per_step"):
+        for name in ("timestep_fs", "seconds_per_step", "calculator_ns_per_day"):
             if values[name] is not None:
                 number(values[name], name, 0, LARGEST)
         return cls(**found)
+
+    @property
+    def middle(self) -> float:
+        """The temperature, or the middle of a range, K."""
+        return self.temperatures_K[len(self.temperatures_K) // 2]
+
+    @property
+    def shares_reference(self) -> bool:
+        """Whether the bath is chosen beside the runs of the report."""
+        return bool(set(self.bath) & set(self.report))
 
     def paths(self, names: tuple[str, ...], folder: Path) -> list[Path]:
         """Return files of this stage with their folder."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
+from trajcast_ase.distill.effort import Length
 from trajcast_ase.distill.facts import Facts
+from trajcast_ase.distill.speed import one_thread
 from trajcast_ase.strict import integer, number
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
@@ -19,8 +19,9 @@ from trajcast_ase.training.trainer import Trainer
 BATCH_ATOMS = 200
 """Atoms in the pairs of one step, about."""
 LARGEST_BATCH = 10
-LONG_TRAINING = 10_000
-"""Steps from which on a lower rate is better (docs/training.md)."""
+LONG_TRAINING, HIGH_RATE, LOW_RATE = 10_000, 0.2, 0.1
+"""Steps from which on the lower rate is better (docs/training.md)."""
+NEVER = 10**9
 PROBES, PROBED_S = 4, 2.0
 """Steps that are timed, at least, and for how long."""
 SCREENING_PAIRS = 4000
@@ -87,37 +88,60 @@ class Candidate:
         )
 
 
-def configuration(
-    candidate: Candidate,
-    facts: Facts,
-    folder: Path,
-    *,
-    n_atoms: int,
-    steps: int,
-    name: str,
-    description: str,
-    seed: int,
-    screening: bool,
-) -> TrainingConfig:
-    """Return the configuration of a training.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A training of a candidate: what for, how long, and where.
 
-    Parameters
+    Attributes
     ----------
     candidate : Candidate
-    facts : Facts
-    folder : Path
-        Of distill; the training has a folder of its own in it.
-    n_atoms : int
-    steps : int
+    length : Length
     name : str
-        Of the training's folder; its last part is that of the model.
+        Of the training's folder in that of distill; its last part is the model's.
+    n_atoms : int
+    seed : int
+    learning_rate : float
     description : str
         Of the data.
-    seed : int
     screening : bool
         Whether it only serves a choice.
+    init : str or None
+        Model file in the folder of distill whose weights it starts from.
     """
-    every = max(1, steps // 8)
+
+    candidate: Candidate
+    length: Length
+    name: str
+    n_atoms: int
+    seed: int
+    learning_rate: float = HIGH_RATE
+    description: str = ""
+    screening: bool = False
+    init: str | None = None
+
+
+def configuration(task: Task, facts: Facts, folder: Path) -> TrainingConfig:
+    """Return the configuration of a training in the `folder` of distill."""
+    candidate, steps = task.candidate, task.length.steps
+    size = max(1, round(BATCH_ATOMS / task.n_atoms))
+    optimizer: dict[str, Any] = {
+        "batch_size": min(LARGEST_BATCH, size),
+        "learning_rate": task.learning_rate,
+    }
+    if steps is not None:
+        optimizer |= {"steps": steps, "warmup_steps": min(300, steps // 10)}
+    else:
+        optimizer["minutes"] = (task.length.seconds or 0.0) / 60.0
+    run: dict[str, Any] = {
+        "name": Path(task.name).name,
+        "directory": str((folder / task.name).resolve()),
+        "seed": task.seed,
+        "threads": 1,
+        "checkpoint_minutes": 0.5,
+        "validate_every": NEVER,  # but at the end
+    }
+    if task.init is not None:
+        run["init"] = str((folder / task.init).resolve())
     return TrainingConfig.from_dict(
         {
             "data": {
@@ -127,9 +151,9 @@ def configuration(
                 ],
                 "horizon_fs": candidate.horizon_fs(facts),
                 "check_motion": False,  # it was, where frames are the user's
-                "max_pairs": SCREENING_PAIRS if screening else None,
-                "validation_pairs": 50 if screening else 300,
-                "description": description,
+                "max_pairs": SCREENING_PAIRS if task.screening else None,
+                "validation_pairs": 50 if task.screening else 300,
+                "description": task.description,
             },
             "network": {
                 "cutoff": candidate.cutoff_A,
@@ -137,40 +161,35 @@ def configuration(
                 "n_channels": candidate.n_channels,
                 "n_layers": candidate.n_layers,
             },
-            "optimizer": {
-                "steps": steps,
-                "batch_size": min(LARGEST_BATCH, max(1, round(BATCH_ATOMS / n_atoms))),
-                "learning_rate": 0.2 if steps < LONG_TRAINING else 0.1,
-                "warmup_steps": min(300, steps // 10),
-            },
-            "run": {
-                "name": Path(name).name,
-                "directory": str((folder / name).resolve()),
-                "seed": seed,
-                "threads": 1,
-                "checkpoint_minutes": 0.5,
-                "validate_every": steps if screening else every,
-                "log_every": max(1, min(100, steps // 100)),
-            },
+            "optimizer": optimizer,
+            "run": run,
         },
         folder=Path.cwd(),
         source="the configuration that distill made",
     )
 
 
-def seconds_per_step(config: TrainingConfig) -> float:
-    """Return the time of one optimizer step, measured without changing anything."""
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a training takes: to load its data, and for a step, s."""
+
+    loading_s: float
+    seconds_per_step: float
+
+
+def probe(task: Task, facts: Facts, folder: Path) -> Probe:
+    """Measure what a training takes, without changing anything."""
+    probed = replace(task, length=Length(NEVER, None))
+    config = configuration(probed, facts, folder)
+    began = time.perf_counter()
     data = load_data(config.data, config.network.cutoff)
+    loading = time.perf_counter() - began
     trainer = Trainer(config, data, Ranks(device=config.run.device))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         trainer.optimize()
         began = time.perf_counter()
         n_steps = 0
         while n_steps < PROBES or time.perf_counter() - began < PROBED_S:
             trainer.optimize()
             n_steps += 1
-        return (time.perf_counter() - began) / n_steps
-    finally:
-        torch.set_num_threads(before)
+        return Probe(loading, (time.perf_counter() - began) / n_steps)

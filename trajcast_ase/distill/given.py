@@ -42,10 +42,11 @@ def take_trajectories(job: Job) -> None:
     for frames in runs:
         check_motion(frames)
     _check_alike(runs)
-    temperature = job.request.temperature_K
-    if temperature is None:
-        temperature = float(np.mean([run_temperature(frames) for frames in runs]))
-        temperature = round(temperature, 1)
+    if job.request.temperatures_K:
+        (temperature,) = job.request.temperatures_K
+    else:
+        mean = float(np.mean([run_temperature(frames) for frames in runs]))
+        temperature = round(mean, 1)
     parts = _split(runs, whole=not job.request.references)
     folder = job.request.out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,15 +60,17 @@ def take_trajectories(job: Job) -> None:
     facts = Facts(
         train=names["train"],
         validation=names["choice"],
-        canonical=names["report"],
+        bath=names["report"][:1],
+        report=names["report"][1:] if len(names["report"]) > 1 else names["report"],
         has_thermostat=bool(job.request.references),
-        temperature_K=temperature,
+        temperatures_K=(temperature,),
         stride_fs=first.stride_fs,
         fastest_period_fs=fastest_period(
             first.velocities, first.stride_fs, first.atoms(0)
         ),
         timestep_fs=None,
         seconds_per_step=None,
+        calculator_ns_per_day=None,
         notes=(),
     )
     total = sum(frames.n_frames for frames in runs) * first.stride_fs * 1e-3

@@ -29,6 +29,23 @@ class Job:
     state: StateFile
     console: Console
 
+    @property
+    def processes(self) -> int:
+        """Number of processes that the calculator can be in at once."""
+        calculator = self.request.calculator
+        if calculator is not None and calculator.is_shared:
+            return 1
+        return self.request.processes
+
+    def before(self, stage: str) -> float:
+        """Return the time that was spent on other stages, s."""
+        return self.state.spent() - self.state.spent_on(stage)
+
+    def seconds(self, stage: str) -> float | None:
+        """Return after how many seconds a stage begins nothing new; None: never."""
+        spent = self.state.spent_on(stage)
+        return self.effort.seconds(stage, self.before(stage), spent)
+
     def say(self, stage: str, line: str) -> None:
         """Print what a stage decided."""
         self.console.print(f"{stage}: {line}", soft_wrap=True, markup=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,15 +19,18 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
+from trajcast_ase.strict import members, parse_json
 from trajcast_ase.trajectory import TRAJECTORY_FORMAT, Frames
 
 Attributes = dict[str, str | int | float]
 SUFFIX = ".part"
-FLUSH_FRAMES = 20
+FRAMES_PER_BLOCK = 4096
+FLUSH_FRAMES, FLUSH_S = 20, 10.0
+"""After so many frames, or so long: what a kill may cost."""
 
 
 class JournalError(ValueError):
-    """A journal of other settings, or a damaged one."""
+    """A file of other settings, or a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,11 @@ class Frame:
     velocities: Float[np.ndarray, "atoms 3"]
     potential_energy: float
     kinetic_energy: float
+
+    @property
+    def total_energy(self) -> float:
+        """Potential plus kinetic energy, eV."""
+        return self.potential_energy + self.kinetic_energy
 
 
 def record_type(n_atoms: int) -> np.dtype[np.void]:
@@ -54,6 +63,21 @@ def record_type(n_atoms: int) -> np.dtype[np.void]:
 def journal_path(path: Path) -> Path:
     """Return where the frames of an HDF5 file grow."""
     return path.with_name(path.name + SUFFIX)
+
+
+def check_settings(path: Path, found: Mapping[str, Any], wanted: Attributes) -> None:
+    """Refuse a file whose attributes differ from those wanted.
+
+    Raises
+    ------
+    JournalError
+    """
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise JournalError(
+                f"{path} was written with {name} = {found.get(name)}, now {value} is "
+                "asked for; remove the file, or choose another folder"
+            )
 
 
 class Journal:
@@ -76,23 +100,32 @@ class Journal:
     def __init__(self, path: Path, n_atoms: int, attributes: Attributes) -> None:
         self.dtype = record_type(n_atoms)
         self._file = path.open("r+b" if path.exists() else "w+b")
-        first = self._file.readline()
-        wanted = (json.dumps(attributes) + "\n").encode()
-        if first.endswith(b"\n") and first != wanted:
+        try:
+            self._start = self._read_header(path, attributes)
+        except JournalError:
             self._file.close()
-            raise JournalError(
-                f"{path} is of a run with other settings; remove it, or choose another "
-                "--out"
-            )
-        if first != wanted:  # new, or ended within the header
-            self._file.seek(0)
-            self._file.truncate()
-            self._file.write(wanted)
-        self._start = len(wanted)
+            raise
         end = self._file.seek(0, os.SEEK_END)
         self.n_frames = (end - self._start) // self.dtype.itemsize
         self._seek(self.n_frames)
         self._file.truncate()
+
+    def _read_header(self, path: Path, attributes: Attributes) -> int:
+        """Check or write the first line, and return its length."""
+        first = self._file.readline()
+        if first.endswith(b"\n"):
+            try:
+                found = members(parse_json(first), "its first line", dict)
+            except ValueError as error:
+                raise JournalError(
+                    f"{path} is no journal ({error}); remove it"
+                ) from error
+            check_settings(path, found, attributes)
+            return len(first)
+        # New, or ended within the header.
+        self._file.seek(0)
+        self._file.truncate()
+        return self._file.write((json.dumps(attributes) + "\n").encode())
 
     def __enter__(self) -> Self:
         """Return the journal, which is closed at the end of the block."""
@@ -117,18 +150,24 @@ class Journal:
         """Hand what is buffered to the operating system."""
         self._file.flush()
 
+    def blocks(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield the frames from `start` on as records, a few thousand at a time."""
+        self.flush()
+        for first in range(start, self.n_frames, FRAMES_PER_BLOCK):
+            n_frames = min(FRAMES_PER_BLOCK, self.n_frames - first)
+            self._seek(first)
+            data = self._file.read(n_frames * self.dtype.itemsize)
+            yield np.frombuffer(data, dtype=self.dtype)
+        self._seek(self.n_frames)
+
     def frames(self) -> np.ndarray:
         """Return all frames as records."""
-        self.flush()
-        self._seek(0)
-        data = self._file.read(self.n_frames * self.dtype.itemsize)
-        return np.frombuffer(data, dtype=self.dtype)
+        return np.concatenate([np.empty(0, self.dtype), *self.blocks()])
 
     def last(self) -> Frame:
         """Return the last frame."""
-        self._file.flush()
-        self._seek(self.n_frames - 1)
-        record = np.frombuffer(self._file.read(self.dtype.itemsize), self.dtype)[0]
+        (record,) = next(self.blocks(self.n_frames - 1))
+        self._seek(self.n_frames)
         return Frame(
             np.array(record["positions"]),
             np.array(record["velocities"]),

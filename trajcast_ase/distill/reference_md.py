@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from trajcast_ase.distill.calculators import try_calculator
 from trajcast_ase.distill.chains import (
-    Chain,
+    FEWEST_TRACKS,
+    Chains,
     Lengths,
+    canonical_piece,
     make_chains,
     plan_lengths,
     run_chains,
+    track_temperatures,
 )
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.findings import findings
 from trajcast_ase.distill.job import Job
+from trajcast_ase.distill.journal import write_frames
 from trajcast_ase.distill.segments import Setup
+from trajcast_ase.distill.speed import calculator_speed
 from trajcast_ase.distill.timestep import choose_timestep
 from trajcast_ase.strict import integer, number
-from trajcast_ase.trajectory import read_frames
+from trajcast_ase.trajectory import Frames, read_frames
 
 FOLDER = "reference"
 FRAMES_PER_PERIOD = 12
@@ -48,7 +55,6 @@ def make_reference(job: Job) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     setup = Setup(
         atoms=_bare(job.request.atoms),
-        temperature_K=job.request.temperature_K or 0.0,
         timestep_fs=number(plan["timestep_fs"], "timestep_fs", 0, 100),
         frame_steps=integer(plan["frame_steps"], "frame_steps", 1, 10**6),
         folder=folder,
@@ -56,9 +62,8 @@ def make_reference(job: Job) -> None:
     lengths = Lengths(
         **{name: integer(plan[name], name, 1, 10**12) for name in Lengths.__slots__}
     )
-    chains = make_chains(lengths, job.request.seed)
-    total = sum(segment.n_frames for chain in chains for segment in chain)
-    with job.bar(total) as bar:
+    chains = make_chains(lengths, job.request.temperatures_K, job.request.seed)
+    with job.bar(sum(segment.n_frames for chain in chains for segment in chain)) as bar:
 
         def report(n_frames: int) -> None:
             job.state.tick()
@@ -68,11 +73,11 @@ def make_reference(job: Job) -> None:
             setup,
             chains,
             job.request.calculator,
-            job.request.processes,
+            job.processes,
             report=report,
-            seconds=job.effort.md_seconds(job.state.spent_on(STAGE)),
+            seconds=job.seconds(STAGE),
         )
-    _finish(job, setup, chains, plan)
+    _finish(job, setup, lengths, chains, plan)
 
 
 def _bare(atoms: Atoms) -> Atoms:
@@ -81,13 +86,19 @@ def _bare(atoms: Atoms) -> Atoms:
     return bare
 
 
+def _n_tracks(job: Job) -> int:
+    """Return a canonical run for the bath and one for the report, at least."""
+    return max(FEWEST_TRACKS * len(job.request.temperatures_K), job.processes)
+
+
 def _make_plan(job: Job) -> dict[str, Any]:
     assert job.request.atoms is not None  # noqa: S101
     assert job.request.calculator is not None  # noqa: S101
+    calculator = job.request.calculator.make()
     trial = choose_timestep(
         job.request.atoms,
-        job.request.calculator.make(),
-        job.request.temperature_K or 0.0,
+        calculator,
+        job.request.temperatures_K[-1],
         job.request.seed,
         job.request.fixed.timestep_fs,
     )
@@ -95,70 +106,134 @@ def _make_plan(job: Job) -> dict[str, Any]:
     why = "as asked" if fixed else "the longest that keeps energy"
     job.say(STAGE, f"time step {trial}, {why}")
     n_steps = job.effort.md_steps(
-        trial.seconds_per_step, job.request.processes, trial.timestep_fs
+        trial.seconds_per_step, job.processes, trial.timestep_fs
     )
     frame_steps = max(
         1, round(trial.fastest_period_fs / FRAMES_PER_PERIOD / trial.timestep_fs)
     )
-    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs)
+    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs, _n_tracks(job))
     plan = {
         "timestep_fs": trial.timestep_fs,
         "frame_steps": frame_steps,
         "fastest_period_fs": trial.fastest_period_fs,
         "seconds_per_step": trial.seconds_per_step,
+        "calculator_ns_per_day": calculator_speed(
+            calculator, job.request.atoms, trial.timestep_fs
+        ),
         **{name: getattr(lengths, name) for name in Lengths.__slots__},
     }
-    stride = frame_steps * trial.timestep_fs
+    ps = frame_steps * trial.timestep_fs * 1e-3
     job.say(
         STAGE,
-        f"frames every {stride:g} fs, since the fastest motion has a period of "
-        f"{trial.fastest_period_fs:.0f} fs; {2 * lengths.n_nve} NVE runs of "
-        f"{lengths.nve * stride * 1e-3:.3g} ps from snapshots "
-        f"{lengths.pause * stride * 1e-3:.2g} ps apart, and 2 canonical runs of "
-        f"{lengths.canonical * stride * 1e-3:.3g} ps for the report",
+        f"frames every {1e3 * ps:g} fs, since the fastest motion has a period of "
+        f"{trial.fastest_period_fs:.3g} fs; {lengths.n_tracks * lengths.n_rounds} NVE "
+        f"runs of {lengths.nve * ps:.3g} ps from snapshots {lengths.pause * ps:.2g} ps "
+        f"apart, and {lengths.n_tracks} canonical runs of "
+        f"{lengths.n_rounds * lengths.canonical * ps:.3g} ps to choose the bath and "
+        f"for the report, in {job.processes} processes",
     )
     job.state.keep_plan(STAGE, plan)
     return plan
 
 
-def _finish(job: Job, setup: Setup, chains: list[Chain], plan: dict[str, Any]) -> None:
+def _finish(
+    job: Job, setup: Setup, lengths: Lengths, chains: Chains, plan: dict[str, Any]
+) -> None:
     """Keep the runs, and remove what only led to them."""
     every = [segment.name for chain in chains for segment in chain]
-    names = [name for name in every if setup.path(name).exists()]
-    nve = [name for name in names if name.startswith("nve-")]
-    canonical = [name for name in names if name.startswith("canonical-")]
-    read = {name: read_frames(setup.path(name)) for name in (*nve, *canonical)}
-    notes = findings(
-        [read[name] for name in canonical],
-        [read[name] for name in nve],
-        setup.temperature_K,
-    )
-    for name in names:
-        if name not in read:
-            setup.path(name).unlink(missing_ok=True)
-    n_train = len(nve) - 1
+    made = [name for name in every if setup.path(name).exists()]
+    nve = sorted(name for name in made if name.startswith("nve-"))
+    kelvins = job.request.temperatures_K
+    heats = track_temperatures(kelvins, lengths.n_tracks)
+    canonical = {
+        f"canonical-{k}": _join_pieces(setup, lengths, k, heat.canonical_K)
+        for k, heat in enumerate(heats, 1)
+    }
+    runs = [read_frames(setup.path(name)) for name in nve]
+    notes = findings(list(canonical.values()), runs, float(np.mean(kelvins)))
+    # The last of a track in the middle, whose temperature is.
+    middle = f"nve-{(lengths.n_tracks + 1) // 2}-"
+    held_out = [name for name in nve if name.startswith(middle)][-1]
     facts = Facts(
-        train=tuple(f"{FOLDER}/{name}.h5" for name in nve[:n_train]),
-        validation=tuple(f"{FOLDER}/{name}.h5" for name in nve[n_train:]),
-        canonical=tuple(f"{FOLDER}/{name}.h5" for name in canonical),
+        train=tuple(_file(name) for name in nve if name != held_out),
+        validation=(_file(held_out),),
+        bath=tuple(_file(f"canonical-{k + 1}") for k in range(len(kelvins))),
+        report=tuple(
+            _file(f"canonical-{k + 1}") for k in range(len(kelvins), lengths.n_tracks)
+        ),
         has_thermostat=True,
-        temperature_K=setup.temperature_K,
+        temperatures_K=kelvins,
         stride_fs=setup.stride_fs,
         fastest_period_fs=number(plan["fastest_period_fs"], "fastest_period_fs", 0),
         timestep_fs=setup.timestep_fs,
         seconds_per_step=number(plan["seconds_per_step"], "seconds_per_step", 0),
+        calculator_ns_per_day=number(plan["calculator_ns_per_day"], "its speed", 0),
         notes=tuple(notes),
     )
-    nve_ps = sum(read[name].n_frames for name in nve) * setup.stride_fs * 1e-3
-    line = (
-        f"{nve_ps:.3g} ps at constant energy in {len(nve)} runs (the last is held out)"
-    )
-    left_out = sum(name.startswith("nve-") for name in every) - len(nve)
+    line = _told(facts, setup, runs, list(canonical.values()))
+    left_out = lengths.n_tracks * lengths.n_rounds - len(nve)
     if left_out:
         line += f"; {left_out} more were planned, but the machine was slower"
     for note in notes:
         line += f"; note: {note}"
-    files = [job.request.out / name for name in facts.train + facts.validation]
-    files += [job.request.out / name for name in facts.canonical]
+    kept = facts.train + facts.validation + facts.bath + facts.report
+    files = [job.request.out / name for name in kept]
     job.state.finish(STAGE, facts.to_plain(), line, files)
+    for name in set(made) - set(nve):
+        setup.path(name).unlink(missing_ok=True)
     job.say(STAGE, line)
+
+
+def _file(name: str) -> str:
+    return f"{FOLDER}/{name}.h5"
+
+
+def _join_pieces(
+    setup: Setup, lengths: Lengths, track: int, temperature_K: float
+) -> Frames:
+    """Write the canonical run of a track, of its pieces, and return it."""
+    paths = [
+        setup.path(canonical_piece(track, number))
+        for number in range(1, lengths.n_rounds + 1)
+    ]
+    frames = _joined([read_frames(path) for path in paths if path.exists()])
+    path = setup.path(f"canonical-{track}")
+    write_frames(
+        path,
+        frames,
+        {
+            "ensemble": "nvt",
+            "temperature_K": temperature_K,
+            "timestep_fs": setup.timestep_fs,
+        },
+    )
+    return read_frames(path)
+
+
+def _joined(pieces: list[Frames]) -> Frames:
+    """Return pieces as one run; each begins with the last frame of the one before."""
+    rest = pieces[1:]
+    return replace(
+        pieces[0],
+        positions=np.concatenate(
+            [pieces[0].positions, *(one.positions[1:] for one in rest)]
+        ),
+        velocities=np.concatenate(
+            [pieces[0].velocities, *(one.velocities[1:] for one in rest)]
+        ),
+    )
+
+
+def _told(
+    facts: Facts, setup: Setup, runs: list[Frames], canonical: list[Frames]
+) -> str:
+    """Return what was made, in words."""
+    nve_ps = sum(run.n_frames for run in runs) * setup.stride_fs * 1e-3
+    of_bath = sum(run.n_frames for run in canonical[: len(facts.bath)])
+    of_report = sum(run.n_frames for run in canonical[len(facts.bath) :])
+    ps = setup.stride_fs * 1e-3
+    return (
+        f"{nve_ps:.3g} ps at constant energy in {len(runs)} runs (one is held out), "
+        f"canonical runs of {of_bath * ps:.3g} ps for the bath and of "
+        f"{of_report * ps:.3g} ps for the report"
+    )

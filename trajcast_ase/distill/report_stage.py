@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
-from trajcast_ase.distill.rollouts import judge, make_runs, starts
+from trajcast_ase.distill.rollouts import (
+    Strides,
+    judge,
+    make_runs,
+    references_at,
+    starts,
+)
 from trajcast_ase.distill.speed import atoms_of, calculator_speed, model_speed
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.strict import integer
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.output import write_report
+from trajcast_ase.validation.report import Report
 
 STAGE = "report"
 N_RUNS = 3
@@ -52,80 +61,166 @@ def make_report(
     job: Job, facts: Facts, choice: Candidate, model_name: str, limit: str
 ) -> None:
     """Run the model, hold it against reference MD, and keep verdict and speeds."""
-    model = load_model(job.request.out / model_name)
-    references = [
-        read_frames(path) for path in facts.paths(facts.canonical, job.request.out)
-    ]
-    horizon_fs = choice.horizon_fs(facts)
     speeds = _speeds(job, facts, model_name)
     plan = job.state.plans.get(STAGE)
     if plan is None:
-        per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speeds.model, 1e-3)
-        n_strides = job.effort.strides(STAGE, N_RUNS, per_stride, horizon_fs)
-        reference_fs = min(one.n_frames * one.stride_fs for one in references)
-        least = job.effort.strides(STAGE, N_RUNS, 1e9, horizon_fs)
-        most = max(least, round(LONGEST * reference_fs / horizon_fs))
-        plan = {"n_strides": min(n_strides, most)}
+        plan = {"n_strides": _n_strides(job, facts, choice, speeds)}
         job.state.keep_plan(STAGE, plan)
-    n_strides = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
-    with job.bar(n_strides) as bar:
+    most = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
+    reports: dict[float, Report] = {}
+    result, files = _result(speeds), []
+    with job.bar(most * len(facts.temperatures_K)) as bar:
+        for k, kelvin in enumerate(facts.temperatures_K):
 
-        def tick(made: int) -> None:
-            job.state.tick()
-            bar.update(made, f"strides of {N_RUNS} runs")
+            def tick(made: int, before: int = k * most) -> None:
+                job.state.tick()
+                bar.update(before + made, f"strides of {N_RUNS} runs")
 
-        runs = make_runs(
-            model,
-            starts(facts, job.request.out, N_RUNS),
-            setting_of(model),
-            temperature_K=facts.temperature_K,
-            n_strides=n_strides,
-            folder=job.request.out / "runs",
-            seed=job.request.seed + 1000,
-            tick=tick,
-        )
-    if runs.lost:
-        result = _result(speeds, passes=False, verdict=f"the runs failed: {runs.lost}")
-        result["try"] = advice([], limit, lost=True)
-        files = []
-    else:
-        report = judge(runs.paths, facts, references, choice.lag)
-        write_report(report, job.request.out)
-        result = _result(speeds, passes=report.passes, verdict=report.verdict)
-        result["passed"] = sum(row.passes for row in report.rows)
-        result["rows"] = len(report.rows)
-        failing = [row.observable for row in report.rows if not row.passes]
-        result["failing"] = failing
-        result["try"] = [] if report.passes else advice(failing, limit)
-        names = ("report.json", "report.md", "report.png", "report.pdf")
-        files = [job.request.out / name for name in names]
-    line = f"{result['verdict']}; {_fast(speeds)}"
+            task = _Task(job, facts, choice, model_name, kelvin, most)
+            found = task.report(tick)
+            if isinstance(found, str):
+                result["verdict"] = f"the runs at {kelvin:g} K failed: {found}"
+                result["try"] = advice([], limit, lost=True)
+                break
+            reports[kelvin] = found
+        else:
+            result |= _judged(reports, limit)
+            files = _write(job, facts, reports)
+    line = "; ".join(filter(None, (result["verdict"], result["sharpness"])))
+    line += f"; {_fast(speeds)}"
     job.state.finish(STAGE, result, line, files)
     job.say(STAGE, line)
 
 
-def _result(speeds: Speeds, *, passes: bool, verdict: str) -> dict[str, Any]:
+def _n_strides(job: Job, facts: Facts, choice: Candidate, speeds: Speeds) -> int:
+    """Return the strides of each run: what there is time for, and of use."""
+    horizon_fs = choice.horizon_fs(facts)
+    per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speeds.model, 1e-3)
+    n_runs = N_RUNS * len(facts.temperatures_K)
+    before = job.before(STAGE)
+    n_strides = job.effort.strides(STAGE, before, n_runs * per_stride, horizon_fs)
+    references = map(read_frames, facts.paths(facts.report, job.request.out))
+    reference_fs = max(one.n_frames * one.stride_fs for one in references)
+    most = round(LONGEST * reference_fs / horizon_fs)
+    return min(n_strides, max(job.effort.least_strides(horizon_fs), most))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The runs at a temperature, of `most` strides each, and their report."""
+
+    job: Job
+    facts: Facts
+    choice: Candidate
+    model_name: str
+    kelvin: float
+    most: int
+
+    def report(self, tick: Callable[[int], None]) -> Report | str:
+        """Return the report, or why the runs failed."""
+        job, facts = self.job, self.facts
+        model = load_model(job.request.out / self.model_name)
+        least = job.effort.least_strides(self.choice.horizon_fs(facts))
+        runs = make_runs(
+            model,
+            starts(facts, job.request.out, N_RUNS),
+            setting_of(model),
+            temperature_K=self.kelvin,
+            strides=Strides(min(self.most, least), self.most, job.seconds(STAGE)),
+            folder=job.request.out / "runs" / f"{self.kelvin:g}K",
+            seed=job.request.seed + 1000,
+            tick=tick,
+        )
+        if runs.lost:
+            return runs.lost
+        references = references_at(facts.report, self.kelvin, facts, job.request.out)
+        thermostatted = facts.has_thermostat
+        lag = self.choice.lag
+        return judge(runs.paths, references, lag, has_thermostat=thermostatted)
+
+
+def report_folder(facts: Facts, kelvin: float) -> str:
+    """Return the folder of the report at a temperature, relative to that of all."""
+    return "." if len(facts.temperatures_K) == 1 else f"report-{kelvin:g}K"
+
+
+def _write(job: Job, facts: Facts, reports: dict[float, Report]) -> list[Path]:
+    """Write all reports and return their files."""
+    files = []
+    for kelvin, report in reports.items():
+        folder = job.request.out / report_folder(facts, kelvin)
+        write_report(report, folder)
+        names = ("report.json", "report.md", "report.png", "report.pdf")
+        files += [folder / name for name in names]
+    return files
+
+
+def _judged(reports: dict[float, Report], limit: str) -> dict[str, Any]:
+    """Return verdict and counts over the temperatures."""
+    several = len(reports) > 1
+    rows = [row for report in reports.values() for row in report.rows]
+    failing = [
+        f"{row.observable} at {kelvin:g} K" if several else row.observable
+        for kelvin, report in reports.items()
+        for row in report.rows
+        if not row.passes
+    ]
+    verdicts = [
+        f"at {kelvin:g} K {report.verdict}" if several else report.verdict
+        for kelvin, report in reports.items()
+    ]
     return {
-        "passes": passes,
-        "verdict": verdict,
+        "passes": not failing,
+        "verdict": ", ".join(verdicts),
+        "passed": len(rows) - len(failing),
+        "rows": len(rows),
+        "failing": failing,
+        "sharpness": sharpness(list(reports.values())),
+        "try": advice(failing, limit) if failing else [],
+    }
+
+
+def sharpness(reports: Sequence[Report]) -> str:
+    """Return how long the reports are, and what they would have seen, in words."""
+    rows = [row for report in reports for row in report.rows if row.seen is not None]
+    off = [row.seen or 0.0 for row in rows if row.observable == "temperature"]
+    curves = [row.seen or 0.0 for row in rows if row.observable.startswith("overlap")]
+    seen = []
+    if off:
+        seen.append(f"a mean temperature off by {max(off):.2g} K")
+    if curves:
+        seen.append(f"any overlap below {max(0.0, min(curves)):.2g}")
+    ours = sum(report.run.length_ps for report in reports)
+    theirs = sum(report.reference.length_ps for report in reports)
+    text = f"{ours:.3g} ps of the model beside {theirs:.3g} ps of MD"
+    if not seen:
+        return text
+    return f"{text} would have shown {' and '.join(seen)} (odds of 80 %)"
+
+
+def _result(speeds: Speeds) -> dict[str, Any]:
+    return {
+        "passes": False,
+        "verdict": "",
         "model_ns_per_day": speeds.model,
         "calculator_ns_per_day": speeds.calculator,
         "passed": 0,
         "rows": 0,
         "failing": [],
+        "sharpness": "",
         "try": [],
     }
 
 
 def _speeds(job: Job, facts: Facts, model_name: str) -> Speeds:
     """Measure model and calculator one after the other, on the same frame."""
-    frames = read_frames(job.request.out / facts.canonical[0])
+    frames = read_frames(job.request.out / facts.report[0])
     of_calculator = None
     if job.request.calculator is not None and facts.timestep_fs is not None:
         of_calculator = calculator_speed(
             job.request.calculator.make(), atoms_of(frames, -1), facts.timestep_fs
         )
-    of_model = model_speed(job.request.out / model_name, frames, facts.temperature_K)
+    of_model = model_speed(job.request.out / model_name, frames, facts.middle)
     return Speeds(of_model, of_calculator)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import numpy as np
 from ase import Atoms
 
 from trajcast_ase.distill.calculators import CalculatorSpec
+from trajcast_ase.distill.workers import cores
 
 UNITS_S = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)")
+_RANGE = re.compile(r"\s*[\d.]+\s*-\s*[\d.]+\s*")
 DEFAULT_BUDGET_S = 7200.0
 
 
@@ -61,10 +64,11 @@ class Request:
     calculator : CalculatorSpec or None
     trajectories, references : tuple of str
         Files of NVE runs, and of canonical runs that the report is held against.
-    temperature_K : float or None, K
+    temperatures_K : tuple of float, K
+        One, or both ends of a range with its middle; empty where it is not known.
     budget_s : float, s
     processes : int
-        That make reference MD at once.
+        That make reference MD, or try networks, at once.
     seed : int
     fixed : Fixed
     """
@@ -74,7 +78,7 @@ class Request:
     calculator: CalculatorSpec | None = None
     trajectories: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
-    temperature_K: float | None = None
+    temperatures_K: tuple[float, ...] = ()
     budget_s: float = DEFAULT_BUDGET_S
     processes: int = 1
     seed: int = 0
@@ -92,13 +96,17 @@ class Request:
                 "--calculator makes reference MD from a structure; with --trajectories "
                 "there is none to make, so leave it out"
             )
+        _check_temperatures(self)
         if self.references and not self.trajectories:
             raise ValueError(
                 "--reference belongs to --trajectories; from a structure distill makes "
                 "its own"
             )
-        if self.processes < 1:
-            raise ValueError(f"processes = {self.processes} must be at least 1")
+        if not 1 <= self.processes <= cores():
+            raise ValueError(
+                f"processes = {self.processes} must lie between 1 and the "
+                f"{cores()} cores that this process may use; each makes MD on one"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Return what a later command must share with the one that it continues.
@@ -111,10 +119,23 @@ class Request:
             "calculator": None if calculator is None else calculator.name,
             "trajectories": list(self.trajectories),
             "reference": list(self.references),
-            "temperature_K": self.temperature_K,
+            "temperatures_K": list(self.temperatures_K),
             "seed": self.seed,
             **asdict(self.fixed),
         }
+
+
+def _check_temperatures(request: Request) -> None:
+    kelvins = request.temperatures_K
+    if any(not 0 < one < math.inf for one in kelvins):
+        raise ValueError(
+            f"--temperature {shown_range(kelvins)} must be positive and finite"
+        )
+    if len(kelvins) > 1 and request.trajectories:
+        raise ValueError(
+            f"--temperature {shown_range(kelvins)}: a range belongs to a structure, "
+            "for which distill makes MD at each; give runs of one temperature"
+        )
 
 
 def _check_structure(request: Request) -> None:
@@ -124,12 +145,8 @@ def _check_structure(request: Request) -> None:
         raise ValueError(
             "a structure needs --calculator, such as emt or tblite:GFN2-xTB"
         )
-    if request.temperature_K is None:
+    if not request.temperatures_K:
         raise ValueError("a structure needs --temperature, in K")
-    if not 0 < request.temperature_K < math.inf:
-        raise ValueError(
-            f"--temperature {request.temperature_K:g} must be positive and finite"
-        )
     if len(atoms) < 2:  # noqa: PLR2004
         raise ValueError("the structure has fewer than two atoms: nothing moves")
     if atoms.constraints:
@@ -186,25 +203,45 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def parse_temperature(text: str) -> float:
-    """Return a temperature, K.
+def parse_temperature(text: str) -> tuple[float, ...]:
+    """Return the temperatures of a text: one, or a range's ends and middle, K.
 
     Raises
     ------
     ValueError
-        It is no number, or a range.
+        It is no number, and no range such as ``280-350``.
     """
-    if re.fullmatch(r"\s*[\d.]+\s*-\s*[\d.]+\s*", text):
-        raise ValueError(
-            f"--temperature {text}: a range of temperatures is not supported; give one "
-            "temperature, and distill a model for each"
-        )
+    parts = text.split("-") if _RANGE.fullmatch(text) else [text]
     try:
-        return float(text)
+        return spread_temperatures([float(part) for part in parts])
     except ValueError as error:
         raise ValueError(
-            f"--temperature {text!r} is no number of K; write for example 300"
+            f"--temperature {text!r} is no number of K and no range that ascends; "
+            "write for example 300 or 280-350"
         ) from error
+
+
+def spread_temperatures(kelvins: Sequence[float]) -> tuple[float, ...]:
+    """Return one temperature, or both ends and the middle of a range, K.
+
+    Raises
+    ------
+    ValueError
+        Neither one nor two, or two that do not ascend.
+    """
+    if len(kelvins) == 1:
+        return (float(kelvins[0]),)
+    low, high = kelvins
+    if not low < high:
+        raise ValueError(f"the range {low:g}-{high:g} K does not ascend")
+    return float(low), round(0.5 * (low + high), 3), float(high)
+
+
+def shown_range(kelvins: Sequence[float]) -> str:
+    """Return one temperature, or both ends of a range, as a user writes them."""
+    if len(kelvins) == 1:
+        return f"{kelvins[0]:g}"
+    return f"{kelvins[0]:g}-{kelvins[-1]:g}"
 
 
 def shown(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +18,18 @@ from trajcast_ase.dynamics.checkpoint import has_checkpoint
 from trajcast_ase.dynamics.interruption import Interrupted
 from trajcast_ase.dynamics.losses import LostReplicasError, LostReplicaWarning
 from trajcast_ase.dynamics.replicas import Replicas
-from trajcast_ase.dynamics.rollout import Checkpoints, roll_out
+from trajcast_ase.dynamics.rollout import (
+    EXIT_TO_BE_CONTINUED,
+    Checkpoints,
+    Ending,
+    Limits,
+    roll_out,
+)
 from trajcast_ase.network import Forecaster
 from trajcast_ase.thermostats.recommended import HORIZONS, thermostats_of
 from trajcast_ase.thermostats.setting import ThermostatSetting
 from trajcast_ase.trajectory import Frames, read_frames
-from trajcast_ase.validation.inputs import Run, observe_both
+from trajcast_ase.validation.inputs import Run, observe_both, read_run
 from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.report import Report, compare
 
@@ -31,6 +38,23 @@ SKIPPED, MOST_SKIPPED_PS = 0.1, 5.0
 """Beginning of a run that is left out: share, and at most."""
 SPREAD = "sd of temperature"
 """Not judged where the reference has no thermostat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strides:
+    """Length of runs.
+
+    Attributes
+    ----------
+    least, most : int
+        Strides that are made in any case, and if there is time.
+    seconds : float or None, s
+        After which no more than the least are made; None: never.
+    """
+
+    least: int
+    most: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +98,7 @@ def make_runs(
     setting: ThermostatSetting,
     *,
     temperature_K: float,
-    n_strides: int,
+    strides: Strides,
     folder: Path,
     seed: int,
     tick: Callable[[int], None],
@@ -87,7 +111,7 @@ def make_runs(
     systems : sequence of Atoms
     setting : ThermostatSetting
     temperature_K : float, K
-    n_strides : int
+    strides : Strides
         Of each run.
     folder : Path
         Of trajectories and checkpoint.
@@ -115,17 +139,13 @@ def make_runs(
                 systems, model, thermostat=maker, seed=seed, trajectory=template
             )
         with replicas:
-            replicas.attach(lambda: tick(replicas.nsteps), max(1, n_strides // 100))
+            replicas.attach(lambda: tick(replicas.nsteps), max(1, strides.most // 100))
             try:
-                ending = roll_out(
-                    replicas,
-                    n_strides,
-                    checkpoints=Checkpoints(checkpoint, CHECKPOINT_MINUTES),
-                )
+                ending = _carry_on(replicas, strides, checkpoint)
                 replicas.raise_if_lost()
             except LostReplicasError as error:
                 return Rollouts(paths, str(error))
-    if ending.reason:
+    if ending.exit_status not in (0, EXIT_TO_BE_CONTINUED):
         raise Interrupted(
             f"interrupted by {ending.reason}; the same command goes on",
             ending.exit_status - 128,
@@ -133,8 +153,42 @@ def make_runs(
     return Rollouts(paths, "")
 
 
+def _carry_on(replicas: Replicas, strides: Strides, checkpoint: Path) -> Ending:
+    """Run all strides that can be judged, and then as many as the time allows."""
+    kept = Checkpoints(checkpoint, CHECKPOINT_MINUTES)
+    began = time.monotonic()
+    if replicas.nsteps < strides.least:
+        ending = roll_out(replicas, strides.least, checkpoints=kept)
+        if ending.reason or strides.least >= strides.most:
+            return ending
+    left = None
+    if strides.seconds is not None:
+        left = max(0.0, strides.seconds - (time.monotonic() - began))
+        if left == 0.0:
+            return Ending(0, 0.0)
+    limits = Limits(wall_s=left)
+    return roll_out(replicas, strides.most, checkpoints=kept, limits=limits)
+
+
+def references_at(
+    names: tuple[str, ...], kelvin: float, facts: Facts, folder: Path
+) -> list[Run]:
+    """Return the reference runs at a temperature; all where there is only one."""
+    runs = [
+        Run(read_frames(path), read_run(path).temperature_K)
+        for path in facts.paths(names, folder)
+    ]
+    if len(facts.temperatures_K) == 1:
+        return [Run(run.frames, kelvin) for run in runs]
+    return [run for run in runs if run.temperature_K == kelvin]
+
+
 def judge(
-    paths: Sequence[Path], facts: Facts, references: Sequence[Frames], lag: int
+    paths: Sequence[Path],
+    references: Sequence[Run],
+    lag: int,
+    *,
+    has_thermostat: bool,
 ) -> Report:
     """Return the report on runs against reference MD.
 
@@ -142,16 +196,18 @@ def judge(
     ----------
     paths : sequence of Path
         Of the runs.
-    facts : Facts
-    references : sequence of Frames
-        As stored; frames between strides are left out.
+    references : sequence of Run
+        As stored, of one temperature; frames between strides are left out.
     lag : int
         Frames in a stride.
+    has_thermostat : bool
+        Whether the references have one.
     """
-    ours = [_settled(read_frames(path), facts.temperature_K) for path in paths]
-    theirs = [Run(thinned(frames, lag), facts.temperature_K) for frames in references]
+    kelvin = references[0].temperature_K
+    ours = [_settled(read_frames(path), kelvin) for path in paths]
+    theirs = [Run(thinned(run.frames, lag), kelvin) for run in references]
     found = observe_both(ours, theirs)
-    if not facts.has_thermostat:
+    if not has_thermostat:
         found = _without_spread(found[0]), _without_spread(found[1])
     return compare(*found)
 
@@ -166,7 +222,7 @@ def thinned(frames: Frames, lag: int) -> Frames:
     )
 
 
-def _settled(frames: Frames, temperature_K: float) -> Run:
+def _settled(frames: Frames, temperature_K: float | None) -> Run:
     most = round(1e3 * MOST_SKIPPED_PS / frames.stride_fs)
     first = min(round(SKIPPED * frames.n_frames), most)
     kept = replace(

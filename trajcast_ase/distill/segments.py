@@ -7,6 +7,7 @@ on as if nothing had happened.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ase.md.verlet import VelocityVerlet
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.distill.journal import (
     FLUSH_FRAMES,
+    FLUSH_S,
     Attributes,
     Frame,
     Journal,
@@ -62,6 +64,8 @@ class Segment:
         Thermostat: strongly coupled (to equilibrate), weakly coupled, or none.
     n_frames : int
     seed : int
+    temperature_K : float, K
+        Of the thermostat, or of the velocities that are drawn.
     can_be_left_out : bool
         Where the time is over, with all after it.
     """
@@ -71,6 +75,7 @@ class Segment:
     kind: Kind
     n_frames: int
     seed: int
+    temperature_K: float
     can_be_left_out: bool = False
 
 
@@ -82,7 +87,6 @@ class Setup:
     ----------
     atoms : Atoms
         The structure, without calculator.
-    temperature_K : float, K
     timestep_fs : float, fs
     frame_steps : int
         Time steps between two frames.
@@ -90,7 +94,6 @@ class Setup:
     """
 
     atoms: Atoms
-    temperature_K: float
     timestep_fs: float
     frame_steps: int
     folder: Path
@@ -141,7 +144,7 @@ def _run(
     path = setup.path(segment.name)
     attributes: Attributes = {
         "ensemble": "nve" if segment.kind == "nve" else "nvt",
-        "temperature_K": setup.temperature_K,
+        "temperature_K": segment.temperature_K,
         "timestep_fs": setup.timestep_fs,
         "stride_fs": setup.stride_fs,
         "n_frames": segment.n_frames,
@@ -153,14 +156,17 @@ def _run(
     with sole_writer(part), Journal(part, len(atoms), attributes) as journal:
         _place(atoms, setup, segment, journal)
         with VelocityVerlet(atoms, setup.timestep_fs * FS) as verlet:
+            flushed = time.monotonic()
             if journal.n_frames == 0:
                 journal.append(_frame(atoms, segment))
                 tick(1)
             while journal.n_frames < segment.n_frames:
                 _advance(verlet, setup, segment, journal.n_frames)
                 journal.append(_frame(atoms, segment))
-                if journal.n_frames % FLUSH_FRAMES == 0:
+                now = time.monotonic()
+                if now - flushed > FLUSH_S or journal.n_frames % FLUSH_FRAMES == 0:
                     journal.flush()
+                    flushed = now
                 tick(1)
         frames = journal.frames()
     records = {name: frames[name] for name in frames.dtype.names or ()}
@@ -176,7 +182,7 @@ def _place(atoms: Atoms, setup: Setup, segment: Segment, journal: Journal) -> No
         frame = last_frame(setup.path(segment.start))
     else:
         rng = np.random.default_rng([segment.seed, 0])
-        draw_momenta(atoms, setup.temperature_K, rng)
+        draw_momenta(atoms, segment.temperature_K, rng)
         return
     _set_frame(atoms, frame)
 
@@ -202,7 +208,7 @@ def _advance(
     if segment.kind != "nve" and number % every == 0:
         rng = np.random.default_rng([segment.seed, number])
         time_fs = every * setup.stride_fs
-        thermostat(verlet.atoms, setup.temperature_K, time_fs, segment.kind, rng)
+        thermostat(verlet.atoms, segment.temperature_K, time_fs, segment.kind, rng)
 
 
 def thermostat(

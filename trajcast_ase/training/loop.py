@@ -15,7 +15,8 @@ from trajcast_ase.training.log import Reporter
 from trajcast_ase.training.plan import (
     TrainingPlan,
 )
-from trajcast_ase.training.trainer import Trainer, TrainingResult
+from trajcast_ase.training.result import TrainingResult
+from trajcast_ase.training.trainer import Trainer
 
 
 def train(
@@ -24,6 +25,7 @@ def train(
     reporter: Reporter | None = None,
     announce: Callable[[TrainingPlan], None] | None = None,
     anew: bool = False,
+    until: float = 1.0,
 ) -> TrainingResult:
     """Train a forecaster, or go on with the training in ``config.run.directory``.
 
@@ -39,6 +41,9 @@ def train(
         Called once with the :class:`TrainingPlan`, before the first step.
     anew : bool
         Begin anew; log and checkpoint of an earlier run get the suffix ``.old``.
+    until : float
+        Share of the training after which it pauses: the model is that of its averaged
+        weights so far, and the next call goes on.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def train(
             threads = measured if measured and threads == "measure" else threads
         with thread_count(threads, trainer.probe, ranks):
             trainer.plan(announce)
-            trainer.run(reporter)
+            trainer.run(reporter, until)
         return trainer.finish()
 
 

@@ -18,6 +18,7 @@ from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
 from trajcast_ase.network.radial import MLP
 from trajcast_ase.training.config import OptimizerConfig
 from trajcast_ase.training.matrix_blocks import Shapes, StackState, stacks
+from trajcast_ase.training.schedule import Schedule
 from trajcast_ase.training.soap import Soap
 
 # Odd quintic whose iterates push all singular values to about 1 (K. Jordan, 2024).
@@ -195,14 +196,15 @@ class Plateau:
         return Plateau(self.reductions + 1, self.best, 0)
 
 
-def learning_rate(step: int, options: OptimizerConfig, plateau: Plateau) -> float:
+def learning_rate(
+    step: int, options: OptimizerConfig, plateau: Plateau, schedule: Schedule
+) -> float:
     """Return the learning rate of optimiser step `step`, counted from zero."""
-    warmup = min(1.0, (step + 1) / max(options.n_warmup_steps, 1))
-    rate = options.learning_rate * warmup
+    rate = options.learning_rate * min(1.0, (step + 1) / max(schedule.warmup, 1))
     if options.schedule == "plateau":
         return rate * options.plateau_factor**plateau.reductions
-    start = options.constant_fraction * options.n_steps
-    done = max(0.0, (step - start) / (options.n_steps - start))
+    start = options.constant_fraction
+    done = max(0.0, (schedule.share(step) - start) / (1.0 - start))
     return rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 

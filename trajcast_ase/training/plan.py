@@ -44,6 +44,8 @@ class TrainingPlan:
         Steps that are done already, and steps in all.
     seconds_per_step, seconds : float
         Of a step, and of all that are left, with validations.
+    validation_s : float
+        Of one validation.
     """
 
     n_atoms: tuple[int, ...]
@@ -57,6 +59,7 @@ class TrainingPlan:
     steps: int
     seconds_per_step: float
     seconds: float
+    validation_s: float
 
 
 def with_batch(config: TrainingConfig, data: TrainingData) -> TrainingConfig:
@@ -134,6 +137,7 @@ def planned(
         steps=steps,
         seconds_per_step=pace,
         seconds=left * pace + (left // every + 1) * check,
+        validation_s=check,
     )
     return config, plan
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,7 @@ from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import TrainingData
 from trajcast_ase.training.dataset import Batch, BatchOrder
 from trajcast_ase.training.distributed import Ranks, share_gradients
-from trajcast_ase.training.evaluate import (
-    ForecastErrors,
-    evaluate,
-    forecast_errors,
-    forecast_pairs,
-)
-from trajcast_ase.training.export import export_model
+from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.identity import check_identity, identity_of
 from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
 from trajcast_ase.training.loss import ForecastLoss
@@ -41,44 +34,27 @@ from trajcast_ase.training.optimizer import (
     make_optimizers,
     set_learning_rate,
 )
+from trajcast_ase.training.pace import Pace
 from trajcast_ase.training.plan import (
     TrainingPlan,
     planned,
     with_batch,
     with_steps,
 )
+from trajcast_ase.training.result import TrainingResult, finished
 from trajcast_ase.training.resume import (
     Progress,
     TrainingParts,
     read_checkpoint,
     unusable,
 )
-from trajcast_ase.training.reversibility import limits_of_pairs
+from trajcast_ase.training.schedule import Schedule
 from trajcast_ase.training.start import first_model
 
 QUIET_S = 5.0
 """Longest time without a word to the reporter, but for a longer step."""
 MOST_SKIPPED = 10
 """Steps in a row whose gradient is not finite, before a training gives up."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a finished training leaves.
-
-    Attributes
-    ----------
-    model : Forecaster
-        With averaged weights.
-    path : Path
-        The model file.
-    errors : ForecastErrors
-        On the validation pairs.
-    """
-
-    model: Forecaster
-    path: Path
-    errors: ForecastErrors
 
 
 class Trainer:
@@ -101,6 +77,7 @@ class Trainer:
         )
         self.optimizers = make_optimizers(self.model, optimizer)
         self.plateau = Plateau()
+        self.pace: Pace | None = None  # of a training by time, once it is planned
         self.order = BatchOrder(
             len(data.train),
             optimizer.batch_size or 1,
@@ -136,6 +113,7 @@ class Trainer:
         """Time a step, decide how many there are, and tell."""
         if announce is None and self.config.optimizer.steps is not None:
             return
+        began = time.monotonic()
         largest = slice(None, None, self.ranks.size)  # that of the first process
         self.config, plan = planned(
             self.config,
@@ -145,30 +123,46 @@ class Trainer:
             first=self.step,
             ranks=self.ranks,
         )
+        minutes = self.config.optimizer.minutes
+        if minutes is not None and self.pace is None:
+            self.pace = Pace(
+                60.0 * minutes,
+                Schedule.of(self.config.optimizer),
+                time.monotonic() - began,
+                plan.validation_s,
+            )
         if announce is not None and self.ranks.is_first:
             announce(plan)
 
-    def run(self, reporter: Reporter | None) -> None:
+    @property
+    def schedule(self) -> Schedule:
+        """Steps in all, and how much of the training they are so far."""
+        if self.pace is None:
+            return Schedule.of(self.config.optimizer)
+        return self.pace.schedule
+
+    def run(self, reporter: Reporter | None, until: float = 1.0) -> None:
         """Take the remaining steps; a signal ends them with a checkpoint."""
         with noted_signals() as noted:
-            self._run(reporter, noted)
+            self._run(reporter, noted, until)
 
-    def _run(self, reporter: Reporter | None, noted: list[int]) -> None:
-        options, settings = self.config.optimizer, self.config.run
+    def _run(self, reporter: Reporter | None, noted: list[int], until: float) -> None:
+        settings = self.config.run
         saved = told = time.monotonic()
         first = self.step + 1
-        while self.step < options.n_steps:
+        while self.schedule.share(self.step) < until:
             if number := self.ranks.largest(noted[0] if noted else 0):
                 self.save()
                 raise Interrupted(
-                    f"interrupted at step {self.step} of {options.n_steps}; "
+                    f"interrupted at step {self.step} of {self.schedule.steps}; "
                     f"{self.path} holds all that was done, the same command goes on",
                     number,
                 )
             started = time.perf_counter()
             self.unreported.append(self.optimize())
             self.seconds += time.perf_counter() - started
-            last = self.step == options.n_steps
+            self._look_at_pace()
+            last = self.schedule.share(self.step) >= until
             sound = self.skipped == 0  # else the weights may be what is wrong
             due = (self.step % settings.validate_every == 0 and sound) or last
             if due or self.step % settings.log_every == 0:
@@ -182,10 +176,19 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
 
+    def _look_at_pace(self) -> None:
+        """Plan the steps that are left anew, where the time and not they are given."""
+        # The last step must not be one that was left out.
+        least = int(self.skipped > 0)
+        if self.pace is not None and self.pace.after(
+            self.step, self.ranks, least=least
+        ):
+            self.config = with_steps(self.config, self.schedule.steps)
+
     def optimize(self) -> torch.Tensor:
         """Take one optimiser step and return its loss."""
         options = self.config.optimizer
-        rate = learning_rate(self.step, options, self.plateau)
+        rate = learning_rate(self.step, options, self.plateau, self.schedule)
         set_learning_rate(self.optimizers, rate)
         self.model.zero_grad(set_to_none=True)
         loss = self._backward()
@@ -258,7 +261,7 @@ class Trainer:
         reporter(
             TrainingStep(
                 self.step,
-                self.config.optimizer.n_steps,
+                self.schedule.steps,
                 float(torch.stack(self.unreported).mean()),
                 self.rate,
                 (self.seconds - self.seconds_reported) / count,
@@ -272,8 +275,11 @@ class Trainer:
         self.seconds_reported = self.seconds
         errors = None
         if validate:
+            began = time.monotonic()
             errors = self.validate()
-            if self.step >= self.config.optimizer.n_warmup_steps:
+            if self.pace is not None:
+                self.pace.validated(time.monotonic() - began)
+            if self.step >= self.schedule.warmup:
                 self.plateau = self.plateau.after(
                     errors.displacement.relative_mae + errors.velocity.relative_mae,
                     self.config.optimizer,
@@ -282,7 +288,7 @@ class Trainer:
             return
         report = TrainingStep(
             self.step,
-            self.config.optimizer.n_steps,
+            self.schedule.steps,
             loss,
             self.rate,
             seconds_per_step,
@@ -313,9 +319,11 @@ class Trainer:
             unreported=tuple(float(loss) for loss in self.unreported),
             plateau=self.plateau,
             threads=torch.get_num_threads(),
-            steps=self.config.optimizer.n_steps,
+            steps=self.schedule.steps,
         )
         extra = {"identity": self.identity, **progress.to_plain()}
+        if self.pace is not None:
+            extra["pace"] = self.pace.to_plain()
         save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
 
     def set_aside(self) -> None:
@@ -336,8 +344,10 @@ class Trainer:
             self._parts.restore(checkpoint)
         except ValueError as error:
             raise unusable(self.path, error) from error
-        if self.config.optimizer.steps is None:
+        minutes = self.config.optimizer.minutes
+        if minutes is not None:
             self.config = with_steps(self.config, progress.steps)
+            self.pace = self._pace_of(checkpoint, progress, 60.0 * minutes)
         self.plateau = progress.plateau
         self.step = progress.step
         self.seconds = progress.seconds
@@ -349,6 +359,19 @@ class Trainer:
             self.log.cut_after(self.step)
         return progress.threads
 
+    def _pace_of(
+        self, checkpoint: Checkpoint, progress: Progress, seconds: float
+    ) -> Pace:
+        """Return the clock of a checkpoint; one by steps has run for their time."""
+        found = checkpoint.extra.get("pace")
+        if found is None:
+            schedule = Schedule.of(self.config.optimizer)
+            return Pace(seconds, schedule, progress.seconds, 0.0)
+        try:
+            return Pace.from_checkpoint(found, progress.step, seconds)
+        except ValueError as error:
+            raise unusable(self.path, error) from error
+
     @property
     def _parts(self) -> TrainingParts:
         """All that has tensors."""
@@ -357,19 +380,11 @@ class Trainer:
 
     def finish(self) -> TrainingResult:
         """Write the model file and return what was reached."""
-        path = self.config.run.directory / f"{self.config.run.name}.trajcast"
-        model = self.averaged().requires_grad_(requires_grad=False)
-        held_out = self.data.validation
-        forecasts = forecast_pairs(model, held_out)
-        limits = limits_of_pairs(model, held_out, forecasts)
-        errors = replace(forecast_errors(forecasts), reversal=limits)
-        if self.ranks.is_first:
-            export_model(
-                model,
-                path,
-                config=self.config,
-                data=self.data,
-                errors=errors,
-                seconds=self.seconds,
-            )
-        return TrainingResult(model, path, errors)
+        return finished(
+            self.averaged().requires_grad_(requires_grad=False),
+            config=self.config,
+            data=self.data,
+            seconds=self.seconds,
+            steps=self.step,
+            write=self.ranks.is_first,
+        )
