@@ -5,7 +5,7 @@ import torch
 from spring_runs import spring_run, write_hdf5
 
 from trajcast_ase.models.model_header import read_header
-from trajcast_ase.training import loop
+from trajcast_ase.training import trainer
 from trajcast_ase.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.data import load_data
@@ -69,7 +69,7 @@ def test_minutes_become_steps_that_a_restart_keeps(folder, tmp_path, monkeypatch
         if report.step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "QUIET_S", -1.0)  # a report at each step
+    monkeypatch.setattr(trainer, "QUIET_S", -1.0)  # a report at each step
     saving = {"checkpoint_minutes": 1e-9}
     config = settings(folder, tmp_path, run=saving, steps=None, minutes=1.0)
     with pytest.raises(KeyboardInterrupt):
