@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import typer
 from ase import units
+from ase.build import molecule
 from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "studies"
@@ -14,6 +15,7 @@ if not FOLDER.exists():
     pytest.skip("needs the source tree", allow_module_level=True)
 sys.path.insert(0, str(FOLDER))
 
+import least_distances  # noqa: E402
 import study_pages  # noqa: E402
 from study_pages import plain, power_law, save_small, table  # noqa: E402
 from study_runs import Plan, extend, read_seeds  # noqa: E402
@@ -169,3 +171,11 @@ def test_tables_and_numbers():
     assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
     values = {"a": np.array([1.234567, 2.0]), "b": (np.int64(3), True, None)}
     assert plain(values) == {"a": [1.2346, 2.0], "b": [3, True, None]}
+
+
+def test_the_nearest_pair_of_all_frames_is_found():
+    near, far = (molecule("CO", cell=[9.0] * 3, pbc=True) for _ in range(2))
+    for atoms, length in ((near, 1.0), (far, 1.3)):
+        atoms.set_distance(0, 1, length)
+    found = least_distances.ratios([far, near, far])
+    assert found == {"C-O": pytest.approx(1.0 / (0.76 + 0.66))}

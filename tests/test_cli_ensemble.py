@@ -170,6 +170,18 @@ def test_ensembles_are_validated(monkeypatch):
     assert [kelvin for _, kelvin in read] == [250.0, 250.0, None]
 
 
+@pytest.mark.slow
+def test_an_ensemble_is_validated_to_its_report():
+    more = ("--interval", 1, "--thermostat", "csvr")
+    call(*settings("many", *more, strides=810, kelvin="300"))
+    # Beside one of its own replicas, which nothing may tell from them.
+    reference = ("--reference", "many/300K/replica-0001.traj")
+    stdout, _ = call("validate", "many", *reference, "--out", "report")
+    assert "11.2 ps in 2 runs (8 pieces of 1.4 ps)" in " ".join(stdout.split())
+    assert "rows pass; wrote report/report" in " ".join(stdout.split())
+    assert Path("report/report.md").read_text().count("| pass |") > 5
+
+
 def test_ensembles_that_cannot_be_validated():
     call(*settings("two", strides=4))
     reference = ("--reference", "water")

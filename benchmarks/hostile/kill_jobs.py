@@ -22,9 +22,9 @@ from trajcast_ase import Replicas, TrajCast
 from trajcast_ase.cli import app
 from trajcast_ase.data import paracetamol
 from trajcast_ase.dynamics.checkpoint import has_checkpoint, previous, read_checkpoint
-from trajcast_ase.models.model_file import load_model
+from trajcast_ase.models.model_file import load_model, save_model
 from trajcast_ase.momenta import draw_momenta
-from trajcast_ase.network import Forecaster
+from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from trajcast_ase.training.config import TrainingConfig
 from trajcast_ase.training.loop import train
@@ -71,6 +71,8 @@ class Job:
     forks : bool
         Whether a process that has lived it may fork. The threads of autograd do not
         survive that.
+    training : bool
+        Whether it writes to a folder of its own.
     """
 
     live: Callable[[Path], None]
@@ -78,6 +80,13 @@ class Job:
     same: Callable[[Path, Path], None]
     loss: int
     forks: bool = True
+    training: bool = False
+
+    def output(self, folder: Path) -> Path:
+        """Return where what is written grows, made if need be."""
+        place = folder / "out" if self.training else folder
+        place.mkdir(exist_ok=True)
+        return place
 
 
 class KillError(Exception):
@@ -144,15 +153,41 @@ def many(model: Forecaster, steps: int) -> Callable[[Path], None]:
     return live
 
 
+def small_network() -> Forecaster:
+    """Return a network without training that is ready at once."""
+    config = ForecasterConfig(
+        elements=(1, 6, 7, 8),
+        horizon_fs=7.0,
+        cutoff=3.5,
+        displacement_rms=1e-3,
+        velocity_rms=1e-4,
+        avg_num_neighbors=8.0,
+        n_channels=4,
+        lmax=1,
+        n_layers=1,
+        n_edge_rbf=3,
+        edge_mlp=(4,),
+        n_velocity_rbf=3,
+        velocity_mlp=(4,),
+        velocity_scales=(0.0157, 0.00456, 0.0042, 0.00395),
+    )
+    return Forecaster(config, generator=torch.Generator().manual_seed(1)).float()
+
+
 def command(steps: int, *more: str) -> Callable[[Path], None]:
-    """Return ``trajcast run``, always the same, with a checkpoint after each leap."""
+    """Return ``trajcast run``, always the same, with a checkpoint after each leap.
+
+    Of a small network, whose lives are not over before their first stride.
+    """
 
     def live(folder: Path) -> None:
         structure = folder / "start.xyz"
         if not structure.exists():
             ase.io.write(structure, paracetamol())
+            save_model(small_network(), folder / "small.trajcast")
         _call(
-            *("run", str(structure), "--model", MODEL, "--out", str(folder / "run")),
+            *("run", str(structure), "--model", str(folder / "small.trajcast")),
+            *("--out", str(folder / "run"), "--guards", "off", "--thermostat", "csvr"),
             *("--temperature", f"{TEMPERATURE_K}", "--seed", "3", "--interval", "1"),
             *("--steps", f"{steps}", "--checkpoint-minutes", "0"),
             *("--restart", "--overwrite", *more),
@@ -247,7 +282,9 @@ def same_trainings(folder: Path, whole: Path) -> None:
 def _call(*arguments: str) -> None:
     """Call the command with its output thrown away."""
     with redirect_stdout(StringIO()):
-        app(list(arguments), standalone_mode=False)
+        status = app(list(arguments), standalone_mode=False)
+    if status:
+        raise RuntimeError(f"trajcast {arguments[0]} ended with status {status}")
 
 
 def _kept(path: Path) -> tuple[int, bool]:
@@ -298,6 +335,6 @@ def jobs() -> dict[str, Job]:
         "Replicas": Job(many(model, 40), look_at_runs, same_runs, 1),
         "trajcast run": Job(command(200), look_at_runs, same_runs, whole),
         "trajcast train": Job(
-            training(60), look_at_training, same_trainings, 1, forks=False
+            training(60), look_at_training, same_trainings, 1, False, True
         ),
     }

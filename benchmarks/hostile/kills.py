@@ -19,6 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,9 @@ import numpy as np
 import torch
 import typer
 from kill_jobs import Found, Job, expect, jobs
+
+EARLY = 0.2
+"""Part of the kills whose moment counts from birth, and not from the first output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Kill:
     run : int
         Number of the run that it belongs to.
     moment_s : float
-        Time that it had.
+        Time that it had, most of them since they began to write.
     found : Found
     """
 
@@ -47,14 +51,36 @@ class Kill:
     found: Found
 
 
-def lives(live: Callable[[], None], seconds: float | None) -> bool:
-    """Fork a life; return whether it came to its end before it was killed.
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A process that lived.
+
+    Attributes
+    ----------
+    finished : bool
+        Whether it came to its end before it was killed.
+    writing_s : float
+        How long it wrote files; 0 if it came to none.
+    """
+
+    finished: bool
+    writing_s: float
+
+
+def lived(
+    live: Callable[[], None],
+    seconds: float | None,
+    writes: Callable[[], bool] | None = None,
+) -> Life:
+    """Fork a life, kill it after some time, and return what it came to.
 
     Parameters
     ----------
     live : callable
     seconds : float or None
         After which it is killed; None lets it live.
+    writes : callable, optional
+        Whether it has begun to write: then the seconds begin. Default: at its birth.
 
     Raises
     ------
@@ -73,13 +99,38 @@ def lives(live: Callable[[], None], seconds: float | None) -> bool:
             traceback.print_exc()
         finally:
             os._exit(status)
+    peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while writes and not writes() and os.waitid(os.P_PID, child, peek) is None:
+        time.sleep(0.001)
+    began = time.perf_counter()
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
         raise RuntimeError(f"a life failed with status {status}")
-    return status == 0
+    return Life(status == 0, time.perf_counter() - began)
+
+
+def written(folder: Path) -> Callable[[], bool]:
+    """Return a function that tells whether output in a folder has changed since."""
+
+    def look() -> dict[str, int]:
+        with os.scandir(folder) as entries:
+            return {
+                one.name: one.stat().st_mtime_ns
+                for one in entries
+                if one.name.endswith((".traj", ".log", ".csv"))
+            }
+
+    before = look()
+
+    def changed() -> bool:
+        with suppress(FileNotFoundError):  # renamed while it was looked at
+            return look() != before
+        return True
+
+    return changed
 
 
 def killed(
@@ -101,10 +152,9 @@ def killed(
         if job.forks:
             job.live(whole)  # here, so that lives find everything ready
         else:
-            lives(lambda: job.live(whole), None)
-        began = time.perf_counter()
-        lives(lambda: job.live(again), None)
-        longest = 0.8 * (time.perf_counter() - began)
+            lived(lambda: job.live(whole), None)
+        writes = written(job.output(again))
+        longest = lived(lambda: job.live(again), None, writes).writing_s
         job.same(again, whole)
         run, finished = 0, True
         while (
@@ -114,8 +164,14 @@ def killed(
                 run += 1
                 step, folder = -1, Path(place, f"run-{run}")
                 folder.mkdir()
-            moment = float(rng.uniform(0.0, longest))
-            finished = lives(lambda: job.live(folder), None if last else moment)  # noqa: B023
+            early = rng.random() < EARLY
+            moment = float(rng.uniform(0.0, 0.8 * longest))
+            life = lived(
+                lambda: job.live(folder),  # noqa: B023
+                None if last else moment,
+                None if early else written(job.output(folder)),
+            )
+            finished = life.finished
             left = job.look(folder, whole)
             expect(left.step >= step, "a step that was kept is lost")
             expect(left.written <= max(left.step, 0) + job.loss, "more is lost")

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from ase.io import read
 from driver_helpers import HORIZON, water
 
-from trajcast_ase import ForecastNoise
+from trajcast_ase import ForecastNoise, TrajCast, load_model
+from trajcast_ase.data import paracetamol
+from trajcast_ase.dynamics.fallback import SenselessForecastError
 from trajcast_ase.guards.committee import CommitteeGuard, committee_spread
+from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.state import State, state_from_atoms
 from trajcast_ase.stride import stride
 from trajcast_ase.testing import PERIODIC_ONLY, Ballistic
@@ -92,3 +96,28 @@ def test_other_models_are_refused():
             CommitteeGuard([own], limit)
     with pytest.raises(ValueError, match=r"^every = 0"):
         CommitteeGuard([own], 0.1, every=0)
+
+
+def test_a_committee_of_a_bundled_model_and_a_copy_with_other_weights(tmp_path):
+    model, other = load_model("paracetamol-7fs"), load_model("paracetamol-7fs")
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in other.parameters():
+            weights.mul_(1 + 0.01 * torch.randn(weights.shape, generator=generator))
+    atoms = paracetamol()
+    draw_momenta(atoms, 300.0, np.random.default_rng(3), model.conservation)
+    path = tmp_path / "run.traj"
+    # The copy differs by some 0.01 Å at 300 K.
+    loose = CommitteeGuard([other], limit=0.05, every=2)
+    with TrajCast(atoms, model, guards=[loose], trajectory=path) as dynamics:
+        dynamics.run(6)
+    assert not dynamics.tally.found
+    tight = CommitteeGuard([other], limit=1e-4, every=2)
+    with (
+        TrajCast(atoms, model, guards=[tight], trajectory=path) as dynamics,
+        pytest.raises(SenselessForecastError, match=r"2 models for .* differ by 0\.0"),
+    ):
+        dynamics.run(6)
+    assert dynamics.nsteps == 1
+    *_, refused = read(tmp_path / "run.evidence.extxyz", ":")
+    assert "CommitteeGuard" in str(refused.info)
