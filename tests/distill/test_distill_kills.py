@@ -31,7 +31,7 @@ distill(
     temperature_K=300.0,
     fixed=Fixed(timestep_fs=5.0, horizon_fs=30.0, cutoff_A=3.5, n_channels=8,
                 n_layers=2),
-    effort=FixedEffort(6_000, 8, 60, 220),
+    effort=FixedEffort(5_000, 8, 40, 220),
     console=Console(quiet=True),
 )
 """

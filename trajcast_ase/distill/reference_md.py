@@ -105,13 +105,14 @@ def _make_plan(job: Job) -> dict[str, Any]:
     fixed = job.request.fixed.timestep_fs is not None
     why = "as asked" if fixed else "the longest that keeps energy"
     job.say(STAGE, f"time step {trial}, {why}")
+    n_tracks = _n_tracks(job)
     n_steps = job.effort.md_steps(
-        trial.seconds_per_step, job.processes, trial.timestep_fs
+        trial.seconds_per_step / job.processes, trial.timestep_fs, n_tracks
     )
     frame_steps = max(
         1, round(trial.fastest_period_fs / FRAMES_PER_PERIOD / trial.timestep_fs)
     )
-    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs, _n_tracks(job))
+    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs, n_tracks)
     plan = {
         "timestep_fs": trial.timestep_fs,
         "frame_steps": frame_steps,
