@@ -28,7 +28,7 @@ from trajcast_ase.distill import (
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.bath import Tried, weakest
 from trajcast_ase.distill.calculators import CalculatorError
-from trajcast_ase.distill.effort import FixedEffort
+from trajcast_ase.distill.effort import BudgetError, FixedEffort
 from trajcast_ase.distill.report_stage import Speeds
 from trajcast_ase.distill.request import Fixed
 from trajcast_ase.distill.state import STAGES, StateError
@@ -214,6 +214,15 @@ def test_a_calculator_without_forces_is_refused_before_any_work(tmp_path):
         call(tmp_path, calculator=lambda: Springs("energy only"))
 
     assert not (tmp_path / "reference").exists()
+
+
+def test_a_budget_far_too_short_is_refused_before_any_trial(tmp_path):
+    calculator = Springs()
+
+    with pytest.raises(BudgetError, match=r"40 ps are needed.* give --budget \d+"):
+        call(tmp_path, calculator=calculator, effort=None, budget="1s")
+
+    assert calculator.n_calls < 10
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
