@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -27,10 +28,12 @@ from trajcast_ase.distill import (
 )
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.bath import Tried, weakest
-from trajcast_ase.distill.calculators import CalculatorError
+from trajcast_ase.distill.calculators import CalculatorError, CalculatorSpec
+from trajcast_ase.distill.card import write_card
 from trajcast_ase.distill.effort import BudgetError, FixedEffort
+from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.report_stage import Speeds
-from trajcast_ase.distill.request import Fixed
+from trajcast_ase.distill.request import Fixed, Request
 from trajcast_ase.distill.state import STAGES, StateError
 from trajcast_ase.distill.workers import cores
 from trajcast_ase.trajectory import TrajectoryError
@@ -86,7 +89,7 @@ def test_all_stages_leave_what_they_promise(done):
     for name in ("report.md", "report.json", "report.png", "choice.md", "choice.csv"):
         assert (folder / name).exists()
     card = outcome.card.read_text()
-    assert outcome.verdict.capitalize() in card
+    assert outcome.verdict[1:] in card
     assert "| training |" in card
     assert not list((folder / "reference").glob("pause-*"))
 
@@ -238,6 +241,42 @@ def test_the_weakest_bath_with_the_most_rows_is_taken():
 
     assert weakest(tried)[0] == 2000
     assert weakest([Tried(5000, 0, 0), Tried(500, 0, 0)])[0] == 500
+
+
+def test_the_card_of_runs_that_broke_down_names_no_report(tmp_path):
+    facts = Facts(
+        train=(),
+        validation=(),
+        bath=("a.h5",),
+        report=("b.h5",),
+        has_thermostat=True,
+        temperatures_K=(300.0,),
+        stride_fs=2.0,
+        fastest_period_fs=40.0,
+        timestep_fs=1.0,
+        seconds_per_step=0.1,
+        calculator_ns_per_day=10.0,
+        notes=(),
+    )
+    result = {
+        "verdict": "the runs at 300 K failed: atom 3 (Cu)",
+        "passes": False,
+        "rows": 0,
+        "sharpness": "",
+        "failing": [],
+        "try": ["train longer"],
+        "model_ns_per_day": 100.0,
+        "calculator_ns_per_day": 10.0,
+    }
+    stages = {name: {"line": name, "result": result} for name in STAGES}
+    state = SimpleNamespace(stages=stages, seconds={})
+    spec = CalculatorSpec("emt")
+    request = Request(tmp_path, tetrahedron(), spec, temperatures_K=(300.0,))
+
+    card = write_card(request, facts, state, "copper.trajcast").read_text()
+
+    assert "**The runs at 300 K failed: atom 3 (Cu)**." in card
+    assert "report.md" not in card
 
 
 def test_break_even_is_where_both_have_taken_as_long():
