@@ -31,7 +31,7 @@ distill(
     temperature_K=300.0,
     fixed=Fixed(timestep_fs=5.0, horizon_fs=30.0, cutoff_A=3.5, n_channels=8,
                 n_layers=2),
-    effort=FixedEffort(6_000, 8, 60, 220),
+    effort=FixedEffort(5_000, 8, 300, 220),
     console=Console(quiet=True),
 )
 """
@@ -83,7 +83,7 @@ def test_kills_in_every_stage_change_no_result(tmp_path):
             for one in stages
         )
         assert first == second
-    for key in ("passed", "rows", "failing", "verdict"):
+    for key in ("passed", "rows", "failing"):
         first, second = (one["report"]["result"][key] for one in stages)
         assert first == second
     errors = [

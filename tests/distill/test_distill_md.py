@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from distill_system import STIFFNESS, Springs, tetrahedron
 
+from trajcast_ase.distill import journal
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.chains import (
     Lengths,
@@ -19,7 +20,7 @@ from trajcast_ase.distill.chains import (
     run_chains,
 )
 from trajcast_ase.distill.findings import findings
-from trajcast_ase.distill.journal import JournalError
+from trajcast_ase.distill.journal import Frame, Journal, JournalError
 from trajcast_ase.distill.segments import MDError, Segment, Setup, run_segments
 from trajcast_ase.distill.timestep import SWING_LIMIT, choose_timestep
 from trajcast_ase.distill.workers import WorkerError
@@ -102,6 +103,27 @@ def test_a_journal_of_other_settings_is_refused(tmp_path):
         run(setup(tmp_path), tick=tick)
     with pytest.raises(JournalError, match=r"temperature_K = 300.0, now 310.0"):
         run(setup(tmp_path), [replace(SEGMENTS[0], temperature_K=310.0)])
+
+
+def test_what_is_no_journal_is_refused(tmp_path):
+    path = tmp_path / "run.h5.part"
+    path.write_bytes(b"a text\nand another\n")
+
+    with pytest.raises(JournalError, match=r"run.h5.part is no journal"):
+        Journal(path, 2, {"seed": 1})
+
+
+def test_a_journal_gives_its_frames_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "FRAMES_PER_BLOCK", 3)
+    with Journal(tmp_path / "run.h5.part", 2, {"seed": 1}) as made:
+        for k in range(8):
+            made.append(Frame(np.full((2, 3), k), np.zeros((2, 3)), float(k), 0.5))
+        sizes = [len(block) for block in made.blocks(1)]
+        made.append(Frame(np.zeros((2, 3)), np.zeros((2, 3)), 8.0, 0.5))
+
+        assert sizes == [3, 3, 1]
+        assert made.frames()["potential_energy"].tolist() == list(range(9))
+        assert made.last().total_energy == 8.5
 
 
 def test_each_segment_begins_where_the_one_before_ended(tmp_path):

@@ -103,10 +103,12 @@ def test_identity_does_not_depend_on_budget_and_processes():
 
 def test_a_budget_too_short_says_what_is_needed():
     with pytest.raises(BudgetError, match=r"give --budget \d+min or more") as error:
-        WallClock(60.0).md_steps(0.01, 1, 1.0)
+        WallClock(60.0).md_steps(0.01, 1.0, 2)
 
     budget = parse_budget(str(error.value).split("--budget ")[1].split()[0])
-    assert WallClock(budget).md_steps(0.01, 1, 1.0) >= 40_000
+    assert WallClock(budget).md_steps(0.01, 1.0, 2) >= 40_000
+    with pytest.raises(BudgetError, match="120 ps are needed for 6 canonical"):
+        WallClock(budget).md_steps(0.01, 1.0, 6)
 
 
 def test_no_time_left_for_a_training_says_what_is_needed():

@@ -117,7 +117,9 @@ def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list
         for k, langevin_fs in enumerate(baths):
             if any(one.langevin_fs == langevin_fs for one in tried):
                 continue
-            trial = _Trial(job, facts, choice, model, langevin_fs, most, bar, k)
+            trial = _Trial(
+                job, facts, choice, model, langevin_fs, most, bar, k, len(baths)
+            )
             tried.append(trial.made())
             plain: list[dict[str, Any]] = [
                 {name: getattr(one, name) for name in Tried.__slots__} for one in tried
@@ -148,7 +150,7 @@ def _plan(job: Job, facts: Facts, choice: Candidate, model_name: str) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A bath to try, by a run at each temperature; `number` of those before."""
+    """A bath to try, by a run at each temperature; `number` of `n_baths`."""
 
     job: Job
     facts: Facts
@@ -158,34 +160,36 @@ class _Trial:
     most: int
     bar: StageProgress
     number: int
+    n_baths: int
 
     def made(self) -> Tried:
         """Return how many rows pass; none where a run is lost."""
         kelvins = self.facts.temperatures_K
         reports = []
         for j, kelvin in enumerate(kelvins):
-            report = self._report(kelvin, (self.number * len(kelvins) + j) * self.most)
+            report = self._report(kelvin, self.number * len(kelvins) + j)
             if report is None:
                 return Tried(self.langevin_fs, 0, 0)
             reports.append(report)
         rows = [row for report in reports for row in report.rows]
         return Tried(self.langevin_fs, sum(row.passes for row in rows), len(rows))
 
-    def _report(self, kelvin: float, before: int) -> Report | None:
+    def _report(self, kelvin: float, n_before: int) -> Report | None:
         job, facts = self.job, self.facts
         horizon_fs = self.choice.horizon_fs(facts)
         least = min(self.most, job.effort.least_strides(horizon_fs))
+        n_left = self.n_baths * len(facts.temperatures_K) - n_before
 
         def tick(made: int) -> None:
             job.state.tick()
-            self.bar.update(before + made, "strides of short runs")
+            self.bar.update(n_before * self.most + made, "strides of short runs")
 
         runs = make_runs(
             self.model,
             starts(facts, job.request.out, 1),
             bath(self.langevin_fs, horizon_fs, ""),
             temperature_K=kelvin,
-            strides=Strides(least, self.most, job.seconds(STAGE)),
+            strides=Strides(least, self.most, job.seconds(STAGE, n_left)),
             folder=job.request.out / STAGE / f"{self.langevin_fs:g}fs-{kelvin:g}K",
             seed=job.request.seed + 100 + LANGEVIN_FS.index(self.langevin_fs),
             tick=tick,

@@ -31,7 +31,7 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
         f"# {Path(model).stem}",
         "",
         f"Distilled from {source} at {kelvins} K by `trajcast distill`.",
-        f"**{result['verdict'].capitalize()}** ({_links(facts)}).",
+        f"**{_sentence(result['verdict'])}**{_links(facts, result)}.",
         f"The report: {result['sharpness']}." if result["sharpness"] else "",
         "",
         "```console",
@@ -72,14 +72,22 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
     return path
 
 
-def _links(facts: Facts) -> str:
-    """Return links to the reports."""
+def _sentence(text: str) -> str:
+    """Return a text with a capital at its beginning, and nothing else changed."""
+    return text[:1].upper() + text[1:]
+
+
+def _links(facts: Facts, result: dict[str, Any]) -> str:
+    """Return links to the reports, which there are where all runs have lasted."""
+    if not result["rows"]:
+        return ""
     if len(facts.temperatures_K) == 1:
-        return "[report](report.md)"
-    return ", ".join(
+        return " ([report](report.md))"
+    links = (
         f"[{kelvin:g} K]({report_folder(facts, kelvin)}/report.md)"
         for kelvin in facts.temperatures_K
     )
+    return f" ({', '.join(links)})"
 
 
 def _held_out(langevin_fs: float | None, facts: Facts) -> list[str]:
@@ -102,7 +110,7 @@ def _advice(result: dict[str, Any]) -> list[str]:
     lines = ["## What to try", ""]
     if result["failing"]:
         lines += [f"Rows that do not pass: {', '.join(result['failing'])}.", ""]
-    return [*lines, *(f"- {one[0].upper()}{one[1:]}." for one in result["try"]), ""]
+    return [*lines, *(f"- {_sentence(one)}." for one in result["try"]), ""]
 
 
 def _pays(speeds: Speeds, spent_s: float) -> str:

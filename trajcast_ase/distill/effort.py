@@ -17,8 +17,8 @@ SHARES = {
 """Of the budget; of what is left when a stage begins, in proportion."""
 USABLE = 0.88
 """Part of a share that is planned; the rest is for reading, judging and writing."""
-SHORTEST_PS = 40.0
-"""Reference MD that can be split into what training and report need."""
+SHORTEST_PS = 20.0
+"""Reference MD for each canonical run: half of it is that run, the rest training."""
 FEWEST_STEPS = 200
 """Optimizer steps of a training worth the name."""
 SHORTEST_RUN_PS = 9.0
@@ -48,8 +48,11 @@ class Effort(Protocol):
     have spent on this stage.
     """
 
-    def md_steps(self, seconds_per_step: float, processes: int, step_fs: float) -> int:
-        """Return the number of time steps of all reference MD together."""
+    def md_steps(self, per_step: float, step_fs: float, n_tracks: int) -> int:
+        """Return the number of time steps of all reference MD together.
+
+        `per_step` is the time of a step of all processes together, s.
+        """
 
     def seconds(self, stage: str, before: float, spent: float) -> float | None:
         """Return after how many seconds a stage begins nothing new; None: never."""
@@ -94,7 +97,7 @@ class WallClock:
         rest = sum(SHARES[name] for name in stages[stages.index(stage) :])
         return max(0.0, self.budget_s - before) * SHARES[stage] / rest
 
-    def md_steps(self, seconds_per_step: float, processes: int, step_fs: float) -> int:
+    def md_steps(self, per_step: float, step_fs: float, n_tracks: int) -> int:
         """Return the number of time steps of all reference MD together.
 
         Raises
@@ -103,16 +106,17 @@ class WallClock:
             They are fewer than what training and report need.
         """
         share = USABLE * self.share("reference", 0.0)
-        steps = int(share * processes / seconds_per_step)
-        needed = 1e3 * SHORTEST_PS / step_fs
+        steps = int(share / per_step)
+        needed_ps = SHORTEST_PS * n_tracks
+        needed = 1e3 * needed_ps / step_fs
         if steps < needed:
-            total = needed * seconds_per_step / processes / USABLE / SHARES["reference"]
+            total = needed * per_step / USABLE / SHARES["reference"]
             raise BudgetError(
                 f"a budget of {shown(self.budget_s)} affords "
                 f"{1e-3 * steps * step_fs:.2g} ps of reference MD at "
-                f"{1e3 * seconds_per_step:.3g} ms a time step, and {SHORTEST_PS:g} ps "
-                f"are needed; give --budget {needed_budget(total)} or more, more "
-                "--processes, or a smaller system"
+                f"{1e3 * per_step:.3g} ms a time step, and {needed_ps:g} ps are needed "
+                f"for {n_tracks} canonical runs and the training; give --budget "
+                f"{needed_budget(total)} or more, more --processes, or a smaller system"
             )
         return steps
 
@@ -183,9 +187,9 @@ class FixedEffort:
     n_strides: int
     n_extra_md_steps: int = 0
 
-    def md_steps(self, seconds_per_step: float, processes: int, step_fs: float) -> int:
+    def md_steps(self, per_step: float, step_fs: float, n_tracks: int) -> int:
         """Return `n_md_steps`."""
-        del seconds_per_step, processes, step_fs
+        del per_step, step_fs, n_tracks
         return self.n_md_steps
 
     def seconds(self, stage: str, before: float, spent: float) -> float | None:

@@ -41,10 +41,14 @@ class Job:
         """Return the time that was spent on other stages, s."""
         return self.state.spent() - self.state.spent_on(stage)
 
-    def seconds(self, stage: str) -> float | None:
-        """Return after how many seconds a stage begins nothing new; None: never."""
+    def seconds(self, stage: str, parts: int = 1) -> float | None:
+        """Return after how many seconds a stage begins nothing new; None: never.
+
+        Of `parts` that are still to come the first has its part of the time.
+        """
         spent = self.state.spent_on(stage)
-        return self.effort.seconds(stage, self.before(stage), spent)
+        left = self.effort.seconds(stage, self.before(stage), spent)
+        return None if left is None else left / parts
 
     def say(self, stage: str, line: str) -> None:
         """Print what a stage decided."""

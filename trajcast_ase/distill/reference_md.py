@@ -25,7 +25,11 @@ from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.journal import write_frames
 from trajcast_ase.distill.segments import Setup
 from trajcast_ase.distill.speed import calculator_speed
-from trajcast_ase.distill.timestep import choose_timestep
+from trajcast_ase.distill.timestep import (
+    choose_timestep,
+    ladder,
+    seconds_of_a_step,
+)
 from trajcast_ase.strict import integer, number
 from trajcast_ase.trajectory import Frames, read_frames
 
@@ -95,6 +99,11 @@ def _make_plan(job: Job) -> dict[str, Any]:
     assert job.request.atoms is not None  # noqa: S101
     assert job.request.calculator is not None  # noqa: S101
     calculator = job.request.calculator.make()
+    n_tracks = _n_tracks(job)
+    # A calculator that is far too slow is not to be tried for hours.
+    step_fs = job.request.fixed.timestep_fs or ladder(job.request.atoms)[0]
+    per_step = seconds_of_a_step(job.request.atoms, calculator)
+    job.effort.md_steps(per_step / job.processes, step_fs, n_tracks)
     trial = choose_timestep(
         job.request.atoms,
         calculator,
@@ -106,12 +115,12 @@ def _make_plan(job: Job) -> dict[str, Any]:
     why = "as asked" if fixed else "the longest that keeps energy"
     job.say(STAGE, f"time step {trial}, {why}")
     n_steps = job.effort.md_steps(
-        trial.seconds_per_step, job.processes, trial.timestep_fs
+        trial.seconds_per_step / job.processes, trial.timestep_fs, n_tracks
     )
     frame_steps = max(
         1, round(trial.fastest_period_fs / FRAMES_PER_PERIOD / trial.timestep_fs)
     )
-    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs, _n_tracks(job))
+    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs, n_tracks)
     plan = {
         "timestep_fs": trial.timestep_fs,
         "frame_steps": frame_steps,

@@ -67,6 +67,7 @@ def make_report(
         plan = {"n_strides": _n_strides(job, facts, choice, speeds)}
         job.state.keep_plan(STAGE, plan)
     most = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
+    least = job.effort.least_strides(choice.horizon_fs(facts))
     reports: dict[float, Report] = {}
     result, files = _result(speeds), []
     with job.bar(most * len(facts.temperatures_K)) as bar:
@@ -76,7 +77,9 @@ def make_report(
                 job.state.tick()
                 bar.update(before + made, f"strides of {N_RUNS} runs")
 
-            task = _Task(job, facts, choice, model_name, kelvin, most)
+            seconds = job.seconds(STAGE, len(facts.temperatures_K) - k)
+            strides = Strides(min(most, least), most, seconds)
+            task = _Task(job, facts, choice, model_name, kelvin, strides)
             found = task.report(tick)
             if isinstance(found, str):
                 result["verdict"] = f"the runs at {kelvin:g} K failed: {found}"
@@ -107,26 +110,25 @@ def _n_strides(job: Job, facts: Facts, choice: Candidate, speeds: Speeds) -> int
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The runs at a temperature, of `most` strides each, and their report."""
+    """The runs at a temperature, and their report."""
 
     job: Job
     facts: Facts
     choice: Candidate
     model_name: str
     kelvin: float
-    most: int
+    strides: Strides
 
     def report(self, tick: Callable[[int], None]) -> Report | str:
         """Return the report, or why the runs failed."""
         job, facts = self.job, self.facts
         model = load_model(job.request.out / self.model_name)
-        least = job.effort.least_strides(self.choice.horizon_fs(facts))
         runs = make_runs(
             model,
             starts(facts, job.request.out, N_RUNS),
             setting_of(model),
             temperature_K=self.kelvin,
-            strides=Strides(min(self.most, least), self.most, job.seconds(STAGE)),
+            strides=self.strides,
             folder=job.request.out / "runs" / f"{self.kelvin:g}K",
             seed=job.request.seed + 1000,
             tick=tick,

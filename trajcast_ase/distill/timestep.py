@@ -76,6 +76,17 @@ def ladder(atoms: Atoms) -> tuple[float, ...]:
     return 5.0, 2.0, 1.0, 0.5
 
 
+def seconds_of_a_step(atoms: Atoms, calculator: Any) -> float:
+    """Return the time of one step of MD, of the second one, s."""
+    trial = atoms.copy()
+    trial.calc = calculator
+    with VelocityVerlet(trial, ladder(atoms)[-1] * FS) as verlet:
+        verlet.run(1)
+        began = time.perf_counter()
+        verlet.run(1)
+        return time.perf_counter() - began
+
+
 def choose_timestep(
     atoms: Atoms,
     calculator: Any,

@@ -154,7 +154,7 @@ class _Stage:
             def reporter(report: TrainingStep) -> None:
                 self.job.state.tick()
                 done = int(100 * report.step / report.steps)
-                bar.update(done, f"% of steps, loss {report.loss:.2e}")
+                bar.update(done, f"% of {report.steps} steps, loss {report.loss:.2e}")
 
             return train(config, reporter=reporter, until=until)
 
