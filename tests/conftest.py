@@ -49,6 +49,11 @@ def pytest_addoption(parser):
         help="of the networks: auto (default) as the package chooses, reference as "
         "without a C++ compiler, cpp also for networks that are not from a file",
     )
+    parser.addoption(
+        "--device",
+        default="cpu",
+        help="of the tests that need no particular one: cpu (default) or cuda",
+    )
 
 
 def pytest_configure(config):
@@ -62,6 +67,15 @@ def pytest_configure(config):
         if find_compiler() is None:
             raise pytest.UsageError(NO_COMPILER)
         patch.setattr(Engine, "backend", BACKENDS["cpp"])
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Return the device of the tests that need no particular one."""
+    device = torch.device(request.config.getoption("device"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: torch finds no CUDA device here")
+    return device
 
 
 @pytest.fixture

@@ -68,7 +68,16 @@ class State:
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on `device`."""
-        return State(*(getattr(self, name).to(device) for name in self.__slots__))
+        return State(*(getattr(self, name).to(device) for name in State.__slots__))
+
+    def has_isolated(self) -> bool:
+        """Return whether any system has no periodic axis."""
+        return bool((~self.pbc.any(dim=1)).any())
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Return the sum of per-atom `values` over each system."""
+        total = values.new_zeros(self.n_systems, *values.shape[1:])
+        return total.index_add(0, self.system_index, values)
 
     def moved(
         self,
@@ -109,8 +118,7 @@ def state_from_atoms(
 
 def sum_systems(state: State, values: Tensor) -> Tensor:
     """Return the sum of per-atom `values` over each system."""
-    total = values.new_zeros(state.n_systems, *values.shape[1:])
-    return total.index_add(0, state.system_index, values)
+    return state.sums(values)
 
 
 def velocities_from_atoms(atoms: Atoms) -> Float[np.ndarray, "atoms 3"]:
