@@ -79,6 +79,25 @@ class State:
         total = values.new_zeros(self.n_systems, *values.shape[1:])
         return total.index_add(0, self.system_index, values)
 
+    def group_sums(
+        self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
+    ) -> Tensor:
+        """Return the sum of per-atom `values` over each group of each system.
+
+        Parameters
+        ----------
+        values : (n_atoms, ...)
+        groups : (n_atoms,)
+            Group of each atom among the `width` of its system.
+        width : int
+
+        Returns
+        -------
+        (n_systems * width, ...)
+        """
+        total = values.new_zeros(self.n_systems * width, *values.shape[1:])
+        return total.index_add(0, self.system_index * width + groups, values)
+
     def moved(
         self,
         positions: Float[Tensor, "atoms 3"],

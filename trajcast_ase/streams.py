@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+KEY_BYTES = 8
 RandomSource = np.random.Generator | np.random.RandomState
 
 
@@ -116,6 +117,11 @@ class Streams:
             for rng, size in zip(self.generators, sizes, strict=True)
         ]
         return torch.from_numpy(np.concatenate(drawn))
+
+    def key(self, system: int) -> int:
+        """Return a key of 63 bits, never 0, drawn from the generator of a system."""
+        drawn = int.from_bytes(self.generators[system].bytes(KEY_BYTES), "little")
+        return max(drawn >> 1, 1)
 
     def _check(self, n_systems: int) -> None:
         if n_systems != len(self.generators):

@@ -8,9 +8,10 @@ import torch
 from helpers import make_state
 from scipy import stats
 
-from trajcast_ase.device.draws import Draws, key_of_bytes
+from trajcast_ase.device.draws import Draws
 from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.device.philox import philox, words
+from trajcast_ase.streams import Streams
 
 
 def _words(*numbers, device="cpu"):
@@ -104,8 +105,17 @@ def test_every_key_stride_and_place_draws_others(device):
 
 
 def test_a_key_is_never_zero_nor_negative():
-    assert key_of_bytes(bytes(8)) > 0
-    assert 0 < key_of_bytes(b"\xff" * 8) < 2**63
-    low, high = words(torch.tensor([key_of_bytes(b"\xff" * 8)]))
+    class Extreme:
+        standard_gamma = None
+
+        def __init__(self, drawn):
+            self.drawn = drawn
+
+        def bytes(self, n):
+            return self.drawn * n
+
+    keys = [Streams([Extreme(drawn)]).key(0) for drawn in (b"\0", b"\xff")]
+    assert keys == [1, 2**63 - 1]
+    low, high = words(torch.tensor([keys[1]]))
     assert int(low) == 0xFFFFFFFF
     assert int(high) == 0x7FFFFFFF

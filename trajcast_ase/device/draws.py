@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.device.layout import LaidOutState
-from trajcast_ase.device.philox import WORD, Counter, normals, philox, uniforms, words
+from trajcast_ase.device.philox import Counter, normals, philox, uniforms, words
 
 CANDIDATES = 16
 """Of a chi-squared variate. Each is accepted with a probability above 0.95, so that
 none is once in 1e20 draws; then the first counts, which is nearly of the distribution:
 no statistics of any length can tell."""
-OF_SYSTEM, OF_ATOM, OF_CANDIDATE, OF_BOOST = range(4)
+PURPOSES = OF_SYSTEM, OF_ATOM, OF_CANDIDATE, OF_BOOST = range(4)
 """Purposes of random numbers."""
 BLOCKS = 8
 """Most pairs of normals for one item and purpose."""
@@ -55,9 +55,7 @@ class Draws:
         z, _ = normals(self._words(item, OF_ATOM, 1, keys, strides))
         return torch.stack([x, y, z], dim=1)
 
-    def chi_squared(
-        self, n_dof: Int[Tensor, " systems"]
-    ) -> Float[Tensor, " systems"]:
+    def chi_squared(self, n_dof: Int[Tensor, " systems"]) -> Float[Tensor, " systems"]:
         r"""Return a chi-squared variate for each system; 0 for 0 degrees of freedom.
 
         Twice a gamma variate of shape :math:`a = n/2`, by the method of Marsaglia and
@@ -94,11 +92,3 @@ class Draws:
         kind = ((self.place * len(PURPOSES)) + purpose) * BLOCKS + block
         low, high = words(strides)
         return philox((items, torch.full_like(low, kind), low, high), words(keys))
-
-
-PURPOSES = (OF_SYSTEM, OF_ATOM, OF_CANDIDATE, OF_BOOST)
-
-
-def key_of_bytes(drawn: bytes) -> int:
-    """Return a key of 63 bits, never 0: that stands for no key."""
-    return (int.from_bytes(drawn, "little") >> 1) or WORD

@@ -103,6 +103,15 @@ class LaidOutState(State):
         """Return the sum of per-atom `values` over each system."""
         return self.segments.total(values)
 
+    def group_sums(
+        self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
+    ) -> Tensor:
+        """Return the sum of per-atom `values` over each group of each system."""
+        numbers = torch.arange(width, device=groups.device)
+        columns = values.reshape(len(groups), 1, -1)
+        own = (groups[:, None] == numbers)[:, :, None] * columns
+        return self.sums(own.flatten(1)).reshape(-1, *values.shape[1:])
+
     def plain(self) -> State:
         """Return the state without the layout."""
         return State(*(getattr(self, name) for name in State.__slots__))

@@ -192,9 +192,7 @@ def _packed(
     chosen = numbers.new_zeros(room + 1).scatter(0, place, numbers)[:room]
     filled = torch.arange(room, device=near.device) < offsets[-1]
     nobody = bounds.shape[1] - 1
-    far = torch.nn.functional.pad(
-        vectors.new_full((1, 1), 2.0 * cutoff), (0, 2)
-    )
+    far = torch.nn.functional.pad(vectors.new_full((1, 1), 2.0 * cutoff), (0, 2))
     edges = DeviceEdges(
         receivers=torch.where(filled, receivers[chosen], nobody),
         senders=torch.where(filled, senders[chosen], nobody),

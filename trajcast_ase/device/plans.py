@@ -180,9 +180,7 @@ def _boxes(systems: list[_System], device: torch.device) -> Boxes:
         periodic=_tensor([one.box.pbc for one in systems], device),
         shape=_tensor([one.shape for one in systems], device),
         first=_tensor(first, device),
-        adjacent=_tensor(
-            np.concatenate([*rows, np.full((1, width), nothing)]), device
-        ),
+        adjacent=_tensor(np.concatenate([*rows, np.full((1, width), nothing)]), device),
         images=_tensor(images, device),
         image_exists=_tensor(np.arange(n_images) < counts[:, None], device),
     )
