@@ -1,4 +1,4 @@
-"""Random numbers on a device: known vectors, distributions, independence of the batch."""
+"""Random numbers on a device: known answers, distributions, no trace of the batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _draws(n_systems, device, *, key=7, place=0, strides=None):
     return Draws(keys, counted.to(device), place)
 
 
-# Each of these rejects a right distribution once in a thousand seeds; the seed is fixed.
+# A right distribution is rejected for one seed in a thousand; the seed is fixed.
 LEAST_P = 1e-3
 
 

@@ -63,7 +63,7 @@ class Graph:
     def __init__(self, step: Step, motion: Motion) -> None:
         self.motion = motion.copy()
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(motion.now.device)
+        stream = torch.cuda.Stream(motion.now.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(motion.now.device))
         with torch.no_grad(), torch.cuda.device(motion.now.device):
             with torch.cuda.stream(stream):

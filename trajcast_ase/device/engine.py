@@ -257,6 +257,6 @@ def check_one_device(model: ForecastModel) -> None:
         )
 
 
-def _same(one: Tensor | Bool[Tensor, "..."], other: Tensor) -> bool:
+def _same(one: Tensor | Bool[Tensor, ...], other: Tensor) -> bool:
     """Return whether tensors are equal; the same one is not read."""
     return one is other or (one.shape == other.shape and torch.equal(one, other))

@@ -1,4 +1,4 @@
-"""A network's forecast of a batch whose atoms are known: nothing is read by the host."""
+"""A network's forecast of known atoms: nothing is read by the host."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class StaticModel(Protocol):
     def with_rooms(self, rooms: Rooms) -> StaticModel:
         """Return the model with other room."""
 
-    def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, "3"]]:
+    def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, 3]]:
         """Return the model for one state, and the sizes that its lists need."""
 
 
@@ -85,7 +85,7 @@ class PlainModel:
         del rooms
         return self
 
-    def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, "3"]]:
+    def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, 3]]:
         """Return the model, and that it needs no room."""
         return self.model, state.system_index.new_zeros(3)
 
@@ -145,7 +145,7 @@ class NetworkModel:
             self.network, self.layers, self.plan, self.species, self.one_hot, rooms
         )
 
-    def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, "3"]]:
+    def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, 3]]:
         """Return the model for one state, and the sizes that its lists need."""
         found = search(self.plan, state.positions, self.rooms.pairs)
         edges, needed_edges = found.edges, torch.zeros_like(found.needed_edges)
@@ -192,8 +192,8 @@ class _Placed:
             fixed.species,
             fixed.one_hot,
             state.velocities,
-            self.edges.vectors,
-            _routes(self.edges),
+            vectors=self.edges.vectors,
+            routes=_routes(self.edges),
         )
         lengths = self.edges.vectors.norm(dim=1)
         around = None

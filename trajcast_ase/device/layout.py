@@ -84,7 +84,13 @@ class LaidOutState(State):
         sizes = state.sizes()
         numbers = torch.cat([torch.arange(size) for size in sizes])
         return cls(
-            *(getattr(state, name) for name in State.__slots__),
+            state.positions,
+            state.velocities,
+            state.masses,
+            state.atomic_numbers,
+            state.cell,
+            state.pbc,
+            state.system_index,
             segments=Segments.of_sizes(sizes, state.device),
             atoms_of_systems=tuple(sizes),
             isolated_systems=State.has_isolated(state),
@@ -111,10 +117,6 @@ class LaidOutState(State):
         columns = values.reshape(len(groups), 1, -1)
         own = (groups[:, None] == numbers)[:, :, None] * columns
         return self.sums(own.flatten(1)).reshape(-1, *values.shape[1:])
-
-    def plain(self) -> State:
-        """Return the state without the layout."""
-        return State(*(getattr(self, name) for name in State.__slots__))
 
 
 def _chunks(count: int) -> list[int]:

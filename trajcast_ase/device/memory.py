@@ -1,4 +1,4 @@
-"""How much memory strides on a device need, and what is said when there is too little."""
+"""How much memory strides on a device need, and what is said of too little."""
 
 from __future__ import annotations
 

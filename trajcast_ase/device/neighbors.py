@@ -1,9 +1,10 @@
 """Pairs within a cutoff on the device of the atoms: a list of fixed size.
 
 :func:`search` reads nothing on the host and its tensors never change their shapes, so
-that it can be part of a CUDA graph. It gives the pairs of :func:`.neighbors.find_edges`,
-sorted by receiver, for any cell, periodicity and batch. What does not fit is counted
-and not listed (:class:`Found`): the caller asks later, and comes back with more room.
+that it can be part of a CUDA graph. It gives the pairs of
+:func:`trajcast_ase.neighbors.find_edges`, sorted by receiver, for any cell, periodicity
+and batch. What does not fit is counted and not listed (:class:`Found`): the caller asks
+later, and comes back with more room.
 
 Every system is searched as costs less candidates: all pairs of its atoms, or boxes at
 least as wide as the cutoff. For both, the difference of two atoms is first reduced by
@@ -134,10 +135,8 @@ def search(plan: SearchPlan, positions: Float[Tensor, "atoms 3"], room: Room) ->
     vectors = vectors + lattice_product(shifts, plan.cell[systems])
     exists = torch.cat([one.exists for one in found])
     near = exists & (vectors.square().sum(dim=1) < plan.cutoff**2)
-    bounds = _bounds(found, plan.n_atoms)
-    edges, needed = _packed(
-        near, senders, receivers, vectors, bounds, room.edges, plan.cutoff
-    )
+    pairs = _Pairs(near, receivers, senders, vectors, _bounds(found, plan.n_atoms))
+    edges, needed = pairs.packed(room.edges, plan.cutoff)
     fullest = torch.stack([one.fullest_box for one in found]).max()
     return Found(edges, needed, fullest)
 
@@ -148,9 +147,8 @@ def within(edges: DeviceEdges, cutoff: float, room: int) -> tuple[DeviceEdges, T
     near = edges.vectors.square().sum(dim=1) < cutoff**2
     near = near & (numbers < edges.offsets[-1])
     bounds = torch.stack([edges.offsets[:-1], edges.offsets[1:]])
-    return _packed(
-        near, edges.senders, edges.receivers, edges.vectors, bounds, room, cutoff
-    )
+    pairs = _Pairs(near, edges.receivers, edges.senders, edges.vectors, bounds)
+    return pairs.packed(room, cutoff)
 
 
 def lattice_product(
@@ -172,31 +170,36 @@ def _bounds(found: list[Candidates], n_atoms: int) -> Int[Tensor, "2 atoms"]:
     return bounds
 
 
-def _packed(
-    near: Bool[Tensor, " candidates"],
-    senders: Int[Tensor, " candidates"],
-    receivers: Int[Tensor, " candidates"],
-    vectors: Float[Tensor, "candidates 3"],
-    bounds: Int[Tensor, "2 atoms"],
-    room: int,
-    cutoff: float,
-) -> tuple[DeviceEdges, Int[Tensor, ""]]:
-    """Return the candidates that are near, receiver by receiver, and their number."""
-    running = torch.nn.functional.pad(near.to(torch.int64).cumsum(0), (1, 0))
-    first, last = running[bounds]
-    offsets = torch.nn.functional.pad((last - first).cumsum(0), (1, 0))
-    # Its receiver's first place, and how many of the receiver's came before.
-    place = offsets[receivers] + running[:-1] - first[receivers]
-    place = torch.where(near & (place < room), place, room)  # the last is for the rest
-    numbers = torch.arange(len(near), device=near.device)
-    chosen = numbers.new_zeros(room + 1).scatter(0, place, numbers)[:room]
-    filled = torch.arange(room, device=near.device) < offsets[-1]
-    nobody = bounds.shape[1] - 1
-    far = torch.nn.functional.pad(vectors.new_full((1, 1), 2.0 * cutoff), (0, 2))
-    edges = DeviceEdges(
-        receivers=torch.where(filled, receivers[chosen], nobody),
-        senders=torch.where(filled, senders[chosen], nobody),
-        vectors=torch.where(filled[:, None], vectors[chosen], far),
-        offsets=offsets.clamp(max=room),
-    )
-    return edges, offsets[-1]
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs of which some are near; those of a receiver lie between its `bounds`."""
+
+    near: Bool[Tensor, " candidates"]
+    receivers: Int[Tensor, " candidates"]
+    senders: Int[Tensor, " candidates"]
+    vectors: Float[Tensor, "candidates 3"]
+    bounds: Int[Tensor, "2 atoms"]
+
+    def packed(self, room: int, cutoff: float) -> tuple[DeviceEdges, Int[Tensor, ""]]:
+        """Return those that are near, receiver by receiver, and their number."""
+        pad = torch.nn.functional.pad
+        running = pad(self.near.to(torch.int64).cumsum(0), (1, 0))
+        first, last = running[self.bounds]
+        offsets = pad((last - first).cumsum(0), (1, 0))
+        # Its receiver's first place, and how many of the receiver's came before.
+        rank = running[:-1] - first[self.receivers]
+        place = offsets[self.receivers] + rank
+        # The place after the last is for those that are not listed.
+        place = torch.where(self.near & (place < room), place, room)
+        numbers = torch.arange(len(place), device=place.device)
+        chosen = numbers.new_zeros(room + 1).scatter(0, place, numbers)[:room]
+        filled = torch.arange(room, device=place.device) < offsets[-1]
+        nobody = self.bounds.shape[1] - 1
+        far = pad(self.vectors.new_full((1, 1), 2.0 * cutoff), (0, 2))
+        edges = DeviceEdges(
+            receivers=torch.where(filled, self.receivers[chosen], nobody),
+            senders=torch.where(filled, self.senders[chosen], nobody),
+            vectors=torch.where(filled[:, None], self.vectors[chosen], far),
+            offsets=offsets.clamp(max=room),
+        )
+        return edges, offsets[-1]

@@ -48,9 +48,9 @@ class Motion:
     before: Float[Tensor, "3 atoms 3"]
     forecast: Float[Tensor, "2 atoms 3"]
     baths: tuple[Variables, ...]
-    tick: Int[Tensor, "1"]
+    tick: Int[Tensor, 1]
     failed: Int[Tensor, " systems"]
-    needed: Int[Tensor, "3"]
+    needed: Int[Tensor, 3]
 
     @classmethod
     def of(

@@ -1,4 +1,4 @@
-"""A run of strides that stay on a device: when the host looks, and what it does then."""
+"""A run on a device: when the host looks, and what it does then."""
 
 from __future__ import annotations
 

@@ -328,10 +328,7 @@ class Forecaster(RecommendsThermostats, nn.Module):
         graph = embedded_graph(self, species, velocities, edges)
         if self.surroundings is not None and around is None:
             around = sums_over_pairs(self, self.surroundings, graph, near.edges)
-        if layers is None:
-            weights = perceptron_weights(self, graph, edges)
-        else:
-            weights = layers
+        weights = layers or perceptron_weights(self, graph, edges)
         return self.targets_of_graph(graph, edges.vectors.norm(dim=1), around, weights)
 
     def targets_of_graph(

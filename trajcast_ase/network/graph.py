@@ -27,7 +27,12 @@ def embedded_graph(
     routes = Routes.of_edges(edges, species.shape[0])
     one_hot = nn.functional.one_hot(species, len(network.config.elements))
     return graph_of_routes(
-        network, species, one_hot.to(network.dtype), velocities, edges.vectors, routes
+        network,
+        species,
+        one_hot.to(network.dtype),
+        velocities,
+        vectors=edges.vectors,
+        routes=routes,
     )
 
 
@@ -36,6 +41,7 @@ def graph_of_routes(
     species: Int[Tensor, " atoms"],
     one_hot: Float[Tensor, "atoms species"],
     velocities: Float[Tensor, "atoms 3"],
+    *,
     vectors: Float[Tensor, "edges 3"],
     routes: Routes,
 ) -> Graph:
