@@ -97,6 +97,7 @@ class Engine:
             The device has too little memory; the text says how many atoms fit.
         """
         for bath in self._baths:
+            bath.streams.check_systems(state.n_systems)
             bath.draw_keys()
         baths = tuple(variables_of(bath, state.device) for bath in self._baths)
         motion = Motion.of(state.positions, state.velocities, baths, state.n_systems)
