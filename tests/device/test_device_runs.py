@@ -1,4 +1,4 @@
-"""Runs on a device: exactness, overflow, failures, what the host reads; on any device."""
+"""Runs on a device: exactness, overflow, failures, how often the host looks."""
 
 from __future__ import annotations
 
@@ -228,7 +228,6 @@ def test_a_system_that_is_not_finite_ends_the_run_at_its_stride(tmp_path):
 
 
 def test_replicas_are_the_same_alone_and_in_a_batch(device):
-    model, _ = crystal()
     flight = Ballistic(HORIZON)
     starts = [water(seed) for seed in range(4)]
     starts[2] = draw_momenta(
@@ -259,7 +258,7 @@ def test_replicas_are_the_same_alone_and_in_a_batch(device):
 
 def test_a_replica_that_fails_is_lost_and_changes_no_other():
     def run(speeds):
-        replicas = Replicas(
+        return Replicas(
             [flyer(speed) for speed in speeds],
             Spoilt(HORIZON),
             thermostat=lambda rng: Langevin(30.0, 1e-4 / units.fs, rng),
@@ -267,7 +266,6 @@ def test_a_replica_that_fails_is_lost_and_changes_no_other():
             guards=(),
             engine="device",
         )
-        return replicas
 
     good = run([0.0001, 0.0001, 0.0002])
     good.run(130)

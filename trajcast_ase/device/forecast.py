@@ -20,7 +20,7 @@ from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.interaction import Interaction, LayerWeights
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.surroundings import Surroundings
-from trajcast_ase.network.weights import SampledLengths, WeightRows
+from trajcast_ase.network.weights import WeightRows
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 
@@ -216,21 +216,23 @@ class _Placed:
 
     def _sums(self, module: Surroundings) -> Float[Tensor, "atoms harmonics channels"]:
         """Return the sums over the surroundings, from the list of all pairs."""
-        network, vectors = self.fixed.network, self.pairs.vectors
-        lengths = vectors.norm(dim=1)
-        if network.uses_grids:
-            weights = SampledLengths.on_grid(module.basis, lengths).weights(module.mlp)
-        else:
+        network, pairs, species = self.fixed.network, self.pairs, self.fixed.species
+        lengths, lmax = pairs.vectors.norm(dim=1), network.config.lmax
+        vectors = pairs.vectors.to(network.dtype)
+        harmonics = spherical_harmonics(vectors, lmax, normalize=True)
+        routes, layers = _routes(pairs), self.fixed.layers
+        if layers is None or layers.surroundings is None:
             weights = _rows(module.mlp(module.basis(lengths.to(network.dtype))))
-        return module.sums(
-            self.fixed.species,
-            spherical_harmonics(
-                vectors.to(network.dtype), network.config.lmax, normalize=True
-            ),
-            weights,
-            _routes(self.pairs),
-            network.backend,
+            return module.sums(species, harmonics, weights, routes, network.backend)
+        # A table has the factors of the sending element and of the sum in it.
+        table = layers.surroundings
+        places = table.grid.places(lengths, species[pairs.senders])
+        weights = WeightRows.at(table.values, places)
+        sent = vectors.new_ones(len(species), 1, module.senders.shape[1])
+        sums = network.backend.convolve(
+            module.product, sent, harmonics, weights, routes
         )
+        return torch.cat(sums, dim=1)
 
 
 def static_model(model: ForecastModel, state: State) -> NetworkModel | PlainModel:
