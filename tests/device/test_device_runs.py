@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from trajcast_ase.device.neighbors import Room
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.fallback import ForceFallback, SenselessForecastError
 from trajcast_ase.dynamics.file_marks import CheckpointError
+from trajcast_ase.dynamics.losses import LostReplicasError
 from trajcast_ase.dynamics.replicas import Replicas
 from trajcast_ase.testing import Ballistic
 from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
@@ -225,6 +227,30 @@ def test_a_system_that_is_not_finite_ends_the_run_at_its_stride(tmp_path):
         assert (tmp_path / f"{engine}.extxyz").is_file()
     assert ends[0] == ends[1]
     assert 0 < ends[0][0] < 500
+
+
+class Fickle(Ballistic):
+    """Free flight, but for one forecast of many."""
+
+    calls: ClassVar[list[None]] = []
+
+    def raw_forecast(self, state):
+        displacements, velocities = super().raw_forecast(state)
+        self.calls.append(None)
+        return displacements * (torch.nan if len(self.calls) == 5 else 1), velocities
+
+
+def test_a_model_that_does_not_repeat_itself_is_named(monkeypatch):
+    monkeypatch.setattr(Fickle, "calls", [])
+    dyn = TrajCast(water(), Fickle(HORIZON), guards=(), engine="device")
+    with pytest.raises(RuntimeError, match=r"step 5 .* no function of the state"):
+        dyn.run(20)
+    assert dyn.nsteps == 4
+    monkeypatch.setattr(Fickle, "calls", [])
+    replicas = Replicas([water(0), water(1)], Fickle(HORIZON), engine="device")
+    with pytest.raises(LostReplicasError, match="no function of the state"):
+        replicas.run(20)
+    assert [one.stride for one in replicas.lost] == [4, 4]
 
 
 def test_replicas_are_the_same_alone_and_in_a_batch(device):

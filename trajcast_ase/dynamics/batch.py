@@ -16,7 +16,7 @@ from torch import Tensor
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
 from trajcast_ase.device.engine import Engine
-from trajcast_ase.dynamics.device_leaps import strides_until_look
+from trajcast_ase.dynamics.device_leaps import strides_until_look, unrepeatable
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.losses import EXPLAINED, LostReplica, of_replica
 from trajcast_ase.dynamics.rollback import Snapshot
@@ -187,12 +187,15 @@ class Batch:
             self._where(self.state, origin), [place in going for place in self._all]
         )
         steps = [driver.nsteps for driver in self.drivers]
-        made = engine.advance(block, steps).strides
+        report = engine.advance(block, steps)
+        made = report.strides
         if made > 1:
             self.advance(engine.before(), made - 1)
         try:
             self._checked_forecast(self._where(engine.forecast(), self.state))
             self._checked_thermostat(self._where(engine.now(), self.state))
+            for place in going.intersection(report.failed, self._going):
+                self.lose(place, unrepeatable(self.drivers[place].nsteps + 1))
             if set(self._going) != going:  # who is lost is where it was before
                 engine.back_to(made - 1)
                 engine.set_going([place in self._going for place in self._all])

@@ -76,6 +76,15 @@ def strides_until_look(watch: Watch, nsteps: int, most: int) -> int:
     return min(most, *(every - nsteps % every for every in {BLOCK, *rare}))
 
 
+def unrepeatable(step: int) -> RuntimeError:
+    """Return the error of a stride that comes out otherwise when it is repeated."""
+    return RuntimeError(
+        f"step {step} was not finite, and finite when it was made again: this model is "
+        "no function of the state, so that blocks of strides cannot be repeated; use "
+        "engine='host'"
+    )
+
+
 class DeviceLeaps(MolecularDynamics):
     """The part of :class:`TrajCast` that advances on a device."""
 
@@ -126,12 +135,14 @@ class DeviceLeaps(MolecularDynamics):
             if found:
                 self._guarding.note(step, found, by_forces=False)
             return
-        wrong = engine.now()
+        wrong = (~finite_atoms(engine.now())).nonzero()
         self._give_up(engine, made.strides - 1)
         if refused:
             good = [(nsteps[0], state) for nsteps, state in self._recent]
             raise self._guarding.refuse(self.atoms, good, forecast, found)
-        raise self._not_finite(int((~finite_atoms(wrong)).nonzero()[0]))
+        if len(wrong) == 0:
+            raise unrepeatable(step)
+        raise self._not_finite(int(wrong[0, 0]))
 
     def _give_up(self, engine: Engine, good: int) -> None:
         """Leave the run after the `good` strides of a block."""
