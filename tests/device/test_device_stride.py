@@ -129,7 +129,7 @@ def kinetic_energies_of_many(make, device, n_systems=64, n_atoms=12):
     horizon = 7 * units.fs
     engine = Engine(Ballistic(7.0), [make(streams)], horizon)
     found = []
-    for k in range(25):
+    for k in range(13):
         engine.start(state)
         engine.advance(10, [10 * k] * n_systems)
         engine.hand_over()
@@ -137,7 +137,7 @@ def kinetic_energies_of_many(make, device, n_systems=64, n_atoms=12):
         resting = state.velocities - com_velocity(state)[state.system_index]
         kinetic = kinetic_energies(state.moved(state.positions, resting))
         found.append(2 * kinetic.cpu().numpy() / (units.kB * 300.0))
-    return np.array(found[5:]), 3 * n_atoms - 3
+    return np.array(found[3:]), 3 * n_atoms - 3
 
 
 @pytest.mark.statistical
@@ -151,17 +151,17 @@ def kinetic_energies_of_many(make, device, n_systems=64, n_atoms=12):
     ids=["csvr", "langevin", "adaptive"],
 )
 def test_kinetic_energies_are_canonical(make, device):
-    """2 K / kT is chi-squared with n_dof, in 64 systems at 20 times.
+    """2 K / kT is chi-squared with n_dof, in 64 systems at ten times.
 
-    A right thermostat fails for one seed in 1e4. Wrong degrees of freedom (3 N, and one
+    A right thermostat fails for one seed in 1e4. Wrong degrees of freedom (3 N, and two
     less than right) do fail.
     """
     values, n_dof = kinetic_energies_of_many(make, device)
-    assert values.shape == (20, 64)
+    assert values.shape == (10, 64)
     flat = values.ravel()
     assert kstest(flat, chi2(n_dof).cdf).pvalue > 1e-4
     assert abs(flat.mean() - n_dof) < 4 * np.sqrt(2 * n_dof / flat.size)
-    for wrong in (n_dof + 3, n_dof - 1):
+    for wrong in (n_dof + 3, n_dof - 2):
         assert kstest(flat, chi2(wrong).cdf).pvalue < 1e-4
 
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trajcast_ase.cli.options import GuardAction, Precision, TrajectoryFormat
+from trajcast_ase.cli.options import (
+    EngineName,
+    GuardAction,
+    Precision,
+    TrajectoryFormat,
+)
 from trajcast_ase.cli.output import (
     SUFFIXES,
     check_append,
@@ -105,6 +110,13 @@ def run(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="device: strides stay on the device, where guards and files ask for "
+            "them; other random numbers, no --noise, no constraints."
+        ),
+    ] = EngineName.HOST,
     dtype: Annotated[
         Precision | None, typer.Option(help="Of the network. Default: as in its file.")
     ] = None,
@@ -219,6 +231,7 @@ def run(
         checkpoint_minutes=checkpoint_minutes,
         restart=restart,
         guards=guards,
+        engine=engine,
         reversal_every=_checked_reversals(reversal_every, guards, network),
     )
     _check_replicas_differ(job)

@@ -168,6 +168,7 @@ def variables_of(bath: RandomThermostat, device: torch.device) -> Variables:
 
 
 def set_variables(bath: RandomThermostat, variables: Variables) -> None:
-    """Let a thermostat go on from `variables`."""
+    """Let a thermostat go on from `variables`; its keys stay where the host reads."""
     for name, value in variables.items():
-        setattr(bath, name, value.clone())
+        if name != "keys":
+            setattr(bath, name, value.clone())
