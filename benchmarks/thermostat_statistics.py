@@ -51,7 +51,7 @@ class Berendsen(CSVR):
     ) -> ThermalMotion:
         """Return the motion scaled towards the mean kinetic energy."""
         share = -math.expm1(-timestep / self.taut)
-        mean = 0.5 * motion.n_dof * self._thermal(time)
+        mean = 0.5 * motion.n_dof * self.thermal_energy(time)
         ratio = mean / motion.kinetic_energies
         scale = torch.sqrt(1 + share * (ratio - 1))
         state = motion.state
@@ -66,7 +66,7 @@ class EulerLangevin(Langevin):
     ) -> ThermalMotion:
         """Return the motion with damping and too much noise."""
         state, decay = motion.state, self.friction * timestep
-        width = FS * torch.sqrt(2 * decay * self._thermal(time) / state.masses)
+        width = FS * torch.sqrt(2 * decay * self.thermal_energy(time) / state.masses)
         kicks = width[:, None] * self._noise(state)
         return motion.changed(math.exp(-decay) * state.velocities + kicks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -22,6 +24,8 @@ install_import_hook(
 # After the hook, which acts on imports.
 from helpers import small_model  # noqa: E402
 
+from trajcast_ase.dynamics import driver, replicas  # noqa: E402
+from trajcast_ase.dynamics.arguments import prepared_model  # noqa: E402
 from trajcast_ase.network.backends import BACKENDS, Engine  # noqa: E402
 from trajcast_ase.network.cpu.build import NO_COMPILER, find_compiler  # noqa: E402
 
@@ -49,6 +53,12 @@ def pytest_addoption(parser):
         help="of the networks: auto (default) as the package chooses, reference as "
         "without a C++ compiler, cpp also for networks that are not from a file",
     )
+    parser.addoption(
+        "--device",
+        default="cpu",
+        help="of the tests that need no particular one, and of drivers whose test "
+        "names none: cpu (default) or cuda",
+    )
 
 
 def pytest_configure(config):
@@ -58,10 +68,39 @@ def pytest_configure(config):
     if choice == "reference":
         # The environment reaches the processes that tests start, too.
         patch.setenv("CXX", "no-compiler")
+    _run_on(torch.device(config.getoption("device")), patch)
     if choice == "cpp":
         if find_compiler() is None:
             raise pytest.UsageError(NO_COMPILER)
         patch.setattr(Engine, "backend", BACKENDS["cpp"])
+
+
+def _run_on(device, patch):
+    """Let drivers take their models to `device` where a test names none."""
+    if device.type == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise pytest.UsageError(f"--device {device}: torch finds no CUDA device here")
+
+    def on_device(model, asked):
+        movable = isinstance(model, str | os.PathLike) or hasattr(model, "to")
+        return prepared_model(model, device if asked is None and movable else asked)
+
+    for module in (driver, replicas):
+        patch.setattr(module, "prepared_model", on_device)
+
+
+def pytest_collection_modifyitems(items):
+    missing = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Return the device of the tests that need no particular one."""
+    return torch.device(request.config.getoption("device"))
 
 
 @pytest.fixture

@@ -47,9 +47,12 @@ def files(out):
 
 
 @pytest.mark.parametrize("thermostat", THERMOSTATS)
-@pytest.mark.parametrize("replicas", [(), ("--replicas", 2)])
-def test_the_same_command_goes_on(thermostat, replicas):
-    more = ("--thermostat", thermostat, *replicas)
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--replicas", 2), ("--engine", "device", "--replicas", 2)],
+)
+def test_the_same_command_goes_on(thermostat, options):
+    more = ("--thermostat", thermostat, *options)
     call(*settings("whole", *more))
     call(*settings("parts", *more, steps=6))
     stdout, _ = call(*settings("parts", *more, "--restart"))

@@ -26,6 +26,8 @@ from trajcast_ase.state import State, sum_systems
 
 # Principal moments below this fraction of the largest are those of a linear molecule.
 SMALLEST_MOMENT = 1e-8
+# amu Å². A single atom has none but that of the rounding of its centre of mass.
+SMALLEST_INERTIA = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +181,9 @@ class RigidBodies:
     @classmethod
     def of(cls, state: State, rule: Conservation) -> RigidBodies:
         """Return the systems of `state`; `rule` says whether they rotate."""
-        isolated = ~state.pbc.any(dim=1)
-        if not rule.angular or not bool(isolated.any()):
+        if not (rule.angular and state.has_isolated()):
             return cls(state, None)
+        isolated = ~state.pbc.any(dim=1)
         relative = _relative(state)
         inertia = _inertia(state, relative)
         inverse, n_axes = _pseudo_inverse(inertia)
@@ -248,21 +250,49 @@ def _missing_momentum(
     if rule.fixed_angular is None:
         target = angular_momentum(before)
     else:
-        target = before.positions.new_tensor(rule.fixed_angular)
+        # Filled where they are: a stride on a device copies nothing from the host.
+        fixed = [before.positions.new_full((1,), one) for one in rule.fixed_angular]
+        target = torch.cat(fixed)
     return target - angular_momentum(after, relative)
 
 
 def _pseudo_inverse(
     inertia: Float[Tensor, "systems 3 3"],
 ) -> tuple[Float[Tensor, "systems 3 3"], Int[Tensor, " systems"]]:
-    """Return the pseudo-inverse, without derivative, and its rank."""
+    r"""Return the pseudo-inverse, without derivative, and its rank.
+
+    In closed form, since eigenvalues make the host wait for a GPU: with the cofactors
+    :math:`C` the inverse is :math:`C / \det I`. Of atoms on a line two moments are
+    equal, :math:`\mathrm{tr}\,I / 2`, and the third is zero, so that the
+    pseudo-inverse is :math:`I / (\mathrm{tr}\,I / 2)^2`.
+    """
+    rows = inertia.detach()
+    x, y, z = rows.unbind(1)
+    cofactors = torch.stack(
+        [
+            torch.linalg.cross(y, z),
+            torch.linalg.cross(z, x),
+            torch.linalg.cross(x, y),
+        ],
+        dim=1,
+    )
+    determinant = (x * cofactors[:, 0]).sum(dim=1)
+    half_trace = 0.5 * rows.diagonal(dim1=1, dim2=2).sum(dim=1)
+    products = cofactors.diagonal(dim1=1, dim2=2).sum(dim=1)
+    # The least moment, where it is far below the others, which then are half the trace.
+    least = determinant / torch.where(products > 0, products, 1.0)
+    exists = half_trace > SMALLEST_INERTIA
+    is_line = exists & (least <= SMALLEST_MOMENT * half_trace)
+    is_body = exists & ~is_line
     # A forecast that is not finite stays so through the momentum, without an exception.
-    finite = torch.nan_to_num(inertia.detach(), 0.0, 0.0, 0.0)
-    moments, axes = torch.linalg.eigh(finite)
-    size = moments.abs()
-    kept = size > SMALLEST_MOMENT * size.amax(dim=1, keepdim=True)
-    inverses = torch.where(kept, 1.0 / moments, 0.0)
-    return (axes * inverses[:, None]) @ axes.mT, kept.sum(dim=1)
+    of_body = cofactors / torch.where(is_body, determinant, 1.0)[:, None, None]
+    of_line = rows / torch.where(is_line, half_trace, 1.0).square()[:, None, None]
+    inverse = torch.where(
+        is_body[:, None, None],
+        of_body,
+        torch.where(is_line[:, None, None], of_line, 0.0),
+    )
+    return inverse, 3 * is_body + 2 * is_line
 
 
 def _inertia(

@@ -85,7 +85,7 @@ class ThermalSpace:
         """
         conserves = constraints.conserve_momentum(state)
         bodies = None
-        if bool(conserves.any()):
+        if constraints.free is None or bool(conserves.any()):
             bodies = known or RigidBodies.of(state, rule)
         n_dof = _count(state, constraints, conserves, bodies)
         return cls(state, constraints, conserves, bodies, n_dof)

@@ -68,7 +68,35 @@ class State:
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on `device`."""
-        return State(*(getattr(self, name).to(device) for name in self.__slots__))
+        return State(*(getattr(self, name).to(device) for name in State.__slots__))
+
+    def has_isolated(self) -> bool:
+        """Return whether any system has no periodic axis."""
+        return bool((~self.pbc.any(dim=1)).any())
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Return the sum of per-atom `values` over each system."""
+        total = values.new_zeros(self.n_systems, *values.shape[1:])
+        return total.index_add(0, self.system_index, values)
+
+    def group_sums(
+        self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
+    ) -> Tensor:
+        """Return the sum of per-atom `values` over each group of each system.
+
+        Parameters
+        ----------
+        values : (n_atoms, ...)
+        groups : (n_atoms,)
+            Group of each atom among the `width` of its system.
+        width : int
+
+        Returns
+        -------
+        (n_systems * width, ...)
+        """
+        total = values.new_zeros(self.n_systems * width, *values.shape[1:])
+        return total.index_add(0, self.system_index * width + groups, values)
 
     def moved(
         self,
@@ -109,8 +137,7 @@ def state_from_atoms(
 
 def sum_systems(state: State, values: Tensor) -> Tensor:
     """Return the sum of per-atom `values` over each system."""
-    total = values.new_zeros(state.n_systems, *values.shape[1:])
-    return total.index_add(0, state.system_index, values)
+    return state.sums(values)
 
 
 def velocities_from_atoms(atoms: Atoms) -> Float[np.ndarray, "atoms 3"]:

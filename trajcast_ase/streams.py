@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+KEY_BYTES = 8
 RandomSource = np.random.Generator | np.random.RandomState
 
 
@@ -94,13 +95,13 @@ class Streams:
 
     def normals(self, n_systems: int) -> Float[Tensor, " systems"]:
         """Return a unit normal for each system."""
-        self._check(n_systems)
+        self.check_systems(n_systems)
         drawn = [rng.standard_normal() for rng in self.generators]
         return torch.tensor(drawn, dtype=torch.float64)
 
     def chi_squared(self, n_dof: Sequence[int]) -> Float[Tensor, " systems"]:
         """Return a chi-squared variate for each system, of 0 degrees of freedom 0."""
-        self._check(len(n_dof))
+        self.check_systems(len(n_dof))
         # Twice a gamma variate of shape n/2 is chi-squared with n degrees of freedom.
         drawn = [
             2.0 * rng.standard_gamma(0.5 * n)
@@ -110,14 +111,20 @@ class Streams:
 
     def normal_vectors(self, sizes: Sequence[int]) -> Float[Tensor, "atoms 3"]:
         """Return vectors of unit normals for each atom; `sizes` are atoms a system."""
-        self._check(len(sizes))
+        self.check_systems(len(sizes))
         drawn = [
             rng.standard_normal((size, 3))
             for rng, size in zip(self.generators, sizes, strict=True)
         ]
         return torch.from_numpy(np.concatenate(drawn))
 
-    def _check(self, n_systems: int) -> None:
+    def key(self, system: int) -> int:
+        """Return a key of 63 bits, never 0, drawn from the generator of a system."""
+        drawn = int.from_bytes(self.generators[system].bytes(KEY_BYTES), "little")
+        return max(drawn >> 1, 1)
+
+    def check_systems(self, n_systems: int) -> None:
+        """Raise ValueError unless there is a generator for each of the systems."""
         if n_systems != len(self.generators):
             raise ValueError(
                 f"a thermostat with random numbers for {len(self.generators)} "

@@ -39,6 +39,13 @@ class GuardAction(StrEnum):
     OFF = "off"
 
 
+class EngineName(StrEnum):
+    """Where strides are made."""
+
+    HOST = "host"
+    DEVICE = "device"
+
+
 class TrajectoryFormat(StrEnum):
     """Formats of trajectories of ``trajcast run``."""
 

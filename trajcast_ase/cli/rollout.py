@@ -14,12 +14,13 @@ from jaxtyping import Float
 from rich.console import Console
 
 from trajcast_ase.cli.files import LOG, TRAJECTORY, Files
-from trajcast_ase.cli.options import GuardAction
+from trajcast_ase.cli.options import EngineName, GuardAction
 from trajcast_ase.dynamics.checkpoint import (
     CheckpointElsewhereError,
     has_checkpoint,
     read_checkpoint,
 )
+from trajcast_ase.dynamics.device_leaps import EngineChoice
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.file_marks import CheckpointError
 from trajcast_ase.dynamics.replicas import Replicas, ThermostatMaker
@@ -42,11 +43,12 @@ FAR = 0.2
 """Relative deviation of a mean temperature that is worth a warning."""
 
 
-class Guarding(TypedDict):
+class Conduct(TypedDict):
     """Arguments of TrajCast and Replicas."""
 
     guards: tuple[()] | GuardMaker | None
     on_finding: OnFinding
+    engine: EngineChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Job:
     restart : bool
         Go on from the checkpoint, where there is one.
     guards : GuardAction
+    engine : EngineName
     reversal_every : int or None
         Strides between two forecasts back.
     """
@@ -93,11 +96,12 @@ class Job:
     checkpoint_minutes: float
     restart: bool
     guards: GuardAction
+    engine: EngineName
     reversal_every: int | None
 
     @property
-    def guarding(self) -> Guarding:
-        """How the dynamics are guarded, as arguments of their drivers."""
+    def conduct(self) -> Conduct:
+        """Who guards the dynamics and where they are made: arguments of drivers."""
         guards: tuple[()] | GuardMaker | None = None
         if self.guards is GuardAction.OFF:
             guards = ()
@@ -106,6 +110,7 @@ class Job:
         return {
             "guards": guards,
             "on_finding": "warn" if self.guards is GuardAction.WARN else "stop",
+            "engine": "device" if self.engine is EngineName.DEVICE else "host",
         }
 
     @property
@@ -273,7 +278,7 @@ def _one(job: Job) -> TrajCast:
         trajectory=job.files.paths(TRAJECTORY)[0],
         append_trajectory=job.done is not None,
         loginterval=job.interval,
-        **job.guarding,
+        **job.conduct,
     )
     dynamics._open_log(log, job.log_interval, header=new_log)  # noqa: SLF001  as restart
     if job.done is not None:
@@ -296,7 +301,7 @@ def _many(job: Job) -> Replicas:
         trajectory=job.files.template(TRAJECTORY),
         logfile=job.files.template(LOG),
         loginterval=job.interval,
-        **job.guarding,
+        **job.conduct,
         logfile_interval=job.log_interval,
     )
 
@@ -320,7 +325,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
             trajectory=files.paths(TRAJECTORY)[0],
             logfile=files.paths(LOG)[0],
             loginterval=job.interval,
-            **job.guarding,
+            **job.conduct,
             logfile_interval=job.log_interval,
         )
     if [run.number for run in kept] != list(files.replicas):
@@ -336,7 +341,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
         trajectory=files.template(TRAJECTORY),
         logfile=files.template(LOG),
         loginterval=job.interval,
-        **job.guarding,
+        **job.conduct,
         logfile_interval=job.log_interval,
     )
 

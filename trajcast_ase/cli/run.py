@@ -13,6 +13,7 @@ from trajcast_ase.cli.options import (
     CheckpointMinutesOption,
     DeviceOption,
     DrawVelocitiesOption,
+    EngineName,
     FrictionOption,
     GuardAction,
     MaxHoursOption,
@@ -94,6 +95,13 @@ def run(
         ),
     ] = None,
     device: DeviceOption = "cpu",
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="device: strides stay on the device, where guards and files ask for "
+            "them; other random numbers, no --noise, no constraints."
+        ),
+    ] = EngineName.HOST,
     dtype: PrecisionOption = None,
     replicas: Annotated[
         int | None,
@@ -193,6 +201,7 @@ def run(
         checkpoint_minutes=checkpoint_minutes,
         restart=restart,
         guards=guards,
+        engine=engine,
         reversal_every=_checked_reversals(reversal_every, guards, network),
     )
     _check_replicas_differ(job)

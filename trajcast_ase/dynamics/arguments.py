@@ -56,6 +56,8 @@ def prepared_model(
 
     Raises
     ------
+    ValueError
+        There is no such device.
     TypeError
         `model` is none, such as the time step of ASE's dynamics.
     """
@@ -70,9 +72,14 @@ def prepared_model(
             "is one, such as load_model('paracetamol-7fs') or the path of a .trajcast "
             "file, and its horizon is the time step"
         )
-    if device is None or torch.device(device) == model.device:
+    if device is None:
         return model
-    moved = copy.deepcopy(cast("nn.Module", model)).to(device)
+    from trajcast_ase.models.model_file import checked_device  # noqa: PLC0415
+
+    where = checked_device(device)
+    if where == model.device:
+        return model
+    moved = copy.deepcopy(cast("nn.Module", model)).to(where)
     return cast("ForecastModel", moved)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from ase.parallel import world
 
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
@@ -21,6 +22,12 @@ from trajcast_ase.dynamics.arguments import (
     prepared_model,
 )
 from trajcast_ase.dynamics.continuation import Continuation
+from trajcast_ase.dynamics.device_leaps import (
+    DeviceLeaps,
+    EngineChoice,
+    check_unconstrained,
+    made_engine,
+)
 from trajcast_ase.dynamics.domain import warn_outside_training
 from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.looks import Looks
@@ -43,7 +50,7 @@ from trajcast_ase.thermostats.thermostat import ChecksStart, Thermostat
 PER_STEP_METHODS = ("step", "irun", "log", "call_observers", "_refresh_properties")
 
 
-class TrajCast(Continuation, Looks):
+class TrajCast(Continuation, DeviceLeaps, Looks):
     """Molecular dynamics by forecasts, in place of ``ase.md.verlet.VelocityVerlet``.
 
     Observers, log, trajectory and edits of the Atoms work as for every ASE dynamics.
@@ -90,6 +97,11 @@ class TrajCast(Continuation, Looks):
         by name, as ``NAME.evidence.extxyz``; without one, nowhere.
     device : str or torch.device, optional
         Default: where the model is. Elsewhere a copy of the model is used.
+    engine : "host" or "device"
+        "device": all of a stride on the model's device, which the host asks at the end
+        of at most 50 strides only (on CUDA: one graph). Thermostats then draw other
+        random numbers, of their own keys; guards see the strides at which the host
+        asks; constraints, `noise` and `fallback` are refused.
     **kwargs
         ``comm`` and ``master`` of the ASE base class.
 
@@ -133,6 +145,7 @@ class TrajCast(Continuation, Looks):
         fallback: ForceFallback | None = None,
         evidence: str | os.PathLike[str] | None = None,
         device: torch.device | str | None = None,
+        engine: EngineChoice = "host",
         **kwargs: Any,
     ) -> None:
         check_keywords(kwargs)
@@ -151,6 +164,15 @@ class TrajCast(Continuation, Looks):
             fallback.check(atoms)
         self._model_description = describe_model(self.model)
         dt = checked_timestep(timestep, self.model.horizon_fs)
+        self._engine = made_engine(
+            engine,
+            self.model,
+            self.thermostats,
+            dt,
+            noise=noise,
+            fallback=fallback,
+            n_processes=kwargs["comm"].size if kwargs.get("comm") else world.size,
+        )
         self._mirror = Mirror(atoms, self.model.device, self._accept)
         self._watch(atoms)
         header = getattr(self.model, "header", None)
@@ -201,7 +223,10 @@ class TrajCast(Continuation, Looks):
         """Advance the Atoms by one forecast; ``nsteps`` is the caller's."""
         self._mirror.pull(self.atoms)
         try:
-            self._advance()
+            if self._engine is None:
+                self._advance()
+            else:
+                self._device_block(self._engine, self._watch(self.atoms), 1)
         finally:
             self._mirror.push(self.atoms)
 
@@ -269,6 +294,9 @@ class TrajCast(Continuation, Looks):
         """Make `steps` forecasts on the device between two transfers."""
         self._mirror.pull(self.atoms)
         try:
+            if self._engine is not None:
+                self._device_leap(self._engine, steps)
+                return
             for _ in range(steps):
                 self._advance()
                 self.nsteps += 1
@@ -348,6 +376,8 @@ class TrajCast(Continuation, Looks):
     def _accept(self, state: State, constraints: Constraints) -> None:
         """Raise for a state that the model or the thermostat cannot start from."""
         self._forecaster.check_elements(state.atomic_numbers)
+        if self._engine is not None:
+            check_unconstrained(constraints)
         checks = [one for one in self.thermostats if isinstance(one, ChecksStart)]
         if checks:
             motion = thermal_motion(state, self.model.conservation, constraints)

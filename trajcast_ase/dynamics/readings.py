@@ -6,6 +6,7 @@ from typing import Any
 
 from ase.md.md import MolecularDynamics
 
+from trajcast_ase.device.engine import Engine
 from trajcast_ase.guards.guarding import Guarding
 from trajcast_ase.guards.tally import Tally
 from trajcast_ase.kinetics import degrees_of_freedom, temperature
@@ -22,6 +23,7 @@ class Readings(MolecularDynamics):
     noise: ForecastNoise | None
     _guarding: Guarding
     _place: int
+    _engine: Engine | None
     _model_description: dict[str, Any]
 
     def todict(self) -> dict[str, Any]:
@@ -41,6 +43,8 @@ class Readings(MolecularDynamics):
             settings["thermostat"] = members[0] if len(members) == 1 else members
         if self.noise is not None:
             settings["noise"] = self.noise.todict()
+        if self._engine is not None:
+            settings["engine"] = "device"  # whose random numbers are others
         return settings
 
     @property

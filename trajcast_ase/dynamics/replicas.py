@@ -21,6 +21,7 @@ from ase import Atoms
 
 from trajcast_ase.dynamics.arguments import prepared_model
 from trajcast_ase.dynamics.batch import Batch
+from trajcast_ase.dynamics.device_leaps import EngineChoice
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.losses import (
@@ -91,6 +92,9 @@ class Replicas(ReplicaContinuation):
     evidence : str, optional
         Path with the number in it, else as of :class:`TrajCast`.
     device : str or torch.device, optional
+    engine : "host" or "device"
+        As of :class:`TrajCast`. Each replica has a key of its own, so that its random
+        numbers are the same in any batch.
 
     Raises
     ------
@@ -126,6 +130,7 @@ class Replicas(ReplicaContinuation):
         fallback: ForceFallback | None = None,
         evidence: str | None = None,
         device: torch.device | str | None = None,
+        engine: EngineChoice = "host",
     ) -> None:
         check_systems(systems)
         check_paths(trajectory, logfile, evidence)
@@ -138,6 +143,7 @@ class Replicas(ReplicaContinuation):
             raise ValueError(f"batch_atoms = {batch_atoms} must be at least 1")
         self.model = prepared_model(model, device)
         self.first_replica = first_replica
+        self._engine = engine
         self._drivers: list[TrajCast] = []
         self._batches: list[Batch] = []
         self._observers: list[tuple[Callable[[], Any], int]] = []
@@ -165,6 +171,7 @@ class Replicas(ReplicaContinuation):
                         on_finding=on_finding,
                         fallback=fallback,
                         evidence=numbered(evidence, number),
+                        engine=engine,
                     )
                 driver._place = k - part.start  # noqa: SLF001  a friend of the driver
                 self._drivers.append(driver)
@@ -318,12 +325,26 @@ class Replicas(ReplicaContinuation):
         for batch in self._batches:
             batch.begin_leap(first=first)
         try:
-            for _ in range(steps):
-                self._step()
+            if self._engine == "device":
+                self._leap_on_device(steps)
+            else:
+                for _ in range(steps):
+                    self._step()
         finally:
             for batch in self._batches:
                 batch.push()
         self._report()
+
+    def _leap_on_device(self, steps: int) -> None:
+        """Let each batch make its strides; an interrupt leaves some of them ahead."""
+        before = [driver.nsteps for driver in self]
+        try:
+            for batch in self._batches:
+                if batch.engine is not None:
+                    batch.leap_on_device(batch.engine, steps)
+        finally:
+            made = (d.nsteps - n for d, n in zip(self, before, strict=True))
+            self._nsteps += max(made)
 
     def _step(self) -> None:
         """Make one step of all batches, or of none."""

@@ -15,6 +15,7 @@ v_i(t + Δt) / s_v    ``targets[:, 1]``         (n_atoms, 3)        1
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Self
 
 import torch
@@ -35,7 +36,12 @@ from trajcast_ase.network.embedding import (
     ThermalEmbedding,
 )
 from trajcast_ase.network.graph import embedded_graph
-from trajcast_ase.network.interaction import Interaction, IrrepLinear
+from trajcast_ase.network.interaction import (
+    Graph,
+    Interaction,
+    IrrepLinear,
+    LayerWeights,
+)
 from trajcast_ase.network.irreps import Irrep, Irreps
 from trajcast_ase.network.neighborhood import (
     Neighborhood,
@@ -242,7 +248,7 @@ class Forecaster(RecommendsThermostats, nn.Module):
 
     def _raw_targets(self, state: State) -> Float[Tensor, "atoms 2 3"]:
         species = self.species_index(state.atomic_numbers)
-        layers = self._ready_layers()
+        layers = self.ready_layers()
         near = neighborhood(self, state, species, layers)
         return self._targets(species, state.velocities, near, layers)
 
@@ -250,7 +256,7 @@ class Forecaster(RecommendsThermostats, nn.Module):
         """Return what :meth:`forward` needs of the atoms around each atom."""
         species = self.species_index(state.atomic_numbers)
         return self._engine.attempt(
-            lambda: neighborhood(self, state, species, self._ready_layers())
+            lambda: neighborhood(self, state, species, self.ready_layers())
         )
 
     def surroundings_sums(
@@ -259,7 +265,7 @@ class Forecaster(RecommendsThermostats, nn.Module):
         """Return the part of the neighborhood that needs no list of pairs, or None."""
         species = self.species_index(state.atomic_numbers)
         return self._engine.attempt(
-            lambda: sums_over_surroundings(self, state, species, self._ready_layers())
+            lambda: sums_over_surroundings(self, state, species, self.ready_layers())
         )
 
     def species_index(
@@ -306,7 +312,7 @@ class Forecaster(RecommendsThermostats, nn.Module):
             near = Neighborhood(near, None)
         species = self.species_index(atomic_numbers)
         return self._engine.attempt(
-            lambda: self._targets(species, velocities, near, self._ready_layers())
+            lambda: self._targets(species, velocities, near, self.ready_layers())
         )
 
     def _targets(
@@ -320,25 +326,44 @@ class Forecaster(RecommendsThermostats, nn.Module):
         if self.surroundings is not None and around is None:
             edges = edges.within(self.config.cutoff)
         graph = embedded_graph(self, species, velocities, edges)
+        if self.surroundings is not None and around is None:
+            around = sums_over_pairs(self, self.surroundings, graph, near.edges)
+        weights = layers or perceptron_weights(self, graph, edges)
+        return self.targets_of_graph(graph, edges.vectors.norm(dim=1), around, weights)
+
+    def targets_of_graph(
+        self,
+        graph: Graph,
+        lengths: Float[Tensor, " edges"],
+        around: Float[Tensor, "atoms harmonics channels"] | None,
+        weights: ReadyLayers | Iterator[LayerWeights],
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return what :meth:`forward` does, from an embedded graph.
+
+        Parameters
+        ----------
+        graph : Graph
+        lengths : (n_edges,) float64, Å
+        around : (n_atoms, (lmax + 1)², n_channels) or None
+            Sums over the surroundings, where the network has any.
+        weights : ReadyLayers, or weights of each layer
+        """
         x = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
         if self.surroundings is not None:
-            if around is None:
-                around = sums_over_pairs(self, self.surroundings, graph, near.edges)
             x = with_surroundings(x, self.surroundings(around, graph.species_one_hot))
-        if layers is None:
-            weights = perceptron_weights(self, graph, edges)
+        if isinstance(weights, Iterator):
             for layer, layer_weights in zip(self.layers, weights, strict=True):
                 x = layer(x, graph, layer_weights)
             x = x[:, self.vector_rows]
         else:
-            x = layers(self, x, edges.vectors.norm(dim=1), graph)
+            x = weights(self, x, lengths, graph)
         (compressed,) = self.compression((x,))
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 
-    def _ready_layers(self) -> ReadyLayers | None:
+    def ready_layers(self) -> ReadyLayers | None:
         """Return layers that are ready to run, where there is no gradient, or None."""
         return self._engine.layers(self, self.device, (VECTOR,))
 

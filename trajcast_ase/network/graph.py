@@ -24,16 +24,37 @@ def embedded_graph(
     edges: Edges,
 ) -> Graph:
     """Return the embedded edges and velocities (Å/fs)."""
+    routes = Routes.of_edges(edges, species.shape[0])
+    one_hot = nn.functional.one_hot(species, len(network.config.elements))
+    return graph_of_routes(
+        network,
+        species,
+        one_hot.to(network.dtype),
+        velocities,
+        vectors=edges.vectors,
+        routes=routes,
+    )
+
+
+def graph_of_routes(
+    network: Forecaster,
+    species: Int[Tensor, " atoms"],
+    one_hot: Float[Tensor, "atoms species"],
+    velocities: Float[Tensor, "atoms 3"],
+    *,
+    vectors: Float[Tensor, "edges 3"],
+    routes: Routes,
+) -> Graph:
+    """Return the embedded edges (Å) and velocities (Å/fs) where routes are known."""
     config, dtype = network.config, network.dtype
-    one_hot = nn.functional.one_hot(species, len(config.elements)).to(dtype)
     thermal = config.velocity_encoding == "thermal"
     if thermal:
         velocities = velocities / network.velocity_scales[species, None]
         velocities = saturated(velocities, config.velocity_saturation)
-    velocities, vectors = velocities.to(dtype), edges.vectors.to(dtype)
+    velocities, vectors = velocities.to(dtype), vectors.to(dtype)
     speeds = velocities.norm(dim=1)
     return Graph(
-        routes=Routes.of_edges(edges, species.shape[0]),
+        routes=routes,
         edge_harmonics=spherical_harmonics(vectors, config.lmax, normalize=True),
         velocity_harmonics=spherical_harmonics(
             velocities, config.lmax, normalize=not thermal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -57,10 +58,21 @@ def _next_degree(
     vectors: Float[Tensor, "rows 3"], previous: Float[Tensor, "rows dim"], degree: int
 ) -> Float[Tensor, "rows next"]:
     """Return Y_l by coupling Y_(l-1) with the vector to the highest degree."""
+    coupling = _coupling(degree, vectors.dtype, vectors.device)
+    return torch.einsum("ni,nj,ijk->nk", vectors, previous, coupling)
+
+
+@cache
+def _coupling(
+    degree: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "3 previous next"]:
+    """Return what couples Y_1 and Y_(l-1) to Y_l.
+
+    Kept, since a CUDA graph cannot be captured while the host copies to the device.
+    """
     coupling = wigner_3j(1, degree - 1, degree)
     # At the y axis only the middle component is non-zero: sqrt(2l + 1) there.
     at_axis = coupling[1, degree - 1, degree] * math.sqrt(2 * degree - 1)
     scale = math.sqrt(2 * degree + 1) / at_axis
-    return torch.einsum(
-        "ni,nj,ijk->nk", vectors, previous, (coupling * scale).to(vectors)
-    )
+    with torch.inference_mode(mode=False):  # for those who need a gradient later, too
+        return (coupling * scale).to(dtype=dtype, device=device)

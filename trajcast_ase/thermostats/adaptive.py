@@ -83,7 +83,7 @@ class AdaptiveLangevin(RandomThermostat):
         A temperature, friction or time constant that is not positive and finite.
     """
 
-    variables = ("transferred_energy", "frictions")
+    variables = (*RandomThermostat.variables, "frictions")
 
     def __init__(
         self,
@@ -122,17 +122,56 @@ class AdaptiveLangevin(RandomThermostat):
         ValueError
             The temperature at `time` is zero.
         """
-        thermal = self._thermal(time)
-        _check_warm(thermal / KB)
+        thermal = self.thermal_energy(time)
+        noise = self._noise(motion.state)
+        frictions = self.frictions.to(motion.state.device)
+        after, self.frictions = self.adapted(
+            motion, frictions, thermal, timestep, noise
+        )
+        return self._book(motion, after)
+
+    def adapted(
+        self,
+        motion: ThermalMotion,
+        frictions: Float[Tensor, "systems width"],
+        thermal: float | Float[Tensor, " systems"],
+        timestep: float,
+        noise: Float[Tensor, "atoms 3"],
+    ) -> tuple[ThermalMotion, Float[Tensor, "systems width"]]:
+        """Return the motion with given noise, and its frictions.
+
+        Parameters
+        ----------
+        motion : ThermalMotion
+        frictions : (n_systems, width), 1 / ASE time
+            Before.
+        thermal : float or (n_systems,), eV
+        timestep : float, ASE units
+        noise : (n_atoms, 3)
+            Unit normals.
+        """
         state, half = motion.state, 0.5 * timestep
-        noise, groups = self._noise(state), self._groups(motion)
-        xi = self.frictions.to(state.device) + half * groups.rate(motion, thermal)
+        if isinstance(thermal, Tensor):
+            thermal = thermal[state.system_index]
+        groups = self._groups(motion)
+        xi = frictions + half * groups.rate(motion, thermal)
         decay = timestep * xi.flatten()[groups.index]
         variance = 2 * self.friction * timestep * thermal * _mean_decay(2 * decay)
         kicks = FS * torch.sqrt(variance / state.masses)[:, None] * noise
         after = motion.changed(torch.exp(-decay)[:, None] * state.velocities + kicks)
-        self.frictions = xi + half * groups.rate(after, thermal)
-        return self._book(motion, after)
+        return after, xi + half * groups.rate(after, thermal)
+
+    def thermal_energy(self, time: float) -> float:
+        """Return kT at `time` (ASE units), eV.
+
+        Raises
+        ------
+        ValueError
+            It is zero, negative or not finite.
+        """
+        thermal = super().thermal_energy(time)
+        _check_warm(thermal / KB)
+        return thermal
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -145,15 +184,12 @@ class AdaptiveLangevin(RandomThermostat):
     def _groups(self, motion: ThermalMotion) -> _Groups:
         """Return the atoms that share a friction, at their positions."""
         state, width = motion.state, self.frictions.shape[1]
-        index = state.system_index
-        if self.per_element:
-            index = index * width + state.atomic_numbers
+        group = state.atomic_numbers if self.per_element else 0 * state.atomic_numbers
         free = (motion.space.constraints.free_masses(state) > 0).double()
         both = torch.stack([motion.space.atom_dof(), 3 * free], dim=1)
-        sums = both.new_zeros(state.n_systems * width, 2).index_add(0, index, both)
-        n_dof, coordinates = sums.unbind(1)
+        n_dof, coordinates = state.group_sums(both, group, width).unbind(1)
         inertia = coordinates.clamp(min=1.0) * self.taut**2  # no atom, no rate
-        return _Groups(index, n_dof, inertia, width)
+        return _Groups(group, state.system_index * width + group, n_dof, inertia, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +198,10 @@ class _Groups:
 
     Attributes
     ----------
+    own : (n_atoms,)
+        Group of each atom among those of its system.
     index : (n_atoms,)
-        Group of each atom.
+        Group of each atom among all.
     n_dof : (n_groups,)
         Degrees of freedom of each group at these positions.
     inertia : (n_groups,), ASE time squared
@@ -172,17 +210,18 @@ class _Groups:
         Groups of a system.
     """
 
+    own: Int[Tensor, " atoms"]
     index: Int[Tensor, " atoms"]
     n_dof: Float[Tensor, " groups"]
     inertia: Float[Tensor, " groups"]
     width: int
 
     def rate(
-        self, motion: ThermalMotion, thermal: float
+        self, motion: ThermalMotion, thermal: float | Float[Tensor, " atoms"]
     ) -> Float[Tensor, "systems width"]:
         """Return the derivative of the frictions, 1 / ASE time squared."""
         twice = EV_PER_AMU_A2_FS2 / thermal * twice_kinetic(motion.state)
-        found = torch.zeros_like(self.n_dof).index_add(0, self.index, twice)
+        found = motion.state.group_sums(twice, self.own, self.width)
         return ((found - self.n_dof) / self.inertia).reshape(-1, self.width)
 
 

@@ -19,6 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trajcast_ase.kinetics import ThermalMotion
 from trajcast_ase.streams import RandomSource, Streams
@@ -91,21 +93,47 @@ class CSVR(RandomThermostat):
             The kinetic energy of a system is zero, or that of rounding errors.
         """
         kinetic, state = motion.kinetic_energies, motion.state
-        thermal = self._thermal(time)
+        thermal = self.thermal_energy(time)
         # A quench goes far below; to be heated from there is to scale rounding errors.
         least = RESTING if thermal > RESTING else 0.0
         if not bool((kinetic > least).all()):
             raise _resting_error(float(kinetic.min()))
-        memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
-        noise = torch.sqrt((1 - memory) * thermal / (2 * kinetic))
         normal = self.streams.normals(state.n_systems).to(state.device)
         others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
+        after, given = self.rescaled(motion, thermal, timestep, normal, others)
+        self._give(given)
+        return after
+
+    def rescaled(
+        self,
+        motion: ThermalMotion,
+        thermal: float | Float[Tensor, " systems"],
+        timestep: float,
+        normal: Float[Tensor, " systems"],
+        others: Float[Tensor, " systems"],
+    ) -> tuple[ThermalMotion, Float[Tensor, " systems"]]:
+        r"""Return the motion scaled by given random numbers, and the energy it got.
+
+        Parameters
+        ----------
+        motion : ThermalMotion
+        thermal : float or (n_systems,), eV
+            :math:`k_B T`.
+        timestep : float, ASE units
+        normal : (n_systems,)
+            :math:`R_1`.
+        others : (n_systems,)
+            Sum of the other :math:`R_i^2`.
+        """
+        kinetic, state = motion.kinetic_energies, motion.state
+        memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
+        noise = torch.sqrt((1 - memory) * thermal / (2 * kinetic))
         first = math.sqrt(memory) + noise * normal
         alpha = torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
         # One number for a system keeps what is thermal so: there is nothing to project.
         scaled = alpha[state.system_index, None] * state.velocities
-        self._give((alpha.square() - 1) * kinetic)
-        return replace(motion, state=state.moved(state.positions, scaled))
+        after = replace(motion, state=state.moved(state.positions, scaled))
+        return after, (alpha.square() - 1) * kinetic
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

@@ -15,6 +15,8 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trajcast_ase.kinetics import ThermalMotion
 from trajcast_ase.streams import RandomSource, Streams
@@ -64,11 +66,31 @@ class Langevin(RandomThermostat):
         self, motion: ThermalMotion, time: float, timestep: float
     ) -> ThermalMotion:
         """Return the motion with damping and noise; see :class:`Thermostat`."""
-        state, thermal = motion.state, self._thermal(time)
+        noise = self._noise(motion.state)
+        after = self.kicked(motion, self.thermal_energy(time), timestep, noise)
+        return self._book(motion, after)
+
+    def kicked(
+        self,
+        motion: ThermalMotion,
+        thermal: float | Float[Tensor, " atoms"],
+        timestep: float,
+        noise: Float[Tensor, "atoms 3"],
+    ) -> ThermalMotion:
+        """Return the motion with damping and given noise.
+
+        Parameters
+        ----------
+        motion : ThermalMotion
+        thermal : float or (n_atoms,), eV
+        timestep : float, ASE units
+        noise : (n_atoms, 3)
+            Unit normals.
+        """
+        state = motion.state
         memory = math.exp(-self.friction * timestep)
         width = FS * torch.sqrt((1 - memory**2) * thermal / state.masses)
-        kicks = width[:, None] * self._noise(state)
-        return self._book(motion, motion.changed(memory * state.velocities + kicks))
+        return motion.changed(memory * state.velocities + width[:, None] * noise)
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

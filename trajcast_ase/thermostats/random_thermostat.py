@@ -63,11 +63,14 @@ class RandomThermostat:
     ----------
     transferred_energy : (n_systems,) float64 tensor, eV
         Kinetic energy given to each system so far.
+    keys, strides : (n_systems,) int64 tensors
+        For strides on a device, whose random numbers are functions of both: a key that
+        was drawn from the generator, 0 before, and how many strides drew with it.
     variables : tuple of str
         Names of the tensors that have a row for each system.
     """
 
-    variables: tuple[str, ...] = ("transferred_energy",)
+    variables: tuple[str, ...] = ("transferred_energy", "keys", "strides")
 
     def __init__(
         self, temperature_K: Temperature, rng: RandomSource | Streams | None
@@ -75,6 +78,8 @@ class RandomThermostat:
         self.temperature_K = checked_temperature(temperature_K)
         self.streams = Streams.of(rng)
         self.transferred_energy = torch.zeros(len(self.streams), dtype=torch.float64)
+        self.keys = torch.zeros(len(self.streams), dtype=torch.int64)
+        self.strides = torch.zeros(len(self.streams), dtype=torch.int64)
 
     def set_temperature(self, temperature_K: Temperature) -> None:
         """Set the temperature from the next stride on.
@@ -91,6 +96,22 @@ class RandomThermostat:
             It is negative or not finite.
         """
         self.temperature_K = checked_temperature(temperature_K)
+
+    def thermal_energy(self, time: float) -> float:
+        """Return kT at `time` (ASE units), eV.
+
+        Raises
+        ------
+        ValueError
+            It is negative or not finite.
+        """
+        return KB * temperature_at(self.temperature_K, time)
+
+    def draw_keys(self) -> None:
+        """Draw a key from the generator of each system that has none yet."""
+        for k, key in enumerate(self.keys.tolist()):
+            if key == 0:
+                self.keys[k] = self.streams.key(k)
 
     def __repr__(self) -> str:
         """Return the settings in K and fs on one line."""
@@ -127,10 +148,6 @@ class RandomThermostat:
         for name in self.variables:
             variable = getattr(self, name)
             variable[system] = variable.new_tensor(state[name])
-
-    def _thermal(self, time: float) -> float:
-        """Return kT at `time` (ASE units), eV."""
-        return KB * temperature_at(self.temperature_K, time)
 
     def _noise(self, state: State) -> Float[Tensor, "atoms 3"]:
         """Return unit normals for each atom."""

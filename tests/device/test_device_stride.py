@@ -1,0 +1,214 @@
+"""A stride as one function: it reads and copies nothing, and is that of the host."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from driver_helpers import water
+from fakes import NoTransfers, without_numbers
+from helpers import join, make_state, random_state, small_model
+from scipy.stats import chi2, kstest
+
+from trajcast_ase.conservation import Conservation, RigidBodies, com_velocity
+from trajcast_ase.device.engine import Engine, check_one_device
+from trajcast_ase.device.layout import CHUNK, LaidOutState
+from trajcast_ase.device.memory import estimated_bytes, require
+from trajcast_ase.device.neighbors import Room
+from trajcast_ase.kinetics import kinetic_energies
+from trajcast_ase.state import state_from_atoms
+from trajcast_ase.streams import Streams
+from trajcast_ase.stride import conserved_forecast
+from trajcast_ase.testing import Ballistic
+from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
+from trajcast_ase.thermostats.csvr import CSVR
+from trajcast_ase.thermostats.langevin import Langevin
+
+TAUT = 50.5 * units.fs
+NETWORKS = {
+    "thermal": {},
+    "direction": {"encoding": "direction"},
+    "surroundings": {"surroundings_cutoff": 5.0},
+    "lmax 3": {"lmax": 3},
+    "fixed": {"fixed_angular_momentum": (0.0, 0.1, 0.0)},
+}
+
+
+def started(network, atoms, thermostats=()):
+    """Return an engine that has taken over a state."""
+    engine = Engine(network, thermostats, network.horizon_fs * units.fs)
+    engine.start(state_from_atoms(atoms, network.device))
+    return engine
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_stride_reads_and_copies_nothing(name):
+    network = small_model(**{"encoding": "thermal"} | NETWORKS[name])
+    rng = np.random.default_rng(0)
+    thermostats = [
+        CSVR(300, TAUT, rng),
+        Langevin(300, 1 / TAUT, rng),
+        AdaptiveLangevin(300, 1 / TAUT, TAUT, rng),
+    ]
+    engine = started(network.set_backend("reference"), water(), thermostats)
+    stride, motion = without_numbers((engine._stride, engine._start))
+    with torch.no_grad():
+        stride(motion)  # as before a capture
+    with torch.no_grad(), NoTransfers():
+        after = stride(motion)
+    shapes = [(one.shape, one.dtype, one.device) for one in motion.tensors()]
+    assert [(x.shape, x.dtype, x.device) for x in after.tensors()] == shapes
+    with pytest.raises(RuntimeError, match="meta"):
+        bool(after.now[0, 0, 0] > 0)
+
+
+def test_the_probe_sees_a_copy_from_the_host():
+    with NoTransfers(), pytest.raises(AssertionError, match="cpu"):
+        torch.ones(3).to("meta")
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "cutoff"])
+@pytest.mark.parametrize("pbc", [False, True])
+def test_forecasts_are_those_of_the_host(name, pbc, device):
+    changes = NETWORKS.get(name, {"cutoff": 6.0})
+    network = small_model(**{"encoding": "thermal"} | changes).to(device)
+    rng = np.random.default_rng(3)
+    cell = 4.1 * np.eye(3)
+    states = [
+        random_state(rng, size, cell=cell if pbc else None, pbc=pbc)
+        for size in (3, 9, 1)
+    ]
+    state = join(states).to(device)
+    engine = Engine(network, (), 1.0)
+    engine.start(state)
+    engine.advance(1, [0, 0, 0])
+    with torch.no_grad():
+        displacements, velocities = conserved_forecast(network, state)
+    after, forecast = engine.now(), engine.forecast()
+    for found, expected in (
+        (after.positions - state.positions, displacements),
+        (after.velocities, velocities),
+        (forecast.velocities, velocities),
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_sums_do_not_depend_on_the_batch(device):
+    rng = np.random.default_rng(0)
+    sizes = [1, 5, CHUNK, 3 * CHUNK + 7, CHUNK * CHUNK + 9]
+    states = [make_state(rng.normal(size=(size, 3))) for size in sizes]
+    batch = LaidOutState.of(join(states).to(device))
+    total = batch.sums(batch.positions)
+    for k, state in enumerate(states):
+        alone = LaidOutState.of(state.to(device))
+        assert torch.equal(alone.sums(alone.positions)[0], total[k])
+        exact = state.positions.sum(0).to(device)
+        torch.testing.assert_close(total[k], exact, rtol=1e-12, atol=1e-10)
+    counted = batch.sums(torch.ones_like(batch.system_index))
+    assert counted.tolist() == sizes
+
+
+def test_sums_of_groups(device):
+    rng = np.random.default_rng(1)
+    state = join([random_state(rng, 9), random_state(rng, 4)]).to(device)
+    values = state.positions
+    mine = LaidOutState.of(state).group_sums(values, state.atomic_numbers, 10)
+    theirs = state.group_sums(values, state.atomic_numbers, 10)
+    torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
+    assert mine.shape == (20, 3)
+
+
+def kinetic_energies_of_many(make, device, n_systems=64, n_atoms=12):
+    """Return 2 K / kT of systems in free flight, every tenth stride, and n_dof."""
+    rng = np.random.default_rng(4)
+    state = join(
+        [random_state(rng, n_atoms, cell=9 * np.eye(3), pbc=True)] * n_systems
+    ).to(device)
+    streams = Streams([np.random.default_rng(k) for k in range(n_systems)])
+    horizon = 7 * units.fs
+    engine = Engine(Ballistic(7.0), [make(streams)], horizon)
+    found = []
+    for k in range(13):
+        engine.start(state)
+        engine.advance(10, [10 * k] * n_systems)
+        engine.hand_over()
+        state = engine.now()
+        resting = state.velocities - com_velocity(state)[state.system_index]
+        kinetic = kinetic_energies(state.moved(state.positions, resting))
+        found.append(2 * kinetic.cpu().numpy() / (units.kB * 300.0))
+    return np.array(found[3:]), 3 * n_atoms - 3
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: CSVR(300, 10.5 * units.fs, rng),
+        lambda rng: Langevin(300, 1 / (10.5 * units.fs), rng),
+        lambda rng: AdaptiveLangevin(300, 1 / (10.5 * units.fs), 900 * units.fs, rng),
+    ],
+    ids=["csvr", "langevin", "adaptive"],
+)
+def test_kinetic_energies_are_canonical(make, device):
+    """2 K / kT is chi-squared with n_dof, in 64 systems at ten times.
+
+    A right thermostat fails for one seed in 1e4. Wrong degrees of freedom (3 N, and two
+    less than right) do fail.
+    """
+    values, n_dof = kinetic_energies_of_many(make, device)
+    assert values.shape == (10, 64)
+    flat = values.ravel()
+    assert kstest(flat, chi2(n_dof).cdf).pvalue > 1e-4
+    assert abs(flat.mean() - n_dof) < 4 * np.sqrt(2 * n_dof / flat.size)
+    for wrong in (n_dof + 3, n_dof - 2):
+        assert kstest(flat, chi2(wrong).cdf).pvalue < 1e-4
+
+
+def test_memory_is_refused_in_one_sentence():
+    with pytest.raises(MemoryError, match=r"about 250 atoms fit; use a smaller system"):
+        require(2**32, 2**30, 1000, torch.device("cuda:0"))
+    require(2**30, 2**32, 1000, torch.device("cuda:0"))
+
+
+def test_the_estimate_grows_with_atoms_and_cutoff():
+    def estimate(n_atoms, cutoff):
+        network = small_model("thermal", cutoff=cutoff)
+        atoms = water().repeat(1)
+        for _ in range(n_atoms - 1):
+            more = water()
+            more.positions += 3.1 * len(atoms)
+            atoms += more
+        return estimated_bytes(started(network, atoms)._stride)
+
+    assert 0 < estimate(1, 3.0) < estimate(8, 3.0)
+    assert estimate(8, 3.0) < 2**30
+
+
+def test_a_model_on_two_devices_is_refused():
+    network = small_model("thermal")
+    network.readout.to("meta")
+    with pytest.raises(ValueError, match=r"several devices \(.*meta.*move all"):
+        check_one_device(network)
+
+
+def test_rooms_grow_only_where_it_is_needed():
+    engine = started(small_model("thermal"), water())
+    rooms = engine._static.rooms
+    pairs, box, edges = rooms.numbers()
+    assert rooms.suffices((pairs, box, edges))
+    assert not rooms.suffices((pairs + 1, 0, 0))
+    grown = rooms.grown((pairs + 100, 0, 0))
+    assert grown.pairs == Room((pairs + 100) * 3 // 2, box)
+    assert grown.edges == edges
+
+
+def test_single_atoms_have_no_axes_to_turn_about():
+    rng = np.random.default_rng(0)
+    places = rng.uniform(-50, 50, (200, 1, 3))
+    masses = rng.uniform(1, 200, 200)
+    state = join(
+        [make_state(p, masses=[m]) for p, m in zip(places, masses, strict=True)]
+    )
+    counted = RigidBodies.of(state, Conservation()).n_conserved
+    assert counted.tolist() == [3] * 200

@@ -1,0 +1,45 @@
+"""Tensors without numbers: who reads one on the host gets an exception.
+
+Torch's device "meta" stands for a GPU: there, too, a tensor of another device is
+refused, and a copy from the host is seen by :class:`NoTransfers`.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields, is_dataclass, replace
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def without_numbers(value: object) -> object:
+    """Return `value` with all tensors in it on the device "meta"."""
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    if isinstance(value, nn.Module):
+        return copy.deepcopy(value).to("meta")
+    if isinstance(value, tuple):
+        return tuple(without_numbers(one) for one in value)
+    if isinstance(value, dict):
+        return {name: without_numbers(one) for name, one in value.items()}
+    if is_dataclass(value):
+        names = [field.name for field in fields(value)]
+        return replace(value, **{n: without_numbers(getattr(value, n)) for n in names})
+    return value
+
+
+class NoTransfers(TorchDispatchMode):
+    """Raise for a tensor that goes from one device to another.
+
+    A CUDA graph cannot be captured while the host copies something to the device.
+    """
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dim() > 0:
+            for one in args:
+                if isinstance(one, torch.Tensor) and one.device != result.device:
+                    raise AssertionError(f"{function}: {one.device}, {result.device}")
+        return result

@@ -1,0 +1,174 @@
+"""Thermostats in a stride on a device: as on the host, with random numbers by counter.
+
+What a thermostat changes beside the velocities are its variables, tensors with a row
+for each system. Here they come in and go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trajcast_ase.conservation import Conservation, RigidBodies
+from trajcast_ase.device.draws import Draws
+from trajcast_ase.device.layout import LaidOutState
+from trajcast_ase.kinetics import ThermalMotion, ThermalSpace
+from trajcast_ase.state import State
+from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
+from trajcast_ase.thermostats.csvr import CSVR
+from trajcast_ase.thermostats.langevin import Langevin
+from trajcast_ase.thermostats.random_thermostat import RandomThermostat
+from trajcast_ase.thermostats.thermostat import Thermostat
+
+Variables = dict[str, Tensor]
+"""Of one thermostat, by name."""
+
+
+class Action(Protocol):
+    """How one kind of thermostat acts."""
+
+    def __call__(
+        self, motion: ThermalMotion, stroke: Stroke
+    ) -> tuple[ThermalMotion, Variables]:
+        """Return the motion after it, and the variables that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """What a thermostat acts with at one stride.
+
+    Attributes
+    ----------
+    thermostat : RandomThermostat
+        Its settings.
+    thermal : (n_systems,), eV
+        :math:`k_B T`.
+    timestep : float, ASE units
+    variables : dict of tensors
+        Before.
+    draws : Draws
+    frame : LaidOutState
+        Of the batch.
+    """
+
+    thermostat: RandomThermostat
+    thermal: Float[Tensor, " systems"]
+    timestep: float
+    variables: Variables
+    draws: Draws
+    frame: LaidOutState
+
+
+def _csvr(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
+    bath = stroke.thermostat
+    assert isinstance(bath, CSVR)  # noqa: S101  by the table below
+    after, given = bath.rescaled(
+        motion,
+        stroke.thermal,
+        stroke.timestep,
+        stroke.draws.system_normals(),
+        stroke.draws.chi_squared(motion.n_dof - 1),
+    )
+    return after, _booked(stroke, given)
+
+
+def _langevin(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
+    bath, frame = stroke.thermostat, stroke.frame
+    assert isinstance(bath, Langevin)  # noqa: S101  by the table below
+    thermal = stroke.thermal[frame.system_index]
+    noise = stroke.draws.atom_normals(frame)
+    after = bath.kicked(motion, thermal, stroke.timestep, noise)
+    return after, _booked(stroke, after.kinetic_energies - motion.kinetic_energies)
+
+
+def _adaptive(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
+    bath = stroke.thermostat
+    assert isinstance(bath, AdaptiveLangevin)  # noqa: S101  by the table below
+    after, frictions = bath.adapted(
+        motion,
+        stroke.variables["frictions"],
+        stroke.thermal,
+        stroke.timestep,
+        stroke.draws.atom_normals(stroke.frame),
+    )
+    gained = after.kinetic_energies - motion.kinetic_energies
+    return after, _booked(stroke, gained) | {"frictions": frictions}
+
+
+def _booked(stroke: Stroke, given: Float[Tensor, " systems"]) -> Variables:
+    return {"transferred_energy": stroke.variables["transferred_energy"] + given}
+
+
+ACTIONS: dict[type, Action] = {
+    CSVR: _csvr,
+    Langevin: _langevin,
+    AdaptiveLangevin: _adaptive,
+}
+"""By the exact type: a subclass may act in a way of its own."""
+
+
+def checked_baths(thermostats: Sequence[Thermostat]) -> tuple[RandomThermostat, ...]:
+    """Return thermostats that act on a device.
+
+    Raises
+    ------
+    ValueError
+        One of them acts on the host alone.
+    """
+    baths = []
+    for one in thermostats:
+        if type(one) not in ACTIONS:
+            known = ", ".join(kind.__name__ for kind in ACTIONS)
+            raise ValueError(
+                f"a {type(one).__name__} acts on the host and cannot be combined with "
+                f"engine='device', which knows {known}; leave the engine out"
+            )
+        assert isinstance(one, RandomThermostat)  # noqa: S101  all of the table are
+        baths.append(one)
+    return tuple(baths)
+
+
+def thermalized(
+    baths: Sequence[RandomThermostat],
+    variables: Sequence[Variables],
+    frame: LaidOutState,
+    state: State,
+    rule: Conservation,
+    *,
+    thermal: Float[Tensor, "baths systems"],
+    timestep: float,
+    bodies: RigidBodies | None,
+) -> tuple[State, tuple[Variables, ...]]:
+    """Return what :func:`.thermostat.thermalize` does, and the variables after it."""
+    space = ThermalSpace.of(state, rule, known=bodies)
+    conserved = space.conserved(state.velocities)
+    thermal_part = state.moved(state.positions, state.velocities - conserved)
+    motion = ThermalMotion(thermal_part, space)
+    changed = []
+    for place, (bath, own) in enumerate(zip(baths, variables, strict=True)):
+        draws = Draws(own["keys"], own["strides"], place)
+        stroke = Stroke(bath, thermal[place], timestep, own, draws, frame)
+        motion, new = ACTIONS[type(bath)](motion, stroke)
+        changed.append(own | new | {"strides": own["strides"] + 1})
+    velocities = motion.state.velocities + conserved
+    return state.moved(state.positions, velocities), tuple(changed)
+
+
+def variables_of(bath: RandomThermostat, device: torch.device) -> Variables:
+    """Return copies of the variables of a thermostat on `device`."""
+    return {
+        name: getattr(bath, name).to(device=device, copy=True)
+        for name in bath.variables
+    }
+
+
+def set_variables(bath: RandomThermostat, variables: Variables) -> None:
+    """Let a thermostat go on from `variables`; its keys stay where the host reads."""
+    for name, value in variables.items():
+        if name != "keys":
+            setattr(bath, name, value.clone())

@@ -1,0 +1,263 @@
+"""Strides in blocks on a device: started by the host, which asks at the end of each.
+
+At the end of a block the host reads one small tensor: whether all numbers were finite,
+and how much room the lists of neighbors needed. If a list had too little, the block is
+made again from its start with more: a stride is a function of the state and the number
+of the stride, so that nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from trajcast_ase.device.baths import checked_baths, set_variables, variables_of
+from trajcast_ase.device.capture import Runner, runner
+from trajcast_ase.device.forecast import NetworkModel, StaticModel, static_model
+from trajcast_ase.device.layout import LaidOutState
+from trajcast_ase.device.memory import check_memory, explained_memory
+from trajcast_ase.device.stride import DeviceStride, Motion
+from trajcast_ase.state import State
+from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.thermostat import Thermostat
+
+BLOCK = 50
+"""Most strides between two looks of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the host knows after a block.
+
+    Attributes
+    ----------
+    strides : int
+        How many were made: up to the first that left a system without finite numbers.
+    failed : tuple of int
+        Those systems.
+    """
+
+    strides: int
+    failed: tuple[int, ...]
+
+
+class Engine:
+    """A batch of systems that stays on a device while it moves.
+
+    Parameters
+    ----------
+    model : ForecastModel
+        A :class:`.Forecaster`, or a model that reads nothing on the host.
+    thermostats : sequence of CSVR, Langevin and AdaptiveLangevin
+    timestep : float, ASE units
+
+    Attributes
+    ----------
+    n_looks : int
+        How often the host read from the device.
+
+    Raises
+    ------
+    ValueError
+        A thermostat that acts on the host alone, or a model on several devices.
+    """
+
+    def __init__(
+        self, model: ForecastModel, thermostats: Sequence[Thermostat], timestep: float
+    ) -> None:
+        check_one_device(model)
+        self._model, self._timestep = model, timestep
+        self._baths = checked_baths(thermostats)
+        self._shown: State | None = None
+        self._static: StaticModel
+        self._stride: DeviceStride
+        self._runner: Runner
+        self._start: Motion
+        self.n_looks = 0
+
+    def start(self, state: State, going: Sequence[bool] | None = None) -> None:
+        """Take over a state, and the variables of the thermostats.
+
+        Parameters
+        ----------
+        state : State
+            On the device of the model.
+        going : sequence of bool, optional
+            Which systems move; default: all.
+
+        Raises
+        ------
+        ValueError
+            An element or a cell that cannot be forecast.
+        MemoryError
+            The device has too little memory; the text says how many atoms fit.
+        """
+        for bath in self._baths:
+            bath.streams.check_systems(state.n_systems)
+            bath.draw_keys()
+        baths = tuple(variables_of(bath, state.device) for bath in self._baths)
+        motion = Motion.of(state.positions, state.velocities, baths, state.n_systems)
+        if not self._is_laid_out(state):
+            self._lay_out(state, motion)
+        self._shown = state
+        self._start = motion
+        self._runner.start(motion)
+        self.set_going(going or [True] * state.n_systems)
+
+    def advance(self, strides: int, made_before: Sequence[int]) -> Made:
+        """Make up to :data:`BLOCK` strides from the start of a block.
+
+        Parameters
+        ----------
+        strides : int
+        made_before : sequence of int
+            Number of strides that each system has made.
+        """
+        self._set_temperatures(strides, made_before)
+        while True:
+            self._runner.run(strides)
+            failed, needed = self._look()
+            if self._static.rooms.suffices(needed):
+                break
+            self._grow(needed)
+        ticks = [tick for tick in failed if tick > 0]
+        if not ticks:
+            return Made(strides, ())
+        first = min(ticks)
+        if first < strides:
+            self.back_to(first)
+        return Made(first, tuple(k for k, tick in enumerate(failed) if tick == first))
+
+    def back_to(self, strides: int) -> None:
+        """Be where the block was after `strides`."""
+        self._runner.start(self._start)
+        self._runner.run(strides)
+
+    def set_going(self, going: Sequence[bool]) -> None:
+        """Choose which systems move from now on."""
+        chosen = torch.tensor(list(going), device=self._stride.going.device)
+        self._stride.going.copy_(chosen)
+
+    def go_on(self) -> None:
+        """Make one more stride of a block whose strides had room."""
+        self._runner.run(1)
+
+    def now(self) -> State:
+        """Return the state, its velocities not yet rounded as Atoms store them."""
+        positions, _, velocities = self._runner.motion.now.clone()
+        return self._of(positions, velocities)
+
+    def before(self) -> State:
+        """Return the state before the last stride, as :meth:`now` does."""
+        positions, _, velocities = self._runner.motion.before.clone()
+        return self._of(positions, velocities)
+
+    def stored_before(self) -> State:
+        """Return the state before the last stride as Atoms store it."""
+        positions, velocities, _ = self._runner.motion.before.clone()
+        return self._of(positions, velocities)
+
+    def forecast(self) -> State:
+        """Return the last forecast, before thermostats."""
+        positions, velocities = self._runner.motion.forecast.clone()
+        return self._of(positions, velocities)
+
+    def hand_over(self) -> None:
+        """Let the thermostats go on from their variables here."""
+        for bath, variables in zip(self._baths, self._runner.motion.baths, strict=True):
+            set_variables(bath, variables)
+
+    def _of(self, positions: Tensor, velocities: Tensor) -> State:
+        assert self._shown is not None  # noqa: S101  there was a start
+        return self._shown.moved(positions, velocities)
+
+    def _is_laid_out(self, state: State) -> bool:
+        """Return whether the layout is that of `state`, and the layers still hold."""
+        shown = self._shown
+        names = ("masses", "atomic_numbers", "cell", "pbc", "system_index")
+        if shown is None or not all(
+            _same(getattr(shown, name), getattr(state, name)) for name in names
+        ):
+            return False
+        static = self._static
+        return (
+            not isinstance(static, NetworkModel)
+            or static.layers is static.network.ready_layers()
+        )
+
+    def _lay_out(self, state: State, motion: Motion) -> None:
+        """Decide all that the host decides for these atoms and cells."""
+        with torch.no_grad():
+            self._static = static_model(self._model, state)
+        device, n_systems = state.device, state.n_systems
+        size = (BLOCK, len(self._baths), n_systems)
+        self._stride = DeviceStride(
+            LaidOutState.of(state),
+            self._static,
+            self._model.conservation,
+            self._baths,
+            self._timestep,
+            thermal=torch.ones(size, dtype=torch.float64, device=device),
+            going=torch.ones(n_systems, dtype=torch.bool, device=device),
+        )
+        self._prepare(motion)
+
+    def _prepare(self, motion: Motion) -> None:
+        """Make the runner of the present stride, on a GPU by capturing it."""
+        check_memory(self._stride)
+        with explained_memory(self._stride):
+            self._runner = runner(self._stride, motion)
+
+    def _grow(self, needed: tuple[int, int, int]) -> None:
+        """Begin the block anew with more room."""
+        self._static = self._static.with_rooms(self._static.rooms.grown(needed))
+        self._stride = replace(self._stride, model=self._static)
+        self._prepare(self._start)
+
+    def _look(self) -> tuple[list[int], tuple[int, int, int]]:
+        """Return when systems failed, and what lists needed; the host waits here."""
+        self.n_looks += 1
+        motion = self._runner.motion
+        *failed, pairs, box, edges = torch.cat([motion.failed, motion.needed]).tolist()
+        return failed, (pairs, box, edges)
+
+    def _set_temperatures(self, strides: int, made_before: Sequence[int]) -> None:
+        """Write kT of each stride to come."""
+        values = [
+            [
+                [
+                    bath.thermal_energy((made + tick + 1) * self._timestep)
+                    for made in made_before
+                ]
+                for bath in self._baths
+            ]
+            for tick in range(strides)
+        ]
+        thermal = self._stride.thermal
+        if self._baths:
+            thermal[:strides].copy_(torch.tensor(values, dtype=thermal.dtype))
+
+
+def check_one_device(model: ForecastModel) -> None:
+    """Raise ValueError for a model whose parameters are on several devices."""
+    if not isinstance(model, torch.nn.Module):
+        return
+    found = {
+        str(tensor.device): name
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    if len(found) > 1:
+        where = ", ".join(f"{name} on {device}" for device, name in found.items())
+        raise ValueError(
+            f"the model is on several devices ({where}); move all of it with "
+            "model.to(device)"
+        )
+
+
+def _same(one: Tensor | Bool[Tensor, ...], other: Tensor) -> bool:
+    """Return whether tensors are equal; the same one is not read."""
+    return one is other or (one.shape == other.shape and torch.equal(one, other))
