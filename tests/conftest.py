@@ -44,7 +44,7 @@ settings.load_profile("dev")
 def pytest_addoption(parser):
     parser.addoption(
         "--backend",
-        choices=("auto", *BACKENDS),
+        choices=("auto", "reference", "cpp"),
         default="auto",
         help="of the networks: auto (default) as the package chooses, reference as "
         "without a C++ compiler, cpp also for networks that are not from a file",

@@ -57,10 +57,13 @@ def _next_degree(
     vectors: Float[Tensor, "rows 3"], previous: Float[Tensor, "rows dim"], degree: int
 ) -> Float[Tensor, "rows next"]:
     """Return Y_l by coupling Y_(l-1) with the vector to the highest degree."""
+    coupling = next_degree(degree).to(vectors)
+    return torch.einsum("ni,nj,ijk->nk", vectors, previous, coupling)
+
+
+def next_degree(degree: int) -> Float[Tensor, "3 previous next"]:
+    """Return what couples a vector and its Y_(l-1) to Y_l, float64."""
     coupling = wigner_3j(1, degree - 1, degree)
     # At the y axis only the middle component is non-zero: sqrt(2l + 1) there.
     at_axis = coupling[1, degree - 1, degree] * math.sqrt(2 * degree - 1)
-    scale = math.sqrt(2 * degree + 1) / at_axis
-    return torch.einsum(
-        "ni,nj,ijk->nk", vectors, previous, (coupling * scale).to(vectors)
-    )
+    return coupling * (math.sqrt(2 * degree + 1) / at_axis)
