@@ -24,6 +24,7 @@ from helpers import small_model  # noqa: E402
 
 from trajcast_ase.network.backends import BACKENDS, Engine  # noqa: E402
 from trajcast_ase.network.cpu.build import NO_COMPILER, find_compiler  # noqa: E402
+from trajcast_ase.network.triton.programs import SWITCH  # noqa: E402
 
 # One thread for each worker of pytest-xdist: more than the machine has cores wait for
 # each other, which makes these small models many times slower.
@@ -69,6 +70,14 @@ def compiler():
     """Skip a test of the kernel where none can be compiled."""
     if find_compiler() is None:
         pytest.skip("no C++ compiler, or --backend reference")
+
+
+@pytest.fixture
+def interpreter(monkeypatch):
+    """Have Triton interpret kernels on the CPU; skip a test where it is missing."""
+    # First, so that what its own library defines does not depend on the order of tests.
+    pytest.importorskip("triton")
+    monkeypatch.setenv(SWITCH, "1")
 
 
 @pytest.fixture(scope="session", params=["direction", "thermal"])
