@@ -214,8 +214,8 @@ def test_all_kinds_of_networks_agree_with_float64(encoding, lmax, parity):
 @pytest.mark.parametrize(
     ("name", "atoms", "some"),
     [
-        ("paracetamol-7fs", paracetamol, [0, 1, 2, 3, 11]),
-        ("quartz-30fs", quartz, [0, 1, 2, 54, 55]),
+        ("paracetamol-7fs", paracetamol, [0, 1, 2, 11]),
+        ("quartz-30fs", quartz, [0, 1, 54, 55]),
         ("water-5fs", water, [0, 1, 2, 3]),
     ],
 )
@@ -253,13 +253,15 @@ def test_forecasts_of_a_batch_are_those_of_its_systems():
     assert relative_error(forecast(model, join(states)), alone) < 1e-5
 
 
-def test_tf32_is_an_option_that_costs_digits():
-    # The interpreter computes in float32 whatever is asked for: the error on a card is
-    # that of numbers rounded to 11 bits, as in test_triton_precision.
+@torch.no_grad()
+@pytest.mark.parametrize("precision", ["tf32x3", "tf32"])
+def test_tensor_cores_are_an_option(precision):
+    # The interpreter multiplies in float32 whatever is asked for; the errors on a card
+    # are in test_triton_precision.py, what is compiled in test_triton_compiled.py.
     layer, x, ours, _ = layer_and_inputs(Size(all_irreps(1), 1, 4, 2, 2), torch.float32)
-    for precision in ("tf32x3", "tf32"):
-        found = interpreted(layer, layer.irreps_out, precision)(x, *ours)
-        assert found.isfinite().all()
+    expected = interpreted(layer, layer.irreps_out)(x, *ours)
+    found = interpreted(layer, layer.irreps_out, precision)(x, *ours)
+    assert torch.equal(found, expected)
 
 
 def on_meta(value):

@@ -1,0 +1,157 @@
+"""Kernels compiled for a card that is not there: valid Triton, not only for Python."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_state
+from layer_inputs import Size, layer_and_inputs
+from product_inputs import gradients, problem, random_edges
+
+from trajcast_ase.network.inference.matrices import folded
+from trajcast_ase.network.inference.shape import LayerShape
+from trajcast_ase.network.inference.tables import Grid
+from trajcast_ase.network.irreps import all_irreps
+from trajcast_ase.network.triton import programs
+from trajcast_ase.network.triton.layer import TritonLayer
+from trajcast_ase.network.triton.locate import places
+from trajcast_ase.network.triton.product import convolve
+from trajcast_ase.network.triton.surroundings import surroundings_sums
+from trajcast_ase.network.weights import WeightRows
+
+triton = pytest.importorskip("triton")
+HOPPER = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64"}
+OPTIONS = ("num_warps", "enable_fp_fusion")
+
+
+@dataclass
+class Compiler:
+    """Compiles what is launched, for the arguments it is launched with; no more."""
+
+    ptx: dict[str, list[str]] = field(default_factory=dict)
+
+    def kernel(self, function, interpreted):
+        assert not interpreted
+        return Launched(self, function)
+
+    def compile(self, function, arguments, options):
+        kernel = triton.jit(function)
+        given = dict(zip(kernel.arg_names, arguments, strict=False))
+        given |= {name: v for name, v in options.items() if name not in OPTIONS}
+        signature = {name: kind_of(name, given[name]) for name in kernel.arg_names}
+        constants = {
+            n: given[n] for n, kind in signature.items() if kind == "constexpr"
+        }
+        source = triton.compiler.ASTSource(
+            fn=kernel, signature=signature, constexprs=constants
+        )
+        options = {name: options[name] for name in OPTIONS if name in options}
+        found = triton.compile(source, target=HOPPER, options=options)
+        assert len(found.asm["cubin"]) > 0
+        self.ptx.setdefault(function.__name__, []).append(found.asm["ptx"])
+
+
+@dataclass
+class Launched:
+    compiler: Compiler
+    function: object
+
+    def __getitem__(self, grid):
+        assert all(n > 0 for n in grid)
+        return lambda *a, **options: self.compiler.compile(self.function, a, options)
+
+
+def kind_of(name, value):
+    """Return the type of an argument; names in capitals are constants."""
+    if isinstance(value, torch.Tensor):
+        return POINTERS[value.dtype]
+    return "i32" if isinstance(value, int) and name.islower() else "constexpr"
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    monkeypatch.delenv(programs.SWITCH, raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    found = Compiler()
+    monkeypatch.setattr(programs, "_program", found.kernel)
+    return found
+
+
+def run_layer(size, precision="ieee", dtype=torch.float32):
+    layer, x, (inputs, edge, _), _ = layer_and_inputs(size, dtype)
+    rule = layer.edge_product.rule
+    shape = LayerShape(
+        rule.irreps, layer.irreps_out, rule.lmax, layer.n_channels, rule.parity
+    )
+    n_atoms, n_weights = size.n_atoms, shape.velocity.n_paths * size.n_channels
+    velocity = WeightRows(
+        torch.ones(9, n_weights, dtype=dtype),
+        torch.zeros(n_atoms, dtype=torch.int64),
+        torch.zeros(n_atoms, dtype=torch.float64),
+    )
+    with torch.no_grad():
+        TritonLayer.of(shape, folded(layer, shape), precision)(
+            x, inputs, edge, velocity
+        )
+
+
+def test_a_layer(compiler):
+    run_layer(Size(all_irreps(1), 1, 4, 2, 3), "tf32x3")
+    assert {name: len(ptx) for name, ptx in compiler.ptx.items()} == {
+        "product_forward": 2,
+        "linear": 2,
+        "finish": 1,
+    }
+    # One product of tiles is three on tensor cores, for each of them two halves.
+    assert "mma" in compiler.ptx["linear"][0]
+
+
+def test_float32_uses_no_tensor_cores(compiler):
+    run_layer(Size(all_irreps(1), 1, 4, 2, 3), "ieee")
+    assert not any("mma" in ptx for ptx in compiler.ptx["linear"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lmax", "n_channels", "dtype"),
+    [(2, 64, torch.float32), (2, 32, torch.float64), (3, 24, torch.float32)],
+)
+def test_layers_of_the_size_of_models(compiler, lmax, n_channels, dtype):
+    run_layer(Size(all_irreps(lmax), lmax, n_channels, 2, 3), dtype=dtype)
+    assert len(compiler.ptx["product_forward"]) >= 2
+
+
+@pytest.mark.parametrize("in_table", [False, True])
+def test_derivatives(compiler, in_table):
+    edges = random_edges(4, 3)
+    product, routes, x, weights, harmonics = problem(
+        all_irreps(1),
+        1,
+        4,
+        edges,
+        n_atoms=4,
+        dtype=torch.float32,
+        in_table=in_table,
+    )
+    blocks = convolve(product.rule, x, harmonics, weights, routes)
+    gradients(blocks, (x, weights.values))
+    assert set(compiler.ptx) == {"product_forward", "product_backward", "sum_rows"}
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_places(compiler, grouped):
+    lengths = torch.ones(5, dtype=torch.float64)
+    groups = torch.ones(5, dtype=torch.int64) if grouped else None
+    places(Grid.between(0.05, 4.0, 128), lengths, groups)
+    assert "places" in compiler.ptx
+
+
+@pytest.mark.parametrize("lmax", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_sums_over_the_surroundings(compiler, lmax):
+    state = random_state(np.random.default_rng(1), 3)
+    grid = Grid.between(0.05, 9.0, 128)
+    values = torch.ones(2 * grid.n_points, (lmax + 1) * 4)
+    surroundings_sums(state, torch.zeros(3).long(), values, grid, lmax)
+    assert "surroundings" in compiler.ptx
