@@ -12,7 +12,7 @@ from product_inputs import gradients, problem, random_edges
 from trajcast_ase.network.inference.matrices import folded
 from trajcast_ase.network.inference.shape import LayerShape
 from trajcast_ase.network.inference.tables import Grid
-from trajcast_ase.network.irreps import all_irreps
+from trajcast_ase.network.irreps import all_irreps, harmonics_irreps
 from trajcast_ase.network.triton import programs
 from trajcast_ase.network.triton.layer import TritonLayer
 from trajcast_ase.network.triton.locate import places
@@ -22,6 +22,7 @@ from trajcast_ase.network.weights import WeightRows
 
 triton = pytest.importorskip("triton")
 HOPPER = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+PROGRAM = programs._program.__wrapped__
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64"}
 OPTIONS = ("num_warps", "enable_fp_fusion")
 
@@ -33,24 +34,22 @@ class Compiler:
     ptx: dict[str, list[str]] = field(default_factory=dict)
 
     def kernel(self, function, interpreted):
-        assert not interpreted
-        return Launched(self, function)
+        return Launched(self, PROGRAM(function, interpreted))
 
     def compile(self, function, arguments, options):
-        kernel = triton.jit(function)
-        given = dict(zip(kernel.arg_names, arguments, strict=False))
+        given = dict(zip(function.arg_names, arguments, strict=False))
         given |= {name: v for name, v in options.items() if name not in OPTIONS}
-        signature = {name: kind_of(name, given[name]) for name in kernel.arg_names}
+        signature = {name: kind_of(name, given[name]) for name in function.arg_names}
         constants = {
             n: given[n] for n, kind in signature.items() if kind == "constexpr"
         }
         source = triton.compiler.ASTSource(
-            fn=kernel, signature=signature, constexprs=constants
+            fn=function, signature=signature, constexprs=constants
         )
         options = {name: options[name] for name in OPTIONS if name in options}
         found = triton.compile(source, target=HOPPER, options=options)
         assert len(found.asm["cubin"]) > 0
-        self.ptx.setdefault(function.__name__, []).append(found.asm["ptx"])
+        self.ptx.setdefault(function.fn.__name__, []).append(found.asm["ptx"])
 
 
 @dataclass
@@ -115,11 +114,15 @@ def test_float32_uses_no_tensor_cores(compiler):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("lmax", "n_channels", "dtype"),
-    [(2, 64, torch.float32), (2, 32, torch.float64), (3, 24, torch.float32)],
+    "size",
+    [
+        Size(all_irreps(2), 2, 64, 2, 3),
+        Size(harmonics_irreps(3), 3, 24, 2, 3, "natural"),
+    ],
+    ids=["full-2", "natural-3"],
 )
-def test_layers_of_the_size_of_models(compiler, lmax, n_channels, dtype):
-    run_layer(Size(all_irreps(lmax), lmax, n_channels, 2, 3), dtype=dtype)
+def test_layers_of_the_size_of_models(compiler, size):
+    run_layer(size)
     assert len(compiler.ptx["product_forward"]) >= 2
 
 

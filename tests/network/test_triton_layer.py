@@ -14,7 +14,8 @@ from layer_inputs import Size, layer_and_inputs
 from trajcast_ase import load_model
 from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
-from trajcast_ase.neighbors import find_edges
+from trajcast_ase.neighbors import Edges, find_edges
+from trajcast_ase.network.backend import BackendError
 from trajcast_ase.network.inference.layers import LayerInputs
 from trajcast_ase.network.inference.matrices import folded
 from trajcast_ase.network.inference.shape import LayerShape
@@ -243,6 +244,34 @@ def test_lone_atoms_and_none():
     none = WeightRows(velocity.values, velocity.rows[:0])
     run = interpreted(layer, layer.irreps_out)
     assert run(x[:0], nobody, edge, none).shape == (0, run.shape.dim_out, 4)
+
+
+def test_a_list_of_pairs_of_fixed_size():
+    model = small_model("thermal", torch.float32, n_layers=1, lmax=1)
+    state = random_state(np.random.default_rng(1), 3)
+    edges = find_edges(state, model.config.cutoff)
+    padded = Edges(
+        torch.nn.functional.pad(edges.receivers, (0, 5), value=state.n_atoms),
+        torch.nn.functional.pad(edges.senders, (0, 5)),
+        torch.nn.functional.pad(edges.vectors, (0, 0, 0, 5)),
+    )
+    model.set_backend("triton")
+    with torch.no_grad():
+        expected, found = (
+            model(state.atomic_numbers, state.velocities, near)
+            for near in (edges, padded)
+        )
+    assert len(edges.receivers) > 0
+    assert torch.equal(found, expected)
+
+
+def test_a_kernel_that_fails_is_an_error_of_the_backend(monkeypatch):
+    def fails(*_, **__):
+        raise pytest.importorskip("triton").errors.TritonError("no registers left")
+
+    monkeypatch.setattr(programs, "_program", lambda *_: {(1,): fails})
+    with pytest.raises(BackendError, match=r"no registers left; use the backend 'ref"):
+        programs.launch(programs.program("places"), (1,), on=torch.zeros(1))
 
 
 def test_forecasts_of_a_batch_are_those_of_its_systems():

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trajcast_ase.network.backend import BackendError
+
 Grid = tuple[int, ...]
 SWITCH = "TRITON_INTERPRET"
 """Variable of the environment that Triton itself reads."""
@@ -43,11 +45,25 @@ def power_of_two(least: int) -> int:
 def launch(
     kernel: Any, grid: Grid, *arguments: Any, on: Tensor, **options: Any
 ) -> None:
-    """Run a kernel on the device of a tensor; an empty grid is nothing to do."""
+    """Run a kernel on the device of a tensor; an empty grid is nothing to do.
+
+    Raises
+    ------
+    BackendError
+        The kernel cannot be compiled here, or the card lacks what it needs.
+    """
+    from triton.errors import TritonError  # noqa: PLC0415  an optional dependency
+
     if 0 in grid:
         return
-    with torch.cuda.device_of(on):  # type: ignore[no-untyped-call]
-        kernel[grid](*arguments, enable_fp_fusion=True, **options)
+    try:
+        with torch.cuda.device_of(on):  # type: ignore[no-untyped-call]
+            kernel[grid](*arguments, enable_fp_fusion=True, **options)
+    except TritonError as error:
+        raise BackendError(
+            f"a kernel of the backend 'triton' does not work here: {error}; use the "
+            "backend 'reference'"
+        ) from error
 
 
 @cache
