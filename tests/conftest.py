@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -22,9 +24,10 @@ install_import_hook(
 # After the hook, which acts on imports.
 from helpers import small_model  # noqa: E402
 
+from trajcast_ase.network.backend import BackendError  # noqa: E402
 from trajcast_ase.network.backends import BACKENDS, Engine  # noqa: E402
 from trajcast_ase.network.cpu.build import NO_COMPILER, find_compiler  # noqa: E402
-from trajcast_ase.network.triton.programs import SWITCH  # noqa: E402
+from trajcast_ase.network.triton.programs import SWITCH, generated, launch  # noqa: E402
 
 # One thread for each worker of pytest-xdist: more than the machine has cores wait for
 # each other, which makes these small models many times slower.
@@ -78,6 +81,21 @@ def interpreter(monkeypatch):
     # First, so that what its own library defines does not depend on the order of tests.
     pytest.importorskip("triton")
     monkeypatch.setenv(SWITCH, "1")
+    if problem := interpreter_problem():
+        pytest.skip(problem)
+
+
+@cache
+def interpreter_problem():
+    """Return what an interpreter lacks: that of Triton 3.6 fails with NumPy 2.4."""
+    lines = ("def probe(x):", "    for n in range(tl.load(x), tl.load(x + 1)):")
+    source = "\n".join((*lines, "        tl.store(x + n, n)\n"))
+    numbers = torch.tensor([1, 2])
+    try:
+        launch(generated(source), (1,), numbers, on=numbers)
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 @pytest.fixture(scope="session", params=["direction", "thermal"])
