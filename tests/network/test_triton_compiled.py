@@ -1,6 +1,7 @@
 """Kernels compiled for a card that is not there: valid Triton, not only for Python."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,8 +24,6 @@ from trajcast_ase.network.weights import WeightRows
 triton = pytest.importorskip("triton")
 HOPPER = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", 90, 32)
 PROGRAM = programs._program.__wrapped__
-POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64"}
-OPTIONS = ("num_warps", "enable_fp_fusion")
 
 
 @dataclass
@@ -36,45 +35,46 @@ class Compiler:
     def kernel(self, function, interpreted):
         return Launched(self, PROGRAM(function, interpreted))
 
-    def compile(self, function, arguments, options):
-        given = dict(zip(function.arg_names, arguments, strict=False))
-        given |= {name: v for name, v in options.items() if name not in OPTIONS}
-        signature = {name: kind_of(name, given[name]) for name in function.arg_names}
-        constants = {
-            n: given[n] for n, kind in signature.items() if kind == "constexpr"
-        }
-        source = triton.compiler.ASTSource(
-            fn=function, signature=signature, constexprs=constants
-        )
-        options = {name: options[name] for name in OPTIONS if name in options}
-        found = triton.compile(source, target=HOPPER, options=options)
+    def compile(self, function, *arguments, grid, **options):
+        found = function.warmup(*arguments, grid=grid, **options)
         assert len(found.asm["cubin"]) > 0
         self.ptx.setdefault(function.fn.__name__, []).append(found.asm["ptx"])
 
 
 @dataclass
 class Launched:
+    """A kernel that is not run."""
+
     compiler: Compiler
     function: object
 
     def __getitem__(self, grid):
         assert all(n > 0 for n in grid)
-        return lambda *a, **options: self.compiler.compile(self.function, a, options)
+        return partial(self.compiler.compile, self.function, grid=grid)
 
 
-def kind_of(name, value):
-    """Return the type of an argument; names in capitals are constants."""
-    if isinstance(value, torch.Tensor):
-        return POINTERS[value.dtype]
-    return "i32" if isinstance(value, int) and name.islower() else "constexpr"
+class Card:
+    """What Triton asks a card before it compiles for it."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return device
+
+    def get_current_target(self):
+        return HOPPER
 
 
 @pytest.fixture
-def compiler(monkeypatch, tmp_path):
+def compiled(monkeypatch, tmp_path_factory):
+    """Return what is compiled from now on; the same kernel only once."""
     monkeypatch.delenv(programs.SWITCH, raising=False)
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    folder = tmp_path_factory.getbasetemp() / "triton"
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(folder))
     found = Compiler()
     monkeypatch.setattr(programs, "_program", found.kernel)
+    monkeypatch.setattr(triton.runtime.driver, "_active", Card())
     return found
 
 
@@ -96,20 +96,20 @@ def run_layer(size, precision="ieee", dtype=torch.float32):
         )
 
 
-def test_a_layer(compiler):
+def test_a_layer(compiled):
     run_layer(Size(all_irreps(1), 1, 4, 2, 3), "tf32x3")
-    assert {name: len(ptx) for name, ptx in compiler.ptx.items()} == {
+    assert {name: len(ptx) for name, ptx in compiled.ptx.items()} == {
         "product_forward": 2,
         "linear": 2,
         "finish": 1,
     }
     # One product of tiles is three on tensor cores, for each of them two halves.
-    assert "mma" in compiler.ptx["linear"][0]
+    assert "mma" in compiled.ptx["linear"][0]
 
 
-def test_float32_uses_no_tensor_cores(compiler):
+def test_float32_uses_no_tensor_cores(compiled):
     run_layer(Size(all_irreps(1), 1, 4, 2, 3), "ieee")
-    assert not any("mma" in ptx for ptx in compiler.ptx["linear"])
+    assert not any("mma" in ptx for ptx in compiled.ptx["linear"])
 
 
 @pytest.mark.slow
@@ -121,13 +121,13 @@ def test_float32_uses_no_tensor_cores(compiler):
     ],
     ids=["full-2", "natural-3"],
 )
-def test_layers_of_the_size_of_models(compiler, size):
+def test_layers_of_the_size_of_models(compiled, size):
     run_layer(size)
-    assert len(compiler.ptx["product_forward"]) >= 2
+    assert len(compiled.ptx["product_forward"]) >= 2
 
 
 @pytest.mark.parametrize("in_table", [False, True])
-def test_derivatives(compiler, in_table):
+def test_derivatives(compiled, in_table):
     edges = random_edges(4, 3)
     product, routes, x, weights, harmonics = problem(
         all_irreps(1),
@@ -140,21 +140,21 @@ def test_derivatives(compiler, in_table):
     )
     blocks = convolve(product.rule, x, harmonics, weights, routes)
     gradients(blocks, (x, weights.values))
-    assert set(compiler.ptx) == {"product_forward", "product_backward", "sum_rows"}
+    assert set(compiled.ptx) == {"product_forward", "product_backward", "sum_rows"}
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_places(compiler, grouped):
+def test_places(compiled, grouped):
     lengths = torch.ones(5, dtype=torch.float64)
     groups = torch.ones(5, dtype=torch.int64) if grouped else None
     places(Grid.between(0.05, 4.0, 128), lengths, groups)
-    assert "places" in compiler.ptx
+    assert "places" in compiled.ptx
 
 
 @pytest.mark.parametrize("lmax", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_sums_over_the_surroundings(compiler, lmax):
+def test_sums_over_the_surroundings(compiled, lmax):
     state = random_state(np.random.default_rng(1), 3)
     grid = Grid.between(0.05, 9.0, 128)
     values = torch.ones(2 * grid.n_points, (lmax + 1) * 4)
     surroundings_sums(state, torch.zeros(3).long(), values, grid, lmax)
-    assert "surroundings" in compiler.ptx
+    assert "surroundings" in compiled.ptx
