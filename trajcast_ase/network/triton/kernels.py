@@ -1,8 +1,8 @@
 """Kernels that do not depend on the irreps of a network, in Triton.
 
 They are Python functions here; :func:`.programs.program` compiles or interprets them.
-Only builtins of the language are used: what its own library defines is compiled or
-interpreted once and for all when Triton is imported.
+Only builtins of the language are used, and no functions of our own: what its library
+defines is compiled or interpreted once and for all when Triton is imported.
 """
 
 # ruff: noqa: ANN001, ANN201, PLR0917, PLR2004

@@ -129,7 +129,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, *grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, values = ctx.saved_tensors
         grad = torch.cat([block.flatten() for block in grad_out])
-        return (*_gradients(ctx.rule, x, values, ctx.inputs, grad), None, None)
+        return (*gradients(ctx.rule, x, values, ctx.inputs, grad), None, None)
 
 
 def _blocks(
@@ -144,10 +144,13 @@ def _blocks(
     )
 
 
-def _gradients(
+def gradients(
     rule: ProductRule, x: Tensor, values: Tensor, inputs: ProductInputs, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of features and weights, every sum in a fixed order."""
+    """Return the gradients of features and weights, every sum in a fixed order.
+
+    `grad` is that of what :func:`product_sums` returns.
+    """
     n_atoms, _, n_channels = x.shape
     order = offsets = None
     if inputs.senders is not None:
