@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -26,8 +27,10 @@ from helpers import small_model  # noqa: E402
 
 from trajcast_ase.dynamics import driver, replicas  # noqa: E402
 from trajcast_ase.dynamics.arguments import prepared_model  # noqa: E402
+from trajcast_ase.network.backend import BackendError  # noqa: E402
 from trajcast_ase.network.backends import BACKENDS, Engine  # noqa: E402
 from trajcast_ase.network.cpu.build import NO_COMPILER, find_compiler  # noqa: E402
+from trajcast_ase.network.triton.programs import SWITCH, generated, launch  # noqa: E402
 
 # One thread for each worker of pytest-xdist: more than the machine has cores wait for
 # each other, which makes these small models many times slower.
@@ -48,7 +51,7 @@ settings.load_profile("dev")
 def pytest_addoption(parser):
     parser.addoption(
         "--backend",
-        choices=("auto", *BACKENDS),
+        choices=("auto", "reference", "cpp"),
         default="auto",
         help="of the networks: auto (default) as the package chooses, reference as "
         "without a C++ compiler, cpp also for networks that are not from a file",
@@ -108,6 +111,29 @@ def compiler():
     """Skip a test of the kernel where none can be compiled."""
     if find_compiler() is None:
         pytest.skip("no C++ compiler, or --backend reference")
+
+
+@pytest.fixture
+def interpreter(monkeypatch):
+    """Have Triton interpret kernels on the CPU; skip a test where it is missing."""
+    # First, so that what its own library defines does not depend on the order of tests.
+    pytest.importorskip("triton")
+    monkeypatch.setenv(SWITCH, "1")
+    if problem := interpreter_problem():
+        pytest.skip(problem)
+
+
+@cache
+def interpreter_problem():
+    """Return what an interpreter lacks: that of Triton 3.6 fails with NumPy 2.4."""
+    lines = ("def probe(x):", "    for n in range(tl.load(x), tl.load(x + 1)):")
+    source = "\n".join((*lines, "        tl.store(x + n, n)\n"))
+    numbers = torch.tensor([1, 2])
+    try:
+        launch(generated(source), (1,), numbers, on=numbers)
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 @pytest.fixture(scope="session", params=["direction", "thermal"])

@@ -14,6 +14,7 @@ HEAVY = (
     "e3nn",
     "matplotlib",
     "MDAnalysis",
+    "triton",
 )
 
 

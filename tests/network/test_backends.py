@@ -69,7 +69,9 @@ def test_automatic_choice_with_compiler():
 
 
 def test_choices_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match=r"unknown backend 'cuda'.*'cpp', 'reference'"):
+    with pytest.raises(
+        ValueError, match=r"unknown backend 'cuda'.*'cpp', 'triton', 'reference'"
+    ):
         new_model().set_backend("cuda")
     elsewhere = new_model().to("meta")
     with pytest.raises(ValueError, match="the model is on meta"):

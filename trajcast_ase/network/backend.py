@@ -74,9 +74,12 @@ class Backend(ABC):
     ----------
     name : str
         By which :meth:`.Forecaster.set_backend` knows it.
+    automatic : bool
+        Whether "auto" may choose it; else it is taken by name alone.
     """
 
     name: ClassVar[str]
+    automatic: ClassVar[bool] = True
 
     @abstractmethod
     def check(self) -> None:

@@ -12,14 +12,17 @@ from trajcast_ase.network.backend import Backend, BackendError, ReadyLayers, Ref
 from trajcast_ase.network.cpu.backend import Cpp
 from trajcast_ase.network.inference.layers import Network
 from trajcast_ase.network.irreps import Irreps
+from trajcast_ase.network.triton.backend import Triton
 
 logger = logging.getLogger(__name__)
 
-BackendChoice = Literal["auto", "reference", "cpp"]
+BackendChoice = Literal["auto", "reference", "cpp", "triton"]
 """What configurations and command lines may name."""
 REFERENCE = Reference()
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Cpp(), REFERENCE)}
-"""By name, the fastest first: "auto" takes the first that works."""
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (Cpp(), Triton(), REFERENCE)
+}
+"""By name, the fastest first: "auto" takes the first that works, of those it may."""
 Result = TypeVar("Result")
 
 
@@ -27,7 +30,7 @@ def automatic(device: torch.device) -> Backend:
     """Return the fastest backend that works; warn if a faster one fails here."""
     problems = []
     for backend in BACKENDS.values():
-        if not backend.computes_on(device):
+        if not (backend.automatic and backend.computes_on(device)):
             continue
         try:
             backend.check()

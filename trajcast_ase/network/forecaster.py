@@ -199,10 +199,12 @@ class Forecaster(RecommendsThermostats, nn.Module):
 
         Parameters
         ----------
-        choice : "auto", "reference", "cpp", or a Backend
+        choice : "auto", "reference", "cpp", "triton", or a Backend
             "reference": torch operations, any device. "cpp": kernels compiled on
-            demand, for the CPU. "auto": the fastest that works, with a warning where
-            another would be faster; should it fail later, then the reference.
+            demand, for the CPU. "triton": likewise, for NVIDIA cards; no card has
+            measured it, and "auto" leaves it out. "auto": the fastest that works, with
+            a warning where another would be faster; should it fail later, then the
+            reference.
 
         Raises
         ------

@@ -62,17 +62,21 @@ def _next_degree(
     return torch.einsum("ni,nj,ijk->nk", vectors, previous, coupling)
 
 
+def next_degree(degree: int) -> Float[Tensor, "3 previous next"]:
+    """Return what couples a vector and its Y_(l-1) to Y_l, float64."""
+    coupling = wigner_3j(1, degree - 1, degree)
+    # At the y axis only the middle component is non-zero: sqrt(2l + 1) there.
+    at_axis = coupling[1, degree - 1, degree] * math.sqrt(2 * degree - 1)
+    return coupling * (math.sqrt(2 * degree + 1) / at_axis)
+
+
 @cache
 def _coupling(
     degree: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "3 previous next"]:
-    """Return what couples Y_1 and Y_(l-1) to Y_l.
+    """Return :func:`next_degree` on a device.
 
     Kept, since a CUDA graph cannot be captured while the host copies to the device.
     """
-    coupling = wigner_3j(1, degree - 1, degree)
-    # At the y axis only the middle component is non-zero: sqrt(2l + 1) there.
-    at_axis = coupling[1, degree - 1, degree] * math.sqrt(2 * degree - 1)
-    scale = math.sqrt(2 * degree + 1) / at_axis
     with torch.inference_mode(mode=False):  # for those who need a gradient later, too
-        return (coupling * scale).to(dtype=dtype, device=device)
+        return next_degree(degree).to(dtype=dtype, device=device)

@@ -33,8 +33,8 @@ class Neighborhood:
         the surroundings are yet to be made from them.
     around : (n_atoms, (lmax + 1)², n_channels) or None
         Sums over the surroundings. None where the network has none, or where only a
-        list of pairs will do: in float64, on a GPU, without a compiler, for lmax > 2,
-        for gradients of positions.
+        list of pairs will do: in float64, without a compiler, with "cpp" for lmax > 2,
+        on a GPU without "triton" or in training, for gradients of positions.
     """
 
     edges: Edges
@@ -66,7 +66,7 @@ def sums_over_surroundings(
 ) -> Float[Tensor, "atoms harmonics channels"] | None:
     """Return the sums over the surroundings without a list of pairs, where possible."""
     module, lmax = network.surroundings, network.config.lmax
-    if module is None or not network.uses_grids:
+    if module is None or (layers is None and not network.uses_grids):
         return None
     if not network.backend.sums_surroundings(lmax):
         return None

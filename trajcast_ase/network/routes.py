@@ -16,6 +16,9 @@ from trajcast_ase.neighbors import Edges
 class Routes:
     """Edges sorted by receiver.
 
+    A list of fixed size may have rows behind its edges: their receiver is the number of
+    atoms, so that they lie behind the last offset, and kernels do not read them.
+
     Attributes
     ----------
     receivers, senders : (n_edges,) int64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -15,6 +15,7 @@ from trajcast_ase.network.cpu.build import load
 from trajcast_ase.network.cpu.generate_layer import layer_source
 from trajcast_ase.network.cpu.product import REAL, threads_for
 from trajcast_ase.network.cpu.threads import Threads
+from trajcast_ase.network.inference.arrays import check_arrays
 from trajcast_ase.network.inference.layers import LayerInputs
 from trajcast_ase.network.inference.matrices import LayerMatrices
 from trajcast_ase.network.inference.shape import LayerShape
@@ -86,7 +87,7 @@ class CompiledLayer:
         ValueError
             Arrays that do not fit together, which the program would misread.
         """
-        self._check(x, inputs, edge, velocity)
+        check_arrays(self.shape, self.matrices.update, x, inputs, edge, velocity)
         out = x.new_empty(x.shape[0], self.shape.dim_out, self.shape.n_channels)
         layer = _LayerStruct(
             x.shape[0],
@@ -99,49 +100,8 @@ class CompiledLayer:
         _program(self.shape, x.dtype)(layer, x.data_ptr(), out.data_ptr(), threads)
         return out
 
-    def _check(
-        self, x: Tensor, inputs: LayerInputs, edge: WeightRows, velocity: WeightRows
-    ) -> None:
-        shape, real, whole = self.shape, self.matrices.update.dtype, torch.int64
-        n_atoms, n_edges = x.shape[0], len(inputs.senders)
-        n_channels, n_harmonics = shape.n_channels, shape.edge.n_harmonics
-        of_edges, of_atoms = inputs.edge_harmonics, inputs.velocity_harmonics
-        n_edge_weights = shape.edge.n_paths * n_channels
-        n_velocity_weights = shape.velocity.n_paths * n_channels
-        for name, tensor, dtype, *expected in (
-            ("features", x, real, n_atoms, shape.edge.dim_in, n_channels),
-            ("edge harmonics", of_edges, real, n_edges, n_harmonics),
-            ("velocity harmonics", of_atoms, real, n_atoms, n_harmonics),
-            ("edge weights", edge.values, real, None, n_edge_weights),
-            ("velocity weights", velocity.values, real, None, n_velocity_weights),
-            ("offsets", inputs.offsets, whole, n_atoms + 1),
-            ("senders", inputs.senders, whole, n_edges),
-            ("species", inputs.species, whole, n_atoms),
-            ("edge rows", edge.rows, whole, n_edges),
-            ("velocity rows", velocity.rows, whole, n_atoms),
-        ):
-            _check_array(name, tensor, dtype, expected)
-
 
 def _pointers(arrays: LayerInputs | LayerMatrices | WeightRows) -> list[int | None]:
     """Return where the arrays lie, in the order of their names."""
     tensors = [getattr(arrays, field.name) for field in fields(arrays)]
     return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-
-
-def _check_array(
-    name: str, tensor: Tensor, dtype: torch.dtype, expected: Sequence[int | None]
-) -> None:
-    if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous():
-        raise ValueError(
-            f"{name} must be contiguous, {dtype} and on the CPU, but are "
-            f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
-        )
-    fits = len(tensor.shape) == len(expected) and all(
-        wanted in {size, None}
-        for size, wanted in zip(tensor.shape, expected, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"{name} have shape {tuple(tensor.shape)}, not {tuple(expected)}"
-        )

@@ -87,6 +87,8 @@ class RunningLayer(Protocol):
 
 
 LayerMaker = Callable[[LayerShape, LayerMatrices], RunningLayer]
+Locator = Callable[[Grid, Tensor, Tensor | None], Places]
+"""Finds values in tables, by groups where there are several: ``Grid.places``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +118,15 @@ class Layers:
         The parameters of each module, by name, as they are now.
     version : tuple
         Of the parameters that the layers were made from.
+    locate : callable
+        What finds lengths and speeds in the tables.
     """
 
     layers: tuple[ReadyLayer, ...]
     surroundings: Table | None
     owners: tuple[Parameters, ...]
     version: Version
+    locate: Locator
 
     @property
     def is_current(self) -> bool:
@@ -178,31 +183,39 @@ class Layers:
             tables = layer.tables
             if exact is None or tables.edge is not None:
                 assert tables.edge is not None  # noqa: S101  for the type checker
-                edge = _looked_up(tables.edge, of_edges, lengths)
+                edge = self._looked_up(tables.edge, of_edges, lengths)
             else:
                 edge = exact.weights(module.edge_mlp)
             if tables.velocity is None:
                 values = module.velocity_mlp(graph.velocity_radial)
-                velocity = WeightRows(values, torch.arange(len(values)))
+                every = torch.arange(len(values), device=values.device)
+                velocity = WeightRows(values, every)
             else:
-                velocity = _looked_up(tables.velocity, of_atoms, graph.speeds, species)
+                velocity = self._looked_up(
+                    tables.velocity, of_atoms, graph.speeds, species
+                )
             yield edge, velocity
 
-
-def _looked_up(
-    table: Table,
-    known: dict[Grid, Places],
-    points: Float[Tensor, " values"],
-    groups: Tensor | None = None,
-) -> WeightRows:
-    """Return weights at `points`; layers with equal grids share the `known` places."""
-    if table.grid not in known:
-        known[table.grid] = table.grid.places(points, groups)
-    return WeightRows.at(table.values, known[table.grid])
+    def _looked_up(
+        self,
+        table: Table,
+        known: dict[Grid, Places],
+        points: Float[Tensor, " values"],
+        groups: Tensor | None = None,
+    ) -> WeightRows:
+        """Return weights at `points`; layers of equal grids share `known` places."""
+        if table.grid not in known:
+            known[table.grid] = self.locate(table.grid, points, groups)
+        return WeightRows.at(table.values, known[table.grid])
 
 
 @torch.no_grad()
-def ready_layers(network: Network, outputs: Irreps, make: LayerMaker) -> Layers:
+def ready_layers(
+    network: Network,
+    outputs: Irreps,
+    make: LayerMaker,
+    locate: Locator = Grid.places,
+) -> Layers:
     """Return the layers of a network with its present parameters.
 
     Parameters
@@ -212,6 +225,8 @@ def ready_layers(network: Network, outputs: Irreps, make: LayerMaker) -> Layers:
         Of the last layer, that anyone reads; the others are not computed.
     make : callable
         Gives a layer from its shape and matrices.
+    locate : callable
+        What finds lengths and speeds in the tables.
     """
     layers: Sequence[Interaction] = list(network.layers)  # type: ignore[arg-type]
     tabulated = network.dtype == torch.float32
@@ -236,7 +251,7 @@ def ready_layers(network: Network, outputs: Irreps, make: LayerMaker) -> Layers:
     around = None
     if tabulated and network.surroundings is not None:
         around = surroundings_table(network.surroundings, network.dtype)
-    return Layers(tuple(ready), around, owners, _version(owners))
+    return Layers(tuple(ready), around, owners, _version(owners), locate)
 
 
 def _version(owners: tuple[Parameters, ...]) -> Version:
@@ -254,5 +269,5 @@ def _edition(parameter: Tensor) -> int:
     if parameter.is_inference():
         # Those made under torch.inference_mode() are not counted; this is slower.
         numbers = parameter.detach().contiguous().view(torch.uint8)
-        return zlib.crc32(numbers.numpy().data)
+        return zlib.crc32(numbers.cpu().numpy().data)
     return parameter._version  # noqa: SLF001

@@ -105,6 +105,10 @@ class Table:
     values: Float[Tensor, "rows weights"]
     grid: Grid
 
+    def to(self, device: torch.device) -> Table:
+        """Return the table on `device`."""
+        return Table(self.values.to(device), self.grid)
+
     def at(self, places: Places) -> Float[Tensor, "values weights"]:
         """Return the interpolated weights."""
         return interpolated(self.values, places)

@@ -45,12 +45,13 @@ def layer_tables(
     layer: Interaction, basis: BesselBasis, speed: SpeedEmbedding, dtype: torch.dtype
 ) -> LayerTables:
     """Return the tables of a layer with its present parameters."""
+    device = basis.roots.device
     basis, speed = _double(basis), _double(speed)
     by_length = _composed(_double(layer.edge_mlp), basis)
     by_speed = _by_element(_double(layer.velocity_mlp), speed)
     return LayerTables(
-        tabulate([by_length], LEAST_LENGTH, basis.cutoff, dtype),
-        tabulate(by_speed, 0.0, _end(speed), dtype),
+        _on(device, tabulate([by_length], LEAST_LENGTH, basis.cutoff, dtype)),
+        _on(device, tabulate(by_speed, 0.0, _end(speed), dtype)),
     )
 
 
@@ -58,7 +59,12 @@ def surroundings_table(module: Surroundings, dtype: torch.dtype) -> Table | None
     """Return the tables of the weights of the surroundings, one for each species."""
     exact = _double(module)
     functions = [_of_species(exact, k) for k in range(len(module.senders))]
-    return tabulate(functions, LEAST_LENGTH, exact.basis.cutoff, dtype)
+    table = tabulate(functions, LEAST_LENGTH, exact.basis.cutoff, dtype)
+    return _on(module.senders.device, table)
+
+
+def _on(device: torch.device, table: Table | None) -> Table | None:
+    return None if table is None else table.to(device)
 
 
 def _of_species(module: Surroundings, species: int) -> Function:
@@ -85,4 +91,5 @@ def _end(speed: SpeedEmbedding) -> float:
 
 
 def _double(module: Module) -> Module:
-    return copy.deepcopy(module).double()
+    """Return a copy in float64 on the CPU, where the points of grids are."""
+    return copy.deepcopy(module).to("cpu", torch.float64)

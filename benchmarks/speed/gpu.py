@@ -1,0 +1,130 @@
+"""Time the network on a GPU: torch and Triton, launched one by one and as a CUDA graph.
+
+    python benchmarks/speed/gpu.py
+    python benchmarks/speed/gpu.py --systems water-5184 --precisions ieee,tf32x3,tf32
+    TRITON_INTERPRET=1 python benchmarks/speed/gpu.py --device cpu --atoms 2 --runs 1
+
+"reference" is the torch path, "triton" the backend of that name, with each precision of
+its linear maps and each source of the weights of edges. Timed is the network alone, for
+given edges, and the sums over the surroundings; every time stands beside the largest
+deviation from float64, relative to the largest output, and whether a second run gave
+the same bits. The last line tries the script on a machine without a card, where kernels
+are interpreted: its times mean nothing.
+
+Writes ``gpu.csv`` and ``gpu.md`` to the folder `--out`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, get_args
+
+import numpy as np
+import torch
+import typer
+from gpu_calls import Contestant, Problem, Row, measured, torch_alone
+from output import table, write_csv
+from run import chosen, versions
+from systems import CASES, LARGEST, Case, Network, our_model
+
+from trajcast_ase.network.triton.backend import EdgeWeights, Triton
+from trajcast_ase.network.triton.layer import Precision
+from trajcast_ase.state import state_from_atoms
+
+COLUMNS = (
+    "system",
+    "network",
+    "atoms",
+    "edges",
+    "part",
+    "contestant",
+    "graph",
+    "runs",
+    "ms",
+    "q1_ms",
+    "q3_ms",
+    "error",
+    "same_bits",
+    "note",
+)
+
+
+def contestants(
+    precisions: tuple[Precision, ...], weights: tuple[EdgeWeights, ...]
+) -> Iterator[Contestant]:
+    """Yield torch, and Triton in every way that is asked for."""
+    yield torch_alone()
+    for precision in precisions:
+        for source in weights:
+            name = f"triton, {precision}, {source}"
+            yield Contestant(name, Triton(precision=precision, edge_weights=source))
+
+
+def problem(case: Case, network: Network, device: str, n_atoms: int) -> Problem:
+    """Return a system, or the atoms next to its first one, and its network."""
+    atoms = case.atoms()
+    if n_atoms:
+        distances = np.linalg.norm(atoms.positions - atoms.positions[0], axis=1)
+        atoms = atoms[distances.argsort()[:n_atoms]]
+        atoms.pbc = False
+    model = our_model(case, network, torch.float32).set_backend("reference")
+    return Problem.of(model.to(device), state_from_atoms(atoms, device))
+
+
+def machine(device: str) -> str:
+    """Return a line on what the times depend on."""
+    name = platform.processor()
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name()
+    return f"{name}; {', '.join(versions())}"
+
+
+def main(  # noqa: PLR0917  options of the command line
+    systems: Annotated[
+        str, typer.Option(help=f"Names, or all: all but {LARGEST}.")
+    ] = "paracetamol,quartz-162,water-192",
+    networks: Annotated[str, typer.Option(help="paper, shipped.")] = "paper,shipped",
+    precisions: Annotated[str, typer.Option(help="ieee, tf32x3, tf32.")] = "ieee",
+    weights: Annotated[str, typer.Option(help="tables, perceptrons.")] = "tables",
+    device: Annotated[str, typer.Option(help="cuda, or cpu for a trial.")] = "cuda",
+    atoms: Annotated[int, typer.Option(min=0, help="Next to the first; 0: all.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="That count.")] = 200,
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/gpu"),
+) -> None:
+    """Time the network on a GPU, beside its agreement with float64."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise typer.BadParameter("there is no CUDA device; try --device cpu --atoms 2")
+    everything = ",".join(name for name in CASES if name != LARGEST)
+    names = chosen(
+        everything if systems == "all" else systems, tuple(CASES), "--systems"
+    )
+    competing = tuple(
+        contestants(
+            chosen(precisions, get_args(Precision), "--precisions"),
+            chosen(weights, get_args(EdgeWeights), "--weights"),
+        )
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    for case in (CASES[name] for name in names):
+        for network in chosen(networks, get_args(Network), "--networks"):
+            given = problem(case, network, device, atoms)
+            common = {
+                "system": case.name,
+                "network": network,
+                "atoms": given.state.n_atoms,
+                "edges": len(given.near.edges.receivers),
+            }
+            found = [common | row for row in measured(given, competing, runs)]
+            print(table(found, COLUMNS), flush=True)
+            rows += found
+            # Anew after each system: a run that is stopped leaves what it has.
+            write_csv(rows, COLUMNS, out / "gpu.csv")
+            text = f"{machine(device)}\n\n{table(rows, COLUMNS)}\n"
+            (out / "gpu.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,198 @@
+"""What ``gpu.py`` times: the network alone, by several backends, and CUDA graphs."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajcast_ase.neighbors import Edges, find_edges
+from trajcast_ase.network import Forecaster
+from trajcast_ase.network.backend import Backend, Reference
+from trajcast_ase.network.forecaster import VECTOR
+from trajcast_ase.network.graph import embedded_graph
+from trajcast_ase.network.neighborhood import Neighborhood, sums_over_pairs
+from trajcast_ase.state import State
+
+Call = Callable[[], Tensor]
+Row = dict[str, Any]
+
+N_WARMUP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A backend by the name that the tables give it."""
+
+    name: str
+    backend: Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A network in float32, what it reads, and what it should say.
+
+    Attributes
+    ----------
+    model : Forecaster
+    state : State
+    species : (n_atoms,)
+    near : Neighborhood
+        Edges up to the cutoff, and sums over the surroundings.
+    pairs : Edges
+        Up to the reach.
+    targets : (n_atoms, 2, 3)
+        In float64.
+    around : Tensor or None
+        Sums in float64.
+    """
+
+    model: Forecaster
+    state: State
+    species: Tensor
+    near: Neighborhood
+    pairs: Edges
+    targets: Tensor
+    around: Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: Forecaster, state: State) -> Problem:
+        """Return the problem of a model; that in float64 is torch's."""
+        exact = copy.deepcopy(model).double().set_backend("reference")
+        model = copy.deepcopy(model).float().set_backend("reference")
+        species = model.species_index(state.atomic_numbers)
+        pairs = find_edges(state, model.config.reach)
+        edges, around = pairs, None
+        if exact.surroundings is not None:
+            edges = pairs.within(model.config.cutoff)
+            graph = embedded_graph(exact, species, state.velocities, edges)
+            around = sums_over_pairs(exact, exact.surroundings, graph, pairs)
+        near = Neighborhood(edges, around)
+        # Not the public call, which asks for unknown elements: the host would wait.
+        targets = exact._targets(species, state.velocities, near, None)  # noqa: SLF001
+        near = Neighborhood(edges, None if around is None else around.float())
+        return cls(model, state, species, near, pairs, targets, around)
+
+    def calls(self, backend: Backend) -> Iterator[tuple[str, Call, Tensor]]:
+        """Yield the parts of a forecast: name, call, and what it should give."""
+        model, state = self.model, self.state
+        layers = backend.layers(model, (VECTOR,))
+
+        def network() -> Tensor:
+            return model._targets(  # noqa: SLF001
+                self.species, state.velocities, self.near, layers
+            )
+
+        yield "network", network, self.targets
+        if self.around is None or model.surroundings is None:
+            return
+        lmax = model.config.lmax
+        if layers is not None and layers.surroundings is not None:
+            table = layers.surroundings
+            yield (
+                "surroundings",
+                lambda: backend.surroundings_sums(
+                    state, self.species, table.values, table.grid, lmax
+                ),
+                self.around,
+            )
+            return
+        graph = embedded_graph(model, self.species, state.velocities, self.near.edges)
+        yield (
+            "surroundings",
+            lambda: sums_over_pairs(model, model.surroundings, graph, self.pairs),
+            self.around,
+        )
+
+
+def measured(
+    problem: Problem, contestants: Sequence[Contestant], n_runs: int
+) -> Iterator[Row]:
+    """Yield a row of each part and contestant, as it is and as a CUDA graph."""
+    device = problem.state.device
+    for contestant in contestants:
+        for part, call, expected in problem.calls(contestant.backend):
+            row = {"contestant": contestant.name, "part": part}
+            for graph in (False, True):
+                yield (
+                    row | {"graph": graph} | _row(call, expected, device, n_runs, graph)
+                )
+
+
+def torch_alone() -> Contestant:
+    """Return the reference."""
+    return Contestant("reference", Reference())
+
+
+@torch.no_grad()
+def _row(
+    call: Call, expected: Tensor, device: torch.device, n_runs: int, graph: bool
+) -> Row:
+    """Return times, error and whether a second run gives the same bits; or why not."""
+    if graph and device.type != "cuda":
+        return {"note": "CUDA graphs need a card"}
+    try:
+        run = captured(call) if graph else call
+        first = run().clone()
+        again = bool(torch.equal(run(), first))
+        times = milliseconds(run, device, n_runs)
+    except Exception as error:  # noqa: BLE001  whatever a driver or compiler raises
+        reason = str(error).strip().partition("\n")[0]
+        return {"note": f"{type(error).__name__}: {reason}"}
+    largest = expected.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+    deviation = (first - expected).abs().max() / largest
+    quartiles = np.percentile(times, (50, 25, 75)).tolist()
+    return {
+        "runs": n_runs,
+        **dict(zip(("ms", "q1_ms", "q3_ms"), quartiles, strict=True)),
+        "error": float(deviation),
+        "same_bits": again,
+    }
+
+
+def captured(call: Call) -> Call:
+    """Return the replay of a call as one CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(N_WARMUP):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = call()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return out
+
+    return replay
+
+
+def milliseconds(call: Call, device: torch.device, n_runs: int) -> list[float]:
+    """Return the times of several calls, by the clock of the device."""
+    if device.type != "cuda":
+        times = []
+        for _ in range(n_runs):
+            start = time.perf_counter()
+            call()
+            times.append(1e3 * (time.perf_counter() - start))
+        return times
+    for _ in range(N_WARMUP):
+        call()
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(n_runs + 1)]
+    torch.cuda.synchronize()
+    marks[0].record()
+    for mark in marks[1:]:
+        call()
+        mark.record()
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) for a, b in pairwise(marks)]

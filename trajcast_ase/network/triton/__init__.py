@@ -1,0 +1,1 @@
+"""Kernels in Triton for NVIDIA cards; on the CPU in Triton's interpreter."""
