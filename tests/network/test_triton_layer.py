@@ -204,14 +204,22 @@ def test_networks_agree_with_float64(cutoff, edge_weights):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["thermal", "direction"])
-@pytest.mark.parametrize("lmax", [1, 2, 3])
-@pytest.mark.parametrize("parity", ["both", "natural"])
+@pytest.mark.parametrize(
+    ("encoding", "lmax", "parity"),
+    [
+        ("thermal", 1, "natural"),
+        ("direction", 1, "both"),
+        ("thermal", 2, "both"),
+        ("direction", 2, "natural"),
+        ("thermal", 3, "natural"),
+        ("direction", 3, "both"),
+    ],
+)
 def test_all_kinds_of_networks_agree_with_float64(encoding, lmax, parity):
     model = small_model(
         encoding, lmax=lmax, parity=parity, n_layers=2, surroundings_cutoff=5.0
     )
-    state = random_state(np.random.default_rng(2), 3)
+    state = random_state(np.random.default_rng(2), 2)
     assert error_in_float32(model, state, "triton") < 1e-5
 
 

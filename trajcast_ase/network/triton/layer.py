@@ -31,6 +31,8 @@ Precision = Literal["ieee", "tf32x3", "tf32"]
 """Of the linear maps in float32, in Triton's words."""
 TILE_ROWS, MOST_TILE_COLUMNS, TILE_DEPTH = 16, 64, 32
 """Of matrix products: as few rows as tensor cores take, so that many programs run."""
+KINDS, GATED = {EVEN: 0, ODD: 1}, 2
+"""Of outputs, as :func:`.kernels.finish` knows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,8 @@ class TritonLayer:
         """Components of the largest irrep."""
         return 2 * self.shape.lmax + 1
 
-    def _grid(self, n_rows: int, n_columns: int, n_irreps: int) -> tuple[int, ...]:
-        return (-(-n_rows // TILE_ROWS), -(-n_columns // _width(n_columns)), n_irreps)
+    def _grid(self, rows: int, columns: int, irreps: int) -> tuple[int, ...]:
+        return (-(-rows // TILE_ROWS), -(-columns // _width(columns)), irreps)
 
     def _tiles(self, n_columns: int) -> dict[str, int | str]:
         single = self.matrices.update.dtype == torch.float32
@@ -221,11 +223,11 @@ def _finish(shape: LayerShape) -> Iterator[tuple[int, ...]]:
     gate = int(EVEN in shape.outputs)
     for irrep, to in zip(shape.outputs, slices(shape.outputs), strict=True):
         dim, n_paths, row, start = updates[irrep]
-        kind = (EVEN, ODD).index(irrep) if irrep.l == 0 else 2
+        kind = KINDS.get(irrep, GATED)
         residual = source = -1
         if irrep in shape.residuals:
             residual, source = shape.residuals.index(irrep), inputs[irrep].start
         paths = 0 if irrep == EVEN else n_paths
-        mine = gate if kind == 2 else 0  # noqa: PLR2004  those that are gated
-        gate += kind == 2  # noqa: PLR2004
+        mine = gate if kind == GATED else 0
+        gate += kind == GATED
         yield dim, paths, row, start, to.start, kind, mine, residual, source

@@ -214,7 +214,10 @@ def convolve(
     weights: WeightRows,
     routes: Routes,
 ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
-    """Return the product of the senders' features, summed at the receivers."""
+    """Return the product of the senders' features, summed at the receivers.
+
+    For gradients the list of edges must not have rows behind its edges.
+    """
     inputs = ProductInputs(
         harmonics.contiguous(),
         weights.rows,
