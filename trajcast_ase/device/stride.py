@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.device.baths import Variables, thermalized
+from trajcast_ase.device.draws import DrawPlan
 from trajcast_ase.device.forecast import StaticModel
 from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.state import as_stored
@@ -109,6 +110,8 @@ class DeviceStride:
     rule : Conservation
     baths : tuple of RandomThermostat
         Their settings.
+    draws : DrawPlan or None
+        None without thermostats.
     timestep : float, ASE units
     thermal : (n_ticks, n_baths, n_systems), eV
         :math:`k_B T` at each tick. The host writes it between strides, as `going`.
@@ -120,6 +123,7 @@ class DeviceStride:
     model: StaticModel
     rule: Conservation
     baths: tuple[RandomThermostat, ...]
+    draws: DrawPlan | None
     timestep: float
     thermal: Float[Tensor, "ticks baths systems"]
     going: Bool[Tensor, " systems"]
@@ -131,11 +135,11 @@ class DeviceStride:
         model, needed = self.model.at(state)
         forecast, bodies = stride_with_bodies(model, state)
         after, variables = forecast, motion.baths
-        if self.baths:
+        if self.draws is not None:
             after, variables = thermalized(
                 self.baths,
                 motion.baths,
-                self.frame,
+                self.draws,
                 forecast,
                 self.rule,
                 thermal=self.thermal.index_select(0, motion.tick)[0],
