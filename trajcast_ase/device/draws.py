@@ -172,8 +172,8 @@ class DrawPlan:
         return [
             Draws(uniform, normal)
             for uniform, normal in zip(
-                uniforms.split(self.counts, dim=1),
-                normals(uniforms).split(self.counts, dim=1),
+                uniforms.split_with_sizes(self.counts, dim=1),
+                normals(uniforms).split_with_sizes(self.counts, dim=1),
                 strict=True,
             )
         ]
