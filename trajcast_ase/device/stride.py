@@ -130,7 +130,10 @@ class DeviceStride:
 
     def __call__(self, motion: Motion) -> Motion:
         """Return the motion one stride later."""
-        positions, velocities, _ = motion.now.unbind(0)
+        # Where numbers are not finite any more, the system rests where they were.
+        lost = (motion.failed != NEVER)[self.frame.system_index, None]
+        start = torch.where(lost, motion.before, motion.now)
+        positions, velocities, _ = start.unbind(0)
         state = self.frame.moved(positions, velocities)
         model, needed = self.model.at(state)
         forecast, bodies = stride_with_bodies(model, state)
@@ -148,12 +151,12 @@ class DeviceStride:
             )
         stored, _ = as_stored(after)
         now = torch.stack([stored.positions, stored.velocities, after.velocities])
-        moves = self.going[self.frame.system_index, None]
+        moves = self.going[self.frame.system_index, None] & ~lost
         tick = motion.tick + 1
         fails = self._not_finite(now) & self.going & (motion.failed == NEVER)
         return Motion(
             now=torch.where(moves, now, motion.now),
-            before=motion.now.clone(),  # `now` may be overwritten before it is read
+            before=start,
             forecast=torch.stack([forecast.positions, forecast.velocities]),
             baths=self._of_going(variables, motion.baths),
             tick=tick,
