@@ -255,7 +255,7 @@ def test_single_atoms_have_no_axes_to_turn_about():
 
 
 class Wild(Ballistic):
-    """Free flight into nowhere at the third forecast of a state; it notes its starts."""
+    """Free flight into nowhere beyond 2.5 Å; it notes its starts."""
 
     starts: ClassVar[list[torch.Tensor]] = []
 
