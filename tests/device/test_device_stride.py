@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from ase import units
 from driver_helpers import water
 from fakes import NoTransfers, without_numbers
-from helpers import join, make_state, random_state, small_model
+from helpers import (
+    join,
+    make_state,
+    needs_compiler,
+    random_state,
+    relative_error,
+    small_model,
+)
 from scipy.stats import chi2, kstest
 
 from trajcast_ase.conservation import Conservation, RigidBodies, com_velocity
 from trajcast_ase.device.engine import Engine, check_one_device
+from trajcast_ase.device.forecast import Rooms
 from trajcast_ase.device.layout import CHUNK, LaidOutState
 from trajcast_ase.device.memory import estimated_bytes, require
 from trajcast_ase.device.neighbors import Room
+from trajcast_ase.device.plans import plan_search
 from trajcast_ase.kinetics import kinetic_energies
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.streams import Streams
@@ -66,6 +78,34 @@ def test_a_stride_reads_and_copies_nothing(name):
 def test_the_probe_sees_a_copy_from_the_host():
     with NoTransfers(), pytest.raises(AssertionError, match="cpu"):
         torch.ones(3).to("meta")
+
+
+@needs_compiler
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_surroundings_are_those_of_the_host_in_float32(backend):
+    """By the backend's sums, by a list of pairs with tables, and with perceptrons."""
+    network = small_model("thermal", torch.float32, surroundings_cutoff=5.0)
+    network.set_backend("cpp")
+    rng = np.random.default_rng(3)
+    state = random_state(rng, 9, cell=4.1 * np.eye(3), pbc=True)
+    with torch.no_grad():
+        expected, _ = conserved_forecast(network, state)
+    network.set_backend(backend)
+    engine = Engine(network, (), 1.0)
+    engine.start(state)
+    static = engine._static
+    assert static.lists_surroundings == (backend == "reference")
+    models = [static]
+    if backend == "cpp":
+        listed = Rooms(Room(4000, 0), 2000)
+        plan = plan_search(state, network.config.reach)
+        models.append(replace(static, plan=plan, rooms=listed, lists_surroundings=True))
+    for model in models:
+        with torch.no_grad():
+            placed, needed = model.at(LaidOutState.of(state))
+            found, _ = conserved_forecast(placed, state)
+        assert model.rooms.suffices(tuple(needed.tolist()))
+        assert relative_error(found, expected) < 1e-4  # of the tables, and float32
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "cutoff"])
@@ -212,3 +252,35 @@ def test_single_atoms_have_no_axes_to_turn_about():
     )
     counted = RigidBodies.of(state, Conservation()).n_conserved
     assert counted.tolist() == [3] * 200
+
+
+class Wild(Ballistic):
+    """Free flight into nowhere beyond 2.5 Å; it notes its starts."""
+
+    starts: ClassVar[list[torch.Tensor]] = []
+
+    def raw_forecast(self, state):
+        self.starts.append(state.positions.clone())
+        displacements, velocities = super().raw_forecast(state)
+        gone = state.positions[:, :1] > 2.5
+        return torch.where(gone, torch.nan, displacements), velocities
+
+
+def test_no_forecast_starts_from_what_is_not_finite(monkeypatch):
+    monkeypatch.setattr(Wild, "starts", [])
+    state = join(
+        [
+            make_state([[0.5, 0, 0], [9.0 * k, 5, 5]], [[0.1, 0, 0], [-0.1, 0, 0]])
+            for k in (0, 1)
+        ]
+    )
+    engine = Engine(Wild(7.0), (), 1.0)
+    engine.start(state)
+    made = engine.advance(20, [0, 0])
+    assert made.failed == (1,)
+    assert made.strides == 1
+    engine.start(state, [True, False])
+    made = engine.advance(20, [0, 0])
+    assert (made.strides, made.failed) == (4, (0,))
+    assert len(Wild.starts) > 40
+    assert all(bool(torch.isfinite(start).all()) for start in Wild.starts)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import make_state
+from helpers import join, make_state
 from scipy import stats
 
-from trajcast_ase.device.draws import Draws
+from trajcast_ase.device.draws import DrawPlan, Need
 from trajcast_ase.device.layout import LaidOutState
-from trajcast_ase.device.philox import philox, words
+from trajcast_ase.device.philox import Philox, halves
 from trajcast_ase.streams import Streams
-
-
-def _words(*numbers, device="cpu"):
-    return tuple(torch.tensor([n], device=device) for n in numbers)
 
 
 @pytest.mark.parametrize(
@@ -36,14 +32,24 @@ def _words(*numbers, device="cpu"):
     ],
 )
 def test_philox_gives_the_known_answers(counter, key, expected, device):
-    drawn = philox(_words(*counter, device=device), _words(*key, device=device))
-    assert tuple(int(word) for word in drawn) == expected
+    counters = torch.tensor(counter, device=device)[:, None]
+    keys = torch.tensor(key, device=device)[:, None]
+    even, odd = Philox.on(device).words(counters, keys)
+    assert [int(even[0]), int(odd[0]), int(even[1]), int(odd[1])] == list(expected)
 
 
-def _draws(n_systems, device, *, key=7, place=0, strides=None):
-    keys = torch.full((n_systems,), key, device=device)
-    counted = torch.arange(n_systems) if strides is None else strides
-    return Draws(keys, counted.to(device), place)
+def _draws(keys, strides, device, *, place=0, need=Need.FOR_SYSTEMS, sizes=None):
+    """Return what the thermostat at a place draws."""
+    atoms = [make_state(np.zeros((n, 3))) for n in sizes or [1] * len(keys)]
+    frame = LaidOutState.of(join(atoms).to(device))
+    plan = DrawPlan.of([need] * (place + 1), frame)
+    keys = torch.tensor(keys, device=device)
+    strides = torch.tensor(strides, device=device)
+    return plan.draw([keys] * (place + 1), [strides] * (place + 1))[place]
+
+
+def _many(n, device, **settings):
+    return _draws([7] * n, list(range(n)), device, **settings)
 
 
 # A right distribution is rejected for one seed in a thousand; the seed is fixed.
@@ -51,15 +57,15 @@ LEAST_P = 1e-3
 
 
 def test_normals_are_normal(device):
-    drawn = _draws(40_000, device).system_normals().cpu().numpy()
+    drawn = _many(5000, device).system_normals().cpu().numpy()
     assert stats.kstest(drawn, "norm").pvalue > LEAST_P
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 4 / np.sqrt(len(drawn))
 
 
 def test_normals_of_atoms_are_normal_and_independent(device):
-    state = LaidOutState.of(make_state(np.zeros((20_000, 3))).to(device))
-    one = _draws(1, device).atom_normals(state).cpu().numpy()
-    other = _draws(1, device, place=1).atom_normals(state).cpu().numpy()
+    settings = {"need": Need.FOR_ATOMS, "sizes": [20_000]}
+    one = _many(1, device, **settings).atom_normals().cpu().numpy()
+    other = _many(1, device, place=1, **settings).atom_normals().cpu().numpy()
     assert stats.kstest(one.ravel(), "norm").pvalue > LEAST_P
     both = np.concatenate([one, other], axis=1)
     off = np.corrcoef(both.T) - np.eye(6)
@@ -68,28 +74,34 @@ def test_normals_of_atoms_are_normal_and_independent(device):
 
 @pytest.mark.parametrize("n_dof", [1, 2, 3, 10, 53, 3 * 4374 - 4])
 def test_chi_squared_has_its_distribution(n_dof, device):
-    n = 20_000
-    drawn = _draws(n, device).chi_squared(torch.full((n,), n_dof, device=device))
+    n = 5000
+    drawn = _many(n, device).chi_squared(torch.full((n,), n_dof, device=device))
     assert stats.kstest(drawn.cpu().numpy(), stats.chi2(n_dof).cdf).pvalue > LEAST_P
+    if n_dof < 60:  # else the scatter hides one degree of freedom more
+        wrong = stats.kstest(drawn.cpu().numpy(), stats.chi2(n_dof + 1).cdf)
+        assert wrong.pvalue < LEAST_P
 
 
 def test_without_degrees_of_freedom_nothing_is_drawn(device):
-    n_dof = torch.tensor([0, 5, 0], device=device)
-    drawn = _draws(3, device).chi_squared(n_dof)
+    drawn = _many(3, device).chi_squared(torch.tensor([0, 5, 0], device=device))
     assert drawn[0] == drawn[2] == 0
     assert drawn[1] > 0
 
 
 def test_numbers_do_not_depend_on_the_batch(device):
-    keys = torch.tensor([11, 12, 13], device=device)
-    strides = torch.tensor([5, 2**33 + 5, 7], device=device)
+    keys, strides, sizes = [11, 12, 2**62 + 1], [5, 2**33 + 5, 7], [4, 1, 3]
     n_dof = torch.tensor([3, 9, 1], device=device)
-    batch = Draws(keys, strides, 1)
+    batch = _draws(keys, strides, device, place=1)
+    atoms = _draws(keys, strides, device, need=Need.FOR_ATOMS, sizes=sizes)
+    parts = atoms.atom_normals().split(sizes)
     for k in range(3):
-        alone = Draws(keys[k : k + 1], strides[k : k + 1], 1)
-        assert torch.equal(alone.system_normals(), batch.system_normals()[k : k + 1])
-        one = alone.chi_squared(n_dof[k : k + 1])
-        assert torch.equal(one, batch.chi_squared(n_dof)[k : k + 1])
+        own = slice(k, k + 1)
+        alone = _draws(keys[own], strides[own], device, place=1)
+        assert torch.equal(alone.system_normals(), batch.system_normals()[own])
+        assert torch.equal(alone.chi_squared(n_dof[own]), batch.chi_squared(n_dof)[own])
+        settings = {"need": Need.FOR_ATOMS, "sizes": sizes[own]}
+        own_atoms = _draws(keys[own], strides[own], device, **settings)
+        assert torch.equal(own_atoms.atom_normals(), parts[k])
 
 
 def test_every_key_stride_and_place_draws_others(device):
@@ -97,9 +109,7 @@ def test_every_key_stride_and_place_draws_others(device):
     for key in (1, 2, 2**40 + 1):
         for stride in (0, 1, 2**32):
             for place in (0, 1):
-                drawn = _draws(
-                    1, device, key=key, place=place, strides=torch.tensor([stride])
-                )
+                drawn = _draws([key], [stride], device, place=place)
                 seen.add(float(drawn.system_normals()))
     assert len(seen) == 18
 
@@ -116,6 +126,6 @@ def test_a_key_is_never_zero_nor_negative():
 
     keys = [Streams([Extreme(drawn)]).key(0) for drawn in (b"\0", b"\xff")]
     assert keys == [1, 2**63 - 1]
-    low, high = words(torch.tensor([keys[1]]))
+    low, high = halves(torch.tensor([keys[1]]))
     assert int(low) == 0xFFFFFFFF
     assert int(high) == 0x7FFFFFFF

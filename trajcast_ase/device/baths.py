@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trajcast_ase.conservation import Conservation, RigidBodies
-from trajcast_ase.device.draws import Draws
-from trajcast_ase.device.layout import LaidOutState
+from trajcast_ase.device.draws import DrawPlan, Draws, Need
 from trajcast_ase.kinetics import ThermalMotion, ThermalSpace
 from trajcast_ase.state import State
 from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
@@ -52,8 +51,6 @@ class Stroke:
     variables : dict of tensors
         Before.
     draws : Draws
-    frame : LaidOutState
-        Of the batch.
     """
 
     thermostat: RandomThermostat
@@ -61,7 +58,6 @@ class Stroke:
     timestep: float
     variables: Variables
     draws: Draws
-    frame: LaidOutState
 
 
 def _csvr(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
@@ -78,10 +74,10 @@ def _csvr(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variabl
 
 
 def _langevin(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
-    bath, frame = stroke.thermostat, stroke.frame
+    bath = stroke.thermostat
     assert isinstance(bath, Langevin)  # noqa: S101  by the table below
-    thermal = stroke.thermal[frame.system_index]
-    noise = stroke.draws.atom_normals(frame)
+    thermal = stroke.thermal[motion.state.system_index]
+    noise = stroke.draws.atom_normals()
     after = bath.kicked(motion, thermal, stroke.timestep, noise)
     return after, _booked(stroke, after.kinetic_energies - motion.kinetic_energies)
 
@@ -94,7 +90,7 @@ def _adaptive(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Var
         stroke.variables["frictions"],
         stroke.thermal,
         stroke.timestep,
-        stroke.draws.atom_normals(stroke.frame),
+        stroke.draws.atom_normals(),
     )
     gained = after.kinetic_energies - motion.kinetic_energies
     return after, _booked(stroke, gained) | {"frictions": frictions}
@@ -110,6 +106,11 @@ ACTIONS: dict[type, Action] = {
     AdaptiveLangevin: _adaptive,
 }
 """By the exact type: a subclass may act in a way of its own."""
+NEEDS: dict[type, Need] = {
+    CSVR: Need.FOR_SYSTEMS,
+    Langevin: Need.FOR_ATOMS,
+    AdaptiveLangevin: Need.FOR_ATOMS,
+}
 
 
 def checked_baths(thermostats: Sequence[Thermostat]) -> tuple[RandomThermostat, ...]:
@@ -136,7 +137,7 @@ def checked_baths(thermostats: Sequence[Thermostat]) -> tuple[RandomThermostat, 
 def thermalized(
     baths: Sequence[RandomThermostat],
     variables: Sequence[Variables],
-    frame: LaidOutState,
+    plan: DrawPlan,
     state: State,
     rule: Conservation,
     *,
@@ -149,10 +150,12 @@ def thermalized(
     conserved = space.conserved(state.velocities)
     thermal_part = state.moved(state.positions, state.velocities - conserved)
     motion = ThermalMotion(thermal_part, space)
+    drawn = plan.draw(
+        [own["keys"] for own in variables], [own["strides"] for own in variables]
+    )
     changed = []
     for place, (bath, own) in enumerate(zip(baths, variables, strict=True)):
-        draws = Draws(own["keys"], own["strides"], place)
-        stroke = Stroke(bath, thermal[place], timestep, own, draws, frame)
+        stroke = Stroke(bath, thermal[place], timestep, own, drawn[place])
         motion, new = ACTIONS[type(bath)](motion, stroke)
         changed.append(own | new | {"strides": own["strides"] + 1})
     velocities = motion.state.velocities + conserved

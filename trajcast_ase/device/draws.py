@@ -1,59 +1,77 @@
 """Random numbers of thermostats on a device: by key, stride, atom and purpose.
 
 The counter of :mod:`.philox` is (item, purpose, stride): what a system draws at a
-stride depends neither on its batch nor on what was drawn before.
+stride depends neither on its batch nor on what was drawn before. All thermostats draw
+at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.device.layout import LaidOutState
-from trajcast_ase.device.philox import Counter, normals, philox, uniforms, words
+from trajcast_ase.device.philox import Philox, halves, normals
 
 CANDIDATES = 16
 """Of a chi-squared variate. Each is accepted with a probability above 0.95, so that
 none is once in 1e20 draws; then the first counts, which is nearly of the distribution:
 no statistics of any length can tell."""
-PURPOSES = OF_SYSTEM, OF_ATOM, OF_CANDIDATE, OF_BOOST = range(4)
-"""Purposes of random numbers."""
-BLOCKS = 8
-"""Most pairs of normals for one item and purpose."""
+
+
+class Purpose(Enum):
+    """What one item draws for; a system or candidate is one item, or an atom."""
+
+    SYSTEM = 0
+    ATOM = 8
+    LAST_OF_ATOM = 9
+    CANDIDATE = 16
+    ACCEPTANCE = 17
+    BOOST = 24
+
+
+PURPOSES = 32
+"""Room for purposes of one thermostat."""
+
+
+class Need(Enum):
+    """What a thermostat draws at each stride."""
+
+    FOR_SYSTEMS = (
+        (Purpose.SYSTEM, 1),
+        (Purpose.CANDIDATE, CANDIDATES),
+        (Purpose.ACCEPTANCE, CANDIDATES),
+        (Purpose.BOOST, 1),
+    )
+    FOR_ATOMS = ((Purpose.ATOM, 1), (Purpose.LAST_OF_ATOM, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What the systems of a batch draw for one thermostat at one stride.
+    """What one thermostat draws at one stride.
 
     Attributes
     ----------
-    keys : (n_systems,) int64
-        Not negative; one for each system.
-    strides : (n_systems,) int64
-        How many strides drew from each key before.
-    place : int
-        Of the thermostat in its sequence: members may share a key.
+    uniforms, normals : (2, n)
+        In the order of :class:`Need`.
     """
 
-    keys: Int[Tensor, " systems"]
-    strides: Int[Tensor, " systems"]
-    place: int
+    uniforms: Float[Tensor, "2 n"]
+    normals: Float[Tensor, "2 n"]
+
+    def atom_normals(self) -> Float[Tensor, "atoms 3"]:
+        """Return unit normals for each atom, of those drawn for atoms."""
+        first, last = self.normals.chunk(2, dim=1)
+        return torch.cat([first, last[:1]]).T
 
     def system_normals(self) -> Float[Tensor, " systems"]:
-        """Return a unit normal for each system."""
-        return normals(self._of_systems(torch.zeros_like(self.keys), OF_SYSTEM))[0]
-
-    def atom_normals(self, state: LaidOutState) -> Float[Tensor, "atoms 3"]:
-        """Return unit normals for each atom."""
-        index, item = state.system_index, state.number_in_system
-        keys, strides = self.keys[index], self.strides[index]
-        x, y = normals(self._words(item, OF_ATOM, 0, keys, strides))
-        z, _ = normals(self._words(item, OF_ATOM, 1, keys, strides))
-        return torch.stack([x, y, z], dim=1)
+        """Return a unit normal for each system, of those drawn for systems."""
+        return self._rows(self.normals)[0]
 
     def chi_squared(self, n_dof: Int[Tensor, " systems"]) -> Float[Tensor, " systems"]:
         r"""Return a chi-squared variate for each system; 0 for 0 degrees of freedom.
@@ -63,32 +81,99 @@ class Draws:
         instead of one after the other. For :math:`n = 1` it is the one of shape
         :math:`a + 1` times :math:`U^{1/a}`.
         """
+        normal = self._rows(self.normals)[1 : 1 + CANDIDATES]
+        uniform = self._rows(self.uniforms)[1 + CANDIDATES :]
         shape = 0.5 * n_dof.double()
         is_small = shape < 1.0
         d = torch.where(is_small, shape + 1.0, shape) - 1.0 / 3.0
-        numbers = torch.arange(CANDIDATES, device=self.keys.device)
-        items = numbers[:, None].expand(-1, len(self.keys))
-        normal, _ = normals(self._of_systems(items, OF_CANDIDATE))
-        uniform, _ = uniforms(self._of_systems(items, OF_CANDIDATE, 1))
         cube = (1.0 + normal / torch.sqrt(9.0 * d)) ** 3
         positive = cube > 0
         safe = torch.where(positive, cube, 1.0)
         limit = 0.5 * normal.square() + d - d * safe + d * torch.log(safe)
-        accepted = positive & (torch.log(uniform) < limit)
+        accepted = positive & (torch.log(uniform[:-1]) < limit)
         first = accepted.to(torch.int64).argmax(dim=0)
         gamma = d * safe.gather(0, first[None])[0]
-        boost, _ = uniforms(self._of_systems(torch.zeros_like(self.keys), OF_BOOST))
         exponent = 1.0 / torch.where(is_small & (n_dof > 0), shape, 1.0)
-        gamma = torch.where(is_small, gamma * boost**exponent, gamma)
+        gamma = torch.where(is_small, gamma * uniform[-1] ** exponent, gamma)
         return torch.where(n_dof > 0, 2.0 * gamma, 0.0)
 
-    def _of_systems(self, items: Tensor, purpose: int, block: int = 0) -> Counter:
-        return self._words(items, purpose, block, self.keys, self.strides)
+    def _rows(self, values: Float[Tensor, "2 n"]) -> Float[Tensor, "items systems"]:
+        """Return the first numbers of all items of each system."""
+        return values[0].view(2 * CANDIDATES + 2, -1)
 
-    def _words(
-        self, items: Tensor, purpose: int, block: int, keys: Tensor, strides: Tensor
-    ) -> Counter:
-        """Return random words; `block` counts those of one item and purpose."""
-        kind = ((self.place * len(PURPOSES)) + purpose) * BLOCKS + block
-        low, high = words(strides)
-        return philox((items, torch.full_like(low, kind), low, high), words(keys))
+
+@dataclass(frozen=True, slots=True)
+class DrawPlan:
+    """Which numbers the thermostats of a batch draw at each stride.
+
+    Attributes
+    ----------
+    items, purposes : (n,) int64
+        First words of the counters.
+    owners : (n,) int64
+        Whose key and stride: thermostat by thermostat, system by system.
+    counts : tuple of int
+        How many of the numbers are those of each thermostat.
+    philox : Philox
+    """
+
+    items: Int[Tensor, " n"]
+    purposes: Int[Tensor, " n"]
+    owners: Int[Tensor, " n"]
+    counts: tuple[int, ...]
+    philox: Philox
+
+    @classmethod
+    def of(cls, needs: Sequence[Need], frame: LaidOutState) -> DrawPlan:
+        """Return the plan of thermostats, of which each has a need."""
+        systems = torch.arange(frame.n_systems, device=frame.device)
+        items, purposes, owners, counts = [], [], [], []
+        for place, need in enumerate(needs):
+            own = []
+            for purpose, n_items in need.value:
+                if need is Need.FOR_ATOMS:
+                    numbers, whose = frame.number_in_system, frame.system_index
+                else:
+                    numbers = torch.arange(n_items, device=frame.device)
+                    numbers = numbers.repeat_interleave(frame.n_systems)
+                    whose = systems.repeat(n_items)
+                own.append(numbers)
+                kind = place * PURPOSES + purpose.value
+                purposes.append(torch.full_like(numbers, kind))
+                owners.append(whose + place * frame.n_systems)
+            items += own
+            counts.append(sum(len(one) for one in own))
+        return cls(
+            torch.cat(items),
+            torch.cat(purposes),
+            torch.cat(owners),
+            tuple(counts),
+            Philox.on(frame.device),
+        )
+
+    def draw(
+        self,
+        keys: Sequence[Int[Tensor, " systems"]],
+        strides: Sequence[Int[Tensor, " systems"]],
+    ) -> list[Draws]:
+        """Return what each thermostat draws.
+
+        Parameters
+        ----------
+        keys : tensors (n_systems,) int64, one for each thermostat
+            Not negative.
+        strides : tensors (n_systems,) int64, one for each thermostat
+            How many strides drew from each key before.
+        """
+        key = torch.stack(halves(torch.cat(list(keys))))[:, self.owners]
+        stride = torch.stack(halves(torch.cat(list(strides))))[:, self.owners]
+        first = torch.stack([self.items, self.purposes])
+        uniforms = self.philox.uniforms(torch.cat([first, stride]), key)
+        return [
+            Draws(uniform, normal)
+            for uniform, normal in zip(
+                uniforms.split_with_sizes(self.counts, dim=1),
+                normals(uniforms).split_with_sizes(self.counts, dim=1),
+                strict=True,
+            )
+        ]

@@ -15,8 +15,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from trajcast_ase.device.baths import checked_baths, set_variables, variables_of
+from trajcast_ase.device.baths import (
+    NEEDS,
+    checked_baths,
+    set_variables,
+    variables_of,
+)
 from trajcast_ase.device.capture import Runner, runner
+from trajcast_ase.device.draws import DrawPlan
 from trajcast_ase.device.forecast import NetworkModel, StaticModel, static_model
 from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.device.memory import check_memory, explained_memory
@@ -116,7 +122,14 @@ class Engine:
         strides : int
         made_before : sequence of int
             Number of strides that each system has made.
+
+        Raises
+        ------
+        ValueError
+            Fewer or more strides than a block has.
         """
+        if not 1 <= strides <= BLOCK:
+            raise ValueError(f"strides = {strides} are not between 1 and {BLOCK}")
         self._set_temperatures(strides, made_before)
         while True:
             self._runner.run(strides)
@@ -195,11 +208,14 @@ class Engine:
             self._static = static_model(self._model, state)
         device, n_systems = state.device, state.n_systems
         size = (BLOCK, len(self._baths), n_systems)
+        frame = LaidOutState.of(state)
+        needs = [NEEDS[type(bath)] for bath in self._baths]
         self._stride = DeviceStride(
-            LaidOutState.of(state),
+            frame,
             self._static,
             self._model.conservation,
             self._baths,
+            DrawPlan.of(needs, frame) if needs else None,
             self._timestep,
             thermal=torch.ones(size, dtype=torch.float64, device=device),
             going=torch.ones(n_systems, dtype=torch.bool, device=device),
@@ -227,19 +243,18 @@ class Engine:
 
     def _set_temperatures(self, strides: int, made_before: Sequence[int]) -> None:
         """Write kT of each stride to come."""
-        values = [
-            [
-                [
-                    bath.thermal_energy((made + tick + 1) * self._timestep)
-                    for made in made_before
-                ]
-                for bath in self._baths
+        if not self._baths:
+            return
+        known: dict[int, list[list[float]]] = {}
+        for made in set(made_before):
+            times = [(made + tick + 1) * self._timestep for tick in range(strides)]
+            known[made] = [
+                [bath.thermal_energy(time) for bath in self._baths] for time in times
             ]
-            for tick in range(strides)
-        ]
-        thermal = self._stride.thermal
-        if self._baths:
-            thermal[:strides].copy_(torch.tensor(values, dtype=thermal.dtype))
+        values = torch.tensor(
+            [known[made] for made in made_before], dtype=torch.float64
+        )
+        self._stride.thermal[:strides].copy_(values.permute(1, 2, 0))
 
 
 def check_one_device(model: ForecastModel) -> None:

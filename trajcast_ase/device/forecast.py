@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,6 +18,7 @@ from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.network.graph import graph_of_routes
 from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.interaction import Interaction, LayerWeights
+from trajcast_ase.network.neighborhood import sums_over_surroundings
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.surroundings import Surroundings
 from trajcast_ase.network.weights import WeightRows
@@ -103,6 +104,9 @@ class NetworkModel:
     species : (n_atoms,) int64
     one_hot : (n_atoms, n_species)
     rooms : Rooms
+    lists_surroundings : bool
+        Whether the surroundings are a list of pairs, within the network's reach; else
+        the backend sums over them.
     """
 
     network: Forecaster
@@ -111,6 +115,7 @@ class NetworkModel:
     species: Int[Tensor, " atoms"]
     one_hot: Float[Tensor, "atoms species"]
     rooms: Rooms
+    lists_surroundings: bool
 
     @classmethod
     def of(cls, network: Forecaster, state: State) -> NetworkModel:
@@ -124,36 +129,71 @@ class NetworkModel:
         """
         species = network.species_index(state.atomic_numbers)
         one_hot = nn.functional.one_hot(species, len(network.config.elements))
-        plan = plan_search(state, network.config.reach)
-        pairs = spacious(needed_room(plan, state))
-        rooms = Rooms(pairs, 0)
-        if network.config.reach > network.config.cutoff:
-            near = plan_search(state, network.config.cutoff)
-            rooms = Rooms(pairs, spacious(needed_room(near, state)).edges)
+        layers = network.ready_layers()
+        around = sums_over_surroundings(network, state, species, layers)
+        lists_surroundings = network.surroundings is not None and around is None
+        near = plan_search(state, network.config.cutoff)
+        plan, room = near, spacious(needed_room(near, state))
+        rooms = Rooms(room, 0)
+        if lists_surroundings:
+            plan = plan_search(state, network.config.reach)
+            rooms = Rooms(spacious(needed_room(plan, state)), room.edges)
         return cls(
             network,
-            network.ready_layers(),
+            layers,
             plan,
             species,
             one_hot.to(network.dtype),
             rooms,
+            lists_surroundings,
         )
 
     def with_rooms(self, rooms: Rooms) -> NetworkModel:
         """Return the model with other room."""
-        return NetworkModel(
-            self.network, self.layers, self.plan, self.species, self.one_hot, rooms
-        )
+        return replace(self, rooms=rooms)
 
     def at(self, state: State) -> tuple[ForecastModel, Int[Tensor, 3]]:
         """Return the model for one state, and the sizes that its lists need."""
         found = search(self.plan, state.positions, self.rooms.pairs)
         edges, needed_edges = found.edges, torch.zeros_like(found.needed_edges)
-        if self.network.surroundings is not None:
+        if self.lists_surroundings:
             cutoff = self.network.config.cutoff
             edges, needed_edges = within(found.edges, cutoff, self.rooms.edges)
         needed = torch.stack([found.needed_edges, found.needed_box, needed_edges])
-        return _Placed(self, edges, found.edges), needed
+        return _Placed(self, edges, self._around(state, found.edges)), needed
+
+    def _around(
+        self, state: State, pairs: DeviceEdges
+    ) -> Float[Tensor, "atoms harmonics channels"] | None:
+        """Return the sums over the surroundings, if the network has any."""
+        module = self.network.surroundings
+        if module is None or not self.lists_surroundings:
+            return sums_over_surroundings(
+                self.network, state, self.species, self.layers
+            )
+        return self._sums(module, pairs)
+
+    def _sums(
+        self, module: Surroundings, pairs: DeviceEdges
+    ) -> Float[Tensor, "atoms harmonics channels"]:
+        """Return the sums over the surroundings, from the list of all pairs."""
+        network, species = self.network, self.species
+        lengths, lmax = pairs.vectors.norm(dim=1), network.config.lmax
+        vectors = pairs.vectors.to(network.dtype)
+        harmonics = spherical_harmonics(vectors, lmax, normalize=True)
+        routes, layers = _routes(pairs), self.layers
+        if layers is None or layers.surroundings is None:
+            weights = _rows(module.mlp(module.basis(lengths.to(network.dtype))))
+            return module.sums(species, harmonics, weights, routes, network.backend)
+        # A table has the factors of the sending element and of the sum in it.
+        table = layers.surroundings
+        places = table.grid.places(lengths, species[pairs.senders])
+        weights = WeightRows.at(table.values, places)
+        sent = vectors.new_ones(len(species), 1, module.senders.shape[1])
+        sums = network.backend.convolve(
+            module.product, sent, harmonics, weights, routes
+        )
+        return torch.cat(sums, dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +202,7 @@ class _Placed:
 
     fixed: NetworkModel
     edges: DeviceEdges
-    pairs: DeviceEdges
+    around: Float[Tensor, "atoms harmonics channels"] | None
 
     @property
     def horizon_fs(self) -> float:
@@ -196,14 +236,11 @@ class _Placed:
             routes=_routes(self.edges),
         )
         lengths = self.edges.vectors.norm(dim=1)
-        around = None
-        if network.surroundings is not None:
-            around = self._sums(network.surroundings)
         weights = fixed.layers
         targets = network.targets_of_graph(
             graph,
             lengths,
-            around,
+            self.around,
             _weights_of_edges(network, lengths, graph.velocity_radial)
             if weights is None
             else weights,
@@ -213,26 +250,6 @@ class _Placed:
             targets[:, 0] * config.displacement_rms,
             targets[:, 1] * config.velocity_rms,
         )
-
-    def _sums(self, module: Surroundings) -> Float[Tensor, "atoms harmonics channels"]:
-        """Return the sums over the surroundings, from the list of all pairs."""
-        network, pairs, species = self.fixed.network, self.pairs, self.fixed.species
-        lengths, lmax = pairs.vectors.norm(dim=1), network.config.lmax
-        vectors = pairs.vectors.to(network.dtype)
-        harmonics = spherical_harmonics(vectors, lmax, normalize=True)
-        routes, layers = _routes(pairs), self.fixed.layers
-        if layers is None or layers.surroundings is None:
-            weights = _rows(module.mlp(module.basis(lengths.to(network.dtype))))
-            return module.sums(species, harmonics, weights, routes, network.backend)
-        # A table has the factors of the sending element and of the sum in it.
-        table = layers.surroundings
-        places = table.grid.places(lengths, species[pairs.senders])
-        weights = WeightRows.at(table.values, places)
-        sent = vectors.new_ones(len(species), 1, module.senders.shape[1])
-        sums = network.backend.convolve(
-            module.product, sent, harmonics, weights, routes
-        )
-        return torch.cat(sums, dim=1)
 
 
 def static_model(model: ForecastModel, state: State) -> NetworkModel | PlainModel:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.device.baths import Variables, thermalized
+from trajcast_ase.device.draws import DrawPlan
 from trajcast_ase.device.forecast import StaticModel
 from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.state import as_stored
@@ -109,6 +110,8 @@ class DeviceStride:
     rule : Conservation
     baths : tuple of RandomThermostat
         Their settings.
+    draws : DrawPlan or None
+        None without thermostats.
     timestep : float, ASE units
     thermal : (n_ticks, n_baths, n_systems), eV
         :math:`k_B T` at each tick. The host writes it between strides, as `going`.
@@ -120,22 +123,26 @@ class DeviceStride:
     model: StaticModel
     rule: Conservation
     baths: tuple[RandomThermostat, ...]
+    draws: DrawPlan | None
     timestep: float
     thermal: Float[Tensor, "ticks baths systems"]
     going: Bool[Tensor, " systems"]
 
     def __call__(self, motion: Motion) -> Motion:
         """Return the motion one stride later."""
-        positions, velocities, _ = motion.now.unbind(0)
+        # Where numbers are not finite any more, the system rests where they were.
+        lost = (motion.failed != NEVER)[self.frame.system_index, None]
+        start = torch.where(lost, motion.before, motion.now)
+        positions, velocities, _ = start.unbind(0)
         state = self.frame.moved(positions, velocities)
         model, needed = self.model.at(state)
         forecast, bodies = stride_with_bodies(model, state)
         after, variables = forecast, motion.baths
-        if self.baths:
+        if self.draws is not None:
             after, variables = thermalized(
                 self.baths,
                 motion.baths,
-                self.frame,
+                self.draws,
                 forecast,
                 self.rule,
                 thermal=self.thermal.index_select(0, motion.tick)[0],
@@ -144,12 +151,12 @@ class DeviceStride:
             )
         stored, _ = as_stored(after)
         now = torch.stack([stored.positions, stored.velocities, after.velocities])
-        moves = self.going[self.frame.system_index, None]
+        moves = self.going[self.frame.system_index, None] & ~lost
         tick = motion.tick + 1
         fails = self._not_finite(now) & self.going & (motion.failed == NEVER)
         return Motion(
             now=torch.where(moves, now, motion.now),
-            before=motion.now.clone(),  # `now` may be overwritten before it is read
+            before=start,
             forecast=torch.stack([forecast.positions, forecast.velocities]),
             baths=self._of_going(variables, motion.baths),
             tick=tick,
