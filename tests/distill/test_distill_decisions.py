@@ -246,6 +246,8 @@ def test_the_line_of_the_report_tells_how_sharp_it_is():
     assert text.startswith("600 ps of the model beside 200 ps of MD would have shown")
     assert "a mean temperature off by 5 K" in text
     assert "any overlap below 0.91" in text
+    blunt = report_of(("temperature", np.inf), ("overlap of g(r)", -np.inf))
+    assert "too short to be sure" in sharpness([blunt])
 
 
 def environment(name):

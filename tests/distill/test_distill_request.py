@@ -115,6 +115,7 @@ def test_no_time_left_for_a_training_says_what_is_needed():
     clock = WallClock(1000.0)
 
     assert clock.training(0.1, 400.0, 150.0).seconds == 450.0
+    assert clock.training(0.1, 400.0, 900.0).seconds == 420.0  # their whole share
     with pytest.raises(BudgetError, match=r"go on with --budget \d+min") as error:
         clock.training(0.1, 980.0, 150.0)
     budget = parse_budget(str(error.value).split("--budget ")[1].split()[0])

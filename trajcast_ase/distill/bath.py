@@ -18,7 +18,7 @@ from trajcast_ase.distill.rollouts import (
     references_at,
     starts,
 )
-from trajcast_ase.distill.speed import model_speed
+from trajcast_ase.distill.speed import NO_STRIDE_S, stride_time
 from trajcast_ase.models.model_file import load_model, with_thermostat
 from trajcast_ase.network import Forecaster
 from trajcast_ase.progress import StageProgress
@@ -132,8 +132,8 @@ def _plan(job: Job, facts: Facts, choice: Candidate, model_name: str) -> dict[st
     """Return how many baths are tried, and the strides of each run."""
     horizon_fs, effort = choice.horizon_fs(facts), job.effort
     first = read_frames(facts.paths(facts.bath, job.request.out)[0])
-    speed = model_speed(job.request.out / model_name, first, facts.middle)
-    per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speed, 1e-3)
+    measured = stride_time(job.request.out / model_name, first, facts.middle)
+    per_stride = NO_STRIDE_S if measured is None else measured.wall
     n_kelvins = len(facts.temperatures_K)
     n_baths, before = len(LANGEVIN_FS), job.before(STAGE)
     share = effort.seconds(STAGE, before, 0.0)

@@ -142,8 +142,8 @@ class WallClock:
         BudgetError
             There is no time left for a training.
         """
-        later = min(reserved, self.budget_s * (SHARES["bath"] + SHARES["report"]))
-        left = self.budget_s - before - later
+        most = self.budget_s * (SHARES["bath"] + SHARES["report"])
+        left = self.budget_s - before - most
         needed = FEWEST_STEPS * seconds_per_step
         if left < needed:
             more = self.budget_s + needed - left
@@ -153,7 +153,7 @@ class WallClock:
                 f"ms are needed at least, {shown(needed)}; finished stages are kept: "
                 f"go on with --budget {needed_budget(more)} or more"
             )
-        return Length(None, left)
+        return Length(None, left + max(0.0, most - reserved))
 
     def strides(
         self, stage: str, before: float, per_run: float, horizon_fs: float

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
@@ -18,7 +20,13 @@ from trajcast_ase.distill.rollouts import (
     references_at,
     starts,
 )
-from trajcast_ase.distill.speed import atoms_of, calculator_speed, model_speed
+from trajcast_ase.distill.speed import (
+    NO_STRIDE_S,
+    atoms_of,
+    calculator_speed,
+    model_speed,
+    stride_time,
+)
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.strict import integer
 from trajcast_ase.thermostats.recommended import setting_of
@@ -64,7 +72,7 @@ def make_report(
     speeds = _speeds(job, facts, model_name)
     plan = job.state.plans.get(STAGE)
     if plan is None:
-        plan = {"n_strides": _n_strides(job, facts, choice, speeds)}
+        plan = {"n_strides": _n_strides(job, facts, choice, model_name)}
         job.state.keep_plan(STAGE, plan)
     most = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
     least = job.effort.least_strides(choice.horizon_fs(facts))
@@ -95,10 +103,12 @@ def make_report(
     job.say(STAGE, line)
 
 
-def _n_strides(job: Job, facts: Facts, choice: Candidate, speeds: Speeds) -> int:
+def _n_strides(job: Job, facts: Facts, choice: Candidate, model_name: str) -> int:
     """Return the strides of each run: what there is time for, and of use."""
     horizon_fs = choice.horizon_fs(facts)
-    per_stride = 86_400.0 * horizon_fs * 1e-6 / max(speeds.model, 1e-3)
+    first = read_frames(facts.paths(facts.report, job.request.out)[0])
+    measured = stride_time(job.request.out / model_name, first, facts.middle)
+    per_stride = NO_STRIDE_S if measured is None else measured.wall
     n_runs = N_RUNS * len(facts.temperatures_K)
     before = job.before(STAGE)
     n_strides = job.effort.strides(STAGE, before, n_runs * per_stride, horizon_fs)
@@ -187,16 +197,17 @@ def sharpness(reports: Sequence[Report]) -> str:
     rows = [row for report in reports for row in report.rows if row.seen is not None]
     off = [row.seen or 0.0 for row in rows if row.observable == "temperature"]
     curves = [row.seen or 0.0 for row in rows if row.observable.startswith("overlap")]
+    # Infinite, or an overlap below zero, where memory hides any deviation.
     seen = []
-    if off:
-        seen.append(f"a mean temperature off by {max(off):.2g} K")
-    if curves:
-        seen.append(f"any overlap below {max(0.0, min(curves)):.2g}")
+    if off and np.isfinite(max(off)):
+        seen.append(f"a mean temperature off by {max(off):.0f} K")
+    if curves and min(curves) > 0:
+        seen.append(f"any overlap below {min(curves):.2g}")
     ours = sum(report.run.length_ps for report in reports)
     theirs = sum(report.reference.length_ps for report in reports)
     text = f"{ours:.3g} ps of the model beside {theirs:.3g} ps of MD"
     if not seen:
-        return text
+        return f"{text}, too short to be sure to show any deviation"
     return f"{text} would have shown {' and '.join(seen)} (odds of 80 %)"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ MEASURED_S = 1.0
 """Time that is measured."""
 SHORT_RUN = 5
 """Strides of one run."""
+NO_STRIDE_S = 1.0
+"""Taken for the time of a stride where no run stays finite: few are planned."""
 ELSEWHERE = 0.1
 """Share of a core below which a calculator computes in another process."""
 
@@ -49,15 +52,31 @@ def atoms_of(frames: Frames, index: int) -> Atoms:
     return atoms
 
 
-def model_speed(path: Path, frames: Frames, temperature_K: float) -> float:
-    """Return the speed of a single run of a model, ns/day.
+@dataclass(frozen=True, slots=True)
+class StrideTime:
+    """What a stride of a single run takes, s.
+
+    Attributes
+    ----------
+    core : float
+        Of one core: the speed of the model.
+    wall : float
+        By the clock, with whatever else the machine does: what a run will take.
+    """
+
+    core: float
+    wall: float
+
+
+def stride_time(path: Path, frames: Frames, temperature_K: float) -> StrideTime | None:
+    """Return what a stride of a single run of a model takes.
 
     Measured on short runs from the frames, under the thermostat that the model
-    recommends. Kicks are let pass: a model that has learnt little is as fast. Zero
+    recommends. Kicks are let pass: a model that has learnt little is as fast. None
     where no run stays finite.
     """
     model = load_model(path)
-    n_strides, seconds, started = 0, 0.0, time.perf_counter()
+    n_strides, core, wall, started = 0, 0.0, 0.0, time.perf_counter()
     with one_thread():
         for start in range(frames.n_frames):
             bath = model.recommended_thermostat(
@@ -67,17 +86,29 @@ def model_speed(path: Path, frames: Frames, temperature_K: float) -> float:
             with TrajCast(atoms, model, thermostat=bath, guards=()) as dynamics:
                 try:
                     dynamics.run(2)
-                    began = time.process_time()
+                    began, clock = time.process_time(), time.perf_counter()
                     dynamics.run(SHORT_RUN)
                 except (SenselessForecastError, ValueError):
                     continue
-                seconds += time.process_time() - began
+                core += time.process_time() - began
+                wall += time.perf_counter() - clock
                 n_strides += SHORT_RUN
             if time.perf_counter() - started > MEASURED_S:
                 break
     if n_strides == 0:
+        return None
+    return StrideTime(core / n_strides, wall / n_strides)
+
+
+def model_speed(path: Path, frames: Frames, temperature_K: float) -> float:
+    """Return the speed of a single run of a model, ns/day; zero where none is finite.
+
+    See :func:`stride_time`.
+    """
+    found = stride_time(path, frames, temperature_K)
+    if found is None:
         return 0.0
-    return ns_per_day(seconds / n_strides, model.horizon_fs)
+    return ns_per_day(found.core, load_model(path).horizon_fs)
 
 
 def calculator_speed(calculator: Any, atoms: Atoms, timestep_fs: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from trajcast_ase.distill.bath import LANGEVIN_FS
 from trajcast_ase.distill.effort import FEWEST_STEPS, JUDGING_S, Length
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import (
@@ -20,6 +21,7 @@ from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.more_md import Round, make_more, plan_round
 from trajcast_ase.distill.report_stage import LONGEST, N_RUNS
 from trajcast_ase.distill.request import shown, shown_range
+from trajcast_ase.distill.speed import stride_time
 from trajcast_ase.strict import members, number
 from trajcast_ase.training.checkpoint import CHECKPOINT_NAME
 from trajcast_ase.training.config import TrainingConfig
@@ -46,21 +48,20 @@ MORE_MD = 0.25
 """Of the time that is left then, for MD."""
 COMPARED_PAIRS = 300
 FORWARD = 1 / 3
-"""Time of a forecast in that of an optimizer step, roughly."""
-RUNS_KEPT = 8
-"""Runs of the model of the two last stages, of about equal length."""
+"""Time of a stride in that of an optimizer step, before there is a model to ask."""
 LONGEST_S = 1e10
 
 
 def fit(job: Job, facts: Facts, choice: Candidate) -> None:
     """Train the chosen network, or go on with it, and keep the model in the state.
 
-    In the middle errors on training and held-out pairs are compared; where data limit,
-    more MD is made and the training goes on with it from the weights reached.
+    In the middle a stride is timed, for the time that later stages need, and errors on
+    training and held-out pairs are compared; where data limit, more MD is made and the
+    training goes on with it from the weights reached.
     """
     stage = _Stage(job, facts, _task(job, facts, choice))
     plan = stage.plan()
-    if _can_make_more(job, facts) and "round" not in plan:
+    if "round" not in plan:
         plan = stage.peek()
     extra: tuple[str, ...] = ()
     if plan.get("round") is not None:
@@ -130,18 +131,18 @@ class _Stage:
         """Return the length of all trainings of the stage."""
         per_step = number(plan["seconds_per_step"], "seconds_per_step", 0)
         before = self.job.before(STAGE)
-        return self.job.effort.training(per_step, before, self._reserved(per_step))
+        per_stride = plan.get("seconds_per_stride", FORWARD * per_step)
+        reserved = self._reserved(number(per_stride, "seconds_per_stride", 0))
+        return self.job.effort.training(per_step, before, reserved)
 
-    def _reserved(self, per_step: float) -> float:
+    def _reserved(self, per_stride: float) -> float:
         """Return the time that the runs of the last two stages need, about, s."""
-        batch = configuration(self.task, self.facts, self.job.request.out)
-        per_stride = FORWARD * per_step / (batch.optimizer.batch_size or 1)
         paths = self.facts.paths(self.facts.report, self.job.request.out)
         longest_fs = max(
             one.n_frames * one.stride_fs for one in map(read_frames, paths)
         )
         n_strides = LONGEST * longest_fs / self.task.candidate.horizon_fs(self.facts)
-        n_runs = (N_RUNS + RUNS_KEPT) * len(self.facts.temperatures_K)
+        n_runs = (N_RUNS + len(LANGEVIN_FS)) * len(self.facts.temperatures_K)
         return n_runs * (n_strides * per_stride + JUDGING_S)
 
     def train(
@@ -198,7 +199,11 @@ class _Stage:
         result = self.train("first", facts, until=PEEK)
         gap = _gap(result, self.seen(result, facts))
         plan = job.state.plans[STAGE] | {"round": None}
-        if gap > PEEKED_GAP:
+        frames = read_frames(facts.paths(facts.report, job.request.out)[0])
+        measured = stride_time(result.path, frames, facts.middle)
+        if measured is not None:
+            plan["seconds_per_stride"] = measured.wall
+        if gap > PEEKED_GAP and _can_make_more(job, facts):
             length = self._whole(plan)
             left = (length.seconds or 0.0) - job.state.spent_on(STAGE)
             sizes = plan_round(job, facts, MORE_MD * left)
