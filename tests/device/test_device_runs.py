@@ -20,8 +20,8 @@ from driver_helpers import (
 )
 from helpers import needs_compiler, small_model
 
-import trajcast_ase.device.forecast as device_forecast
 from trajcast_ase.data import paracetamol
+from trajcast_ase.device import plans
 from trajcast_ase.device.neighbors import Room
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.fallback import ForceFallback, SenselessForecastError
@@ -242,9 +242,7 @@ def test_a_bundled_model_has_its_temperature_on_a_device(device):
 
 def tight(monkeypatch):
     """Give lists half the room that the start needs."""
-    monkeypatch.setattr(
-        device_forecast, "spacious", lambda n: Room(n.edges // 2, n.box)
-    )
+    monkeypatch.setattr(plans, "spacious", lambda n: Room(n.edges // 2, n.box))
 
 
 def test_too_little_room_changes_nothing_but_time(molecule_model, monkeypatch):
@@ -305,6 +303,38 @@ def test_a_system_that_is_not_finite_ends_the_run_at_its_stride(tmp_path):
         assert (tmp_path / f"{engine}.extxyz").is_file()
     assert ends[0] == ends[1]
     assert 0 < ends[0][0] < 500
+
+
+class Interrupted(Ballistic):
+    """Free flight that is interrupted once."""
+
+    calls: ClassVar[list[None]] = []
+
+    def raw_forecast(self, state):
+        self.calls.append(None)
+        if len(self.calls) == 33:
+            raise KeyboardInterrupt
+        return super().raw_forecast(state)
+
+
+def test_an_interrupt_leaves_the_run_where_the_host_last_looked(monkeypatch):
+    monkeypatch.setattr(Interrupted, "calls", [])
+
+    def start(model):
+        dyn = TrajCast(
+            water(), model, thermostat=baths("both"), guards=(), engine="device"
+        )
+        dyn.attach(lambda: None, 20)
+        return dyn
+
+    broken, whole = start(Interrupted(HORIZON)), start(Ballistic(HORIZON))
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(60)
+    assert broken.nsteps == int(broken.thermostats[0].strides) == 20
+    broken.run(40)
+    whole.run(60)
+    assert snapshot(broken.atoms) == snapshot(whole.atoms)
+    assert broken.transferred_energy == whole.transferred_energy
 
 
 class Fickle(Ballistic):

@@ -254,6 +254,30 @@ def test_single_atoms_have_no_axes_to_turn_about():
     assert counted.tolist() == [3] * 200
 
 
+def test_a_stride_is_laid_out_anew_where_it_holds_old_numbers():
+    bath = Langevin(300, 1 / TAUT, np.random.default_rng(0))
+    network = small_model("thermal")
+    engine = started(network, water(), [bath])
+    state = engine._shown
+
+    def changed():
+        before = engine._stride
+        engine.start(state)
+        return engine._stride is not before
+
+    assert not changed()
+    bath.set_temperature(200)
+    assert not changed()  # the host writes it for each block
+    bath.friction *= 2
+    assert changed()
+    network.to(torch.float32)
+    assert changed()
+    state = replace(state, masses=2 * state.masses)
+    assert changed()
+    state = state.moved(state.positions + 1, state.velocities)
+    assert not changed()
+
+
 class Wild(Ballistic):
     """Free flight into nowhere beyond 2.5 Å; it notes its starts."""
 

@@ -162,6 +162,12 @@ def thermalized(
     return state.moved(state.positions, velocities), tuple(changed)
 
 
+def constants_of(baths: Sequence[RandomThermostat]) -> list[tuple[object, ...]]:
+    """Return the settings that a captured stride holds as numbers."""
+    names = ("friction", "taut", "per_element")
+    return [tuple(getattr(bath, name, None) for name in names) for bath in baths]
+
+
 def variables_of(bath: RandomThermostat, device: torch.device) -> Variables:
     """Return copies of the variables of a thermostat on `device`."""
     return {

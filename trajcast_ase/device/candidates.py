@@ -55,12 +55,11 @@ class AllPairs:
 
     def candidates(
         self,
-        positions: Float[Tensor, "atoms 3"],
         scaled: Float[Tensor, "atoms 3"],
         room: int,
     ) -> Candidates:
         """Return the pairs."""
-        del positions, scaled, room
+        del scaled, room
         return self.pairs
 
 
@@ -104,12 +103,10 @@ class Boxes:
 
     def candidates(
         self,
-        positions: Float[Tensor, "atoms 3"],
         scaled: Float[Tensor, "atoms 3"],
         room: int,
     ) -> Candidates:
         """Return each atom with up to `room` atoms of every adjacent box."""
-        del positions
         n_boxes = self.adjacent.shape[0] - 1
         boxes = self._boxes(scaled[self.atoms])
         ordered, order = torch.sort(boxes, stable=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from trajcast_ase.device.baths import (
     NEEDS,
     checked_baths,
+    constants_of,
     set_variables,
     variables_of,
 )
@@ -79,6 +80,7 @@ class Engine:
         self._model, self._timestep = model, timestep
         self._baths = checked_baths(thermostats)
         self._shown: State | None = None
+        self._constants = constants_of(self._baths)
         self._static: StaticModel
         self._stride: DeviceStride
         self._runner: Runner
@@ -196,10 +198,12 @@ class Engine:
             _same(getattr(shown, name), getattr(state, name)) for name in names
         ):
             return False
+        if self._constants != constants_of(self._baths):
+            return False
         static = self._static
-        return (
-            not isinstance(static, NetworkModel)
-            or static.layers is static.network.ready_layers()
+        return not isinstance(static, NetworkModel) or (
+            static.layers is static.network.ready_layers()
+            and static.one_hot.dtype == static.network.dtype
         )
 
     def _lay_out(self, state: State, motion: Motion) -> None:
@@ -220,6 +224,7 @@ class Engine:
             thermal=torch.ones(size, dtype=torch.float64, device=device),
             going=torch.ones(n_systems, dtype=torch.bool, device=device),
         )
+        self._constants = constants_of(self._baths)
         self._prepare(motion)
 
     def _prepare(self, motion: Motion) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trajcast_ase.conservation import Conservation
 from trajcast_ase.device.neighbors import DeviceEdges, Room, SearchPlan, search, within
-from trajcast_ase.device.plans import needed_room, plan_search, spacious
+from trajcast_ase.device.plans import first_room, plan_search
 from trajcast_ase.network.backend import ReadyLayers
 from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.network.graph import graph_of_routes
@@ -133,11 +133,11 @@ class NetworkModel:
         around = sums_over_surroundings(network, state, species, layers)
         lists_surroundings = network.surroundings is not None and around is None
         near = plan_search(state, network.config.cutoff)
-        plan, room = near, spacious(needed_room(near, state))
+        plan, room = near, first_room(near, state)
         rooms = Rooms(room, 0)
         if lists_surroundings:
             plan = plan_search(state, network.config.reach)
-            rooms = Rooms(spacious(needed_room(plan, state)), room.edges)
+            rooms = Rooms(first_room(plan, state), room.edges)
         return cls(
             network,
             layers,

@@ -39,13 +39,6 @@ class Room:
     edges: int
     box: int
 
-    def grown(self, needed: Room) -> Room:
-        """Return room for what was `needed`, and for half as much again."""
-        return Room(
-            max(self.edges, needed.edges + needed.edges // 2),
-            max(self.box, needed.box + needed.box // 2),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
@@ -123,7 +116,7 @@ def search(plan: SearchPlan, positions: Float[Tensor, "atoms 3"], room: Room) ->
     room : Room
     """
     scaled = lattice_product(positions, plan.inverse[plan.system_index])
-    found = [part.candidates(positions, scaled, room.box) for part in plan.parts]
+    found = [part.candidates(scaled, room.box) for part in plan.parts]
     senders, receivers, images = (
         torch.cat([getattr(one, name) for one in found])
         for name in ("senders", "receivers", "images")
