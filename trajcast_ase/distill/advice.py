@@ -49,6 +49,7 @@ def advice(failing: Sequence[str], limit: str, *, lost: bool = False) -> list[st
         "data limit the training: more reference MD (a larger --budget, more "
         "--processes)"
         if limit == "data"
-        else "steps limit the training: a larger --budget"
+        else "steps or the network limit the training: a larger --budget, more "
+        "--channels or a shorter --horizon"
     )
     return found

@@ -16,7 +16,7 @@ PERIODS = (0.25, 0.5, 0.125, 0.75)
 """Horizons to try, in periods of the fastest motion, the likeliest first."""
 NETWORKS = ((16, 3, 1.0, 0.0), (16, 2, 1.0, 0.0), (32, 3, 1.0, 1.6), (16, 3, 1.3, 0.0))
 """Channels, layers, cutoff in units of the shorter, surroundings in units of it."""
-LONG_PERIODS = (0.5, 0.75, 0.25, 1.0)
+LONG_PERIODS = (0.5, 0.25, 0.75, 1.0)
 SMALL_NETWORKS = (
     (16, 2, 1.0, 0.0),
     (8, 2, 1.0, 0.0),

@@ -241,7 +241,8 @@ def _finish(
     limit = "data" if _gap(result, seen) > GAP else "steps"
     means = {
         "data": "so more reference MD would help, more steps less",
-        "steps": "so more steps (a longer --budget) would help, more data less",
+        "steps": "or the network does, so more steps (a longer --budget), more "
+        "--channels or a shorter --horizon would help, more data less",
     }
     line = (
         f"held-out errors {100 * held_out.displacement.relative_mae:.2f} % of the "
