@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import ase.io
 import numpy as np
@@ -32,6 +33,7 @@ from trajcast_ase.guards.reversal import reversal_limits
 from trajcast_ase.kinetics import degrees_of_freedom, temperature
 from trajcast_ase.models import published
 from trajcast_ase.momenta import draw_momenta
+from trajcast_ase.network.backend import BackendError
 from trajcast_ase.network.cpu.build import find_compiler
 from trajcast_ase.progress import RolloutProgress, TrainingProgress
 from trajcast_ase.state import state_from_atoms
@@ -110,6 +112,28 @@ def test_without_a_command_the_help_lists_all():
 def test_version():
     stdout, _ = call("--version")
     assert stdout.startswith("trajcast-ase ")
+
+
+def test_the_backend_of_a_run_can_be_chosen(model_file, start):
+    options = ("--model", model_file, "--temperature", 300, "--steps", 2, "--seed", 3)
+    call("run", start, *options, "--backend", "reference", "--out", "one")
+    call("run", start, *options, "--out", "two")
+    one, two = (ase.io.read(f"{name}.traj").positions for name in ("one", "two"))
+    np.testing.assert_allclose(one, two, atol=1e-4)
+    message = error_of("run", start, *options, "--backend", "triton", "--out", "three")
+    assert "model is on cpu, where the backend 'triton' does not compute" in message
+
+
+def test_a_backend_that_fails_here_is_one_line(model_file, start, monkeypatch):
+    monkeypatch.setattr(
+        "trajcast_ase.network.cpu.backend.Cpp.check",
+        Mock(side_effect=BackendError("no")),
+    )
+    message = error_of(
+        *("run", start, "--model", model_file, "--temperature", 300, "--steps", 2),
+        *("--backend", "cpp"),
+    )
+    assert message == "--backend cpp: no"
 
 
 def test_a_mean_temperature_that_is_off_has_the_last_word(model_file, start):

@@ -46,6 +46,15 @@ class EngineName(StrEnum):
     DEVICE = "device"
 
 
+class BackendName(StrEnum):
+    """What computes a network."""
+
+    AUTO = "auto"
+    REFERENCE = "reference"
+    CPP = "cpp"
+    TRITON = "triton"
+
+
 class TrajectoryFormat(StrEnum):
     """Formats of trajectories of ``trajcast run``."""
 
@@ -83,6 +92,13 @@ DrawVelocitiesOption = Annotated[
     bool, typer.Option("--draw-velocities", help="Also where a structure has them.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+BackendOption = Annotated[
+    BackendName,
+    typer.Option(
+        help="Of the network: cpp on a CPU, triton on an NVIDIA card, reference "
+        "anywhere. auto: cpp where it works, else reference."
+    ),
+]
 PrecisionOption = Annotated[
     Precision | None, typer.Option(help="Of the network. Default: as in its file.")
 ]

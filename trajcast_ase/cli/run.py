@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 
 from trajcast_ase.cli.options import (
+    BackendName,
+    BackendOption,
     CheckpointMinutesOption,
     DeviceOption,
     DrawVelocitiesOption,
@@ -102,6 +104,7 @@ def run(
             "them; other random numbers, no --noise, no constraints."
         ),
     ] = EngineName.HOST,
+    backend: BackendOption = BackendName.AUTO,
     dtype: PrecisionOption = None,
     replicas: Annotated[
         int | None,
@@ -174,6 +177,7 @@ def run(
     network = load_model(
         model, device=device, dtype=None if dtype is None else getattr(torch, dtype)
     )
+    _take_backend(network, backend)
     schedule = ramp_of(ramp, steps * network.horizon_fs * FS)
     if schedule is not None:
         if temperature is not None:
@@ -210,6 +214,18 @@ def run(
     write_copies(files, kind)
     if ending.exit_status:
         raise typer.Exit(ending.exit_status)
+
+
+def _take_backend(network: Forecaster, backend: BackendName) -> None:
+    """Let a network compute with what was asked for."""
+    from trajcast_ase.network.backend import BackendError  # noqa: PLC0415
+
+    if backend is BackendName.AUTO:
+        return  # as it was loaded
+    try:
+        network.set_backend(backend.value)
+    except BackendError as error:
+        raise ValueError(f"--backend {backend}: {error}") from error
 
 
 def _checked_reversals(
