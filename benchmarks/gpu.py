@@ -1,0 +1,116 @@
+"""All that a GPU can show, in one command of less than ten minutes.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --device cpu --out /tmp/trial
+
+In turn: the tests that need a card, and those of runs and neighbors on a device; whole
+strides and replicas (``speed/gpu_strides.py``); the network alone, launched one by one
+and as a graph (``speed/gpu.py``). Each has a limit of time and leaves the tables that
+it has by then. Everything is written to the folder `--out`, with what was run, how it
+ended and how long it took in ``summary.json``; exits with 1 where something failed.
+On a CPU it tries itself on what is small.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).parents[1]
+SPEED = ROOT / "benchmarks" / "speed"
+TIME_IS_UP = 124
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A command, and the seconds that it may take."""
+
+    name: str
+    arguments: tuple[str, ...]
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a part ended: its exit status, 124 where the time was up."""
+
+    name: str
+    command: str
+    status: int
+    seconds: float
+
+
+def parts(device: str, out: Path) -> list[Part]:
+    """Return what is run."""
+    folder = ("--device", device, "--out", str(out))
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", device)
+    strides, network = str(SPEED / "gpu_strides.py"), str(SPEED / "gpu.py")
+    if device == "cpu":
+        tiny = ("--atoms", "2", "--runs", "1", "--systems", "paracetamol")
+        tiny += ("--networks", "shipped")
+        small = ("--backends", "reference", "--strides", "2", "--replicas", "")
+        return [
+            Part("tests", (*tests, "tests/device/test_device_neighbors.py"), 300.0),
+            Part("strides", (strides, *folder, "--systems", "paracetamol", *small), 99),
+            Part("network", (network, *folder, *tiny), 99.0),
+        ]
+    return [
+        Part("tests that need a card", (*tests, "-m", "gpu", "tests"), 120.0),
+        Part("tests on the device", (*tests, "tests/device"), 90.0),
+        Part("strides", (strides, *folder), 180.0),
+        Part("network", (network, *folder), 180.0),
+    ]
+
+
+def carried_out(part: Part, out: Path) -> Ending:
+    """Run a part, with its output in a file."""
+    started = time.monotonic()
+    path = out / f"{part.name.replace(' ', '_')}.txt"
+    command = [sys.executable, *part.arguments]
+    with path.open("w", encoding="utf-8") as file:
+        try:
+            done = subprocess.run(  # noqa: S603  our own scripts
+                command,
+                check=False,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                timeout=part.limit_s,
+            )
+            status = done.returncode
+        except subprocess.TimeoutExpired:
+            status = TIME_IS_UP
+    seconds = time.monotonic() - started
+    return Ending(part.name, " ".join(command[1:]), status, round(seconds, 1))
+
+
+def main(
+    device: Annotated[str, typer.Option(help="cuda, or cpu for a trial.")] = "cuda",
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/gpu"),
+) -> None:
+    """Test and time everything on a GPU."""
+    out = out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    endings = []
+    for part in parts(device, out):
+        ending = carried_out(part, out)
+        words = {0: "done", TIME_IS_UP: "time is up"}.get(ending.status, "FAILED")
+        typer.echo(f"{part.name}: {words} after {ending.seconds:.0f} s")
+        endings.append(ending)
+        (out / "summary.json").write_text(
+            json.dumps([asdict(one) for one in endings], indent=1) + "\n",
+            encoding="utf-8",
+        )
+    if any(one.status not in {0, TIME_IS_UP} for one in endings):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
