@@ -16,8 +16,9 @@ from trajcast_ase.neighbors import Edges
 class Routes:
     """Edges sorted by receiver.
 
-    A list of fixed size may have rows behind its edges: their receiver is the number of
-    atoms, so that they lie behind the last offset, and kernels do not read them.
+    A list of fixed size has rows behind the last offset, which kernels do not read.
+    Torch operations do: a receiver there is an atom, and the edge is longer than the
+    cutoff, so that it weighs nothing.
 
     Attributes
     ----------
