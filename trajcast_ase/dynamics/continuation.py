@@ -188,6 +188,7 @@ class Continuation(Readings):
         self._guarding.keep_evidence_beside(Path(path))
         writer = Trajectory(os.fspath(path), "a" if append else "w", **self._writing)
         self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
+        self.trajectory = writer  # as ASE names it
 
         def write() -> None:
             writer.set_description(self.todict() | {"interval": interval})
