@@ -85,7 +85,8 @@ def remark(side: str, memory_fs: float | None) -> str:
     if memory_fs is None or memory_fs >= STRONG_FS:
         return ""
     return (
-        f"{side.capitalize()} forgets its total momentum within {memory_fs:.3g} fs, "
+        f"{side.capitalize()} forgets its total momentum, or its rotation, within "
+        f"{memory_fs:.3g} fs, "
         f"as under a friction of {1e3 / memory_fs:.3g}/ps: its spectra and its "
         "diffusion are those of that bath, and no model of the forces has them. Rows "
         "of temperature and structure hold; for the others couple weakly (Langevin of "

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trajcast_ase.network.backend import Backend, BackendError
+from trajcast_ase.network.backend import BackendError
 from trajcast_ase.network.inference.layers import (
     Layers,
     Network,
@@ -20,21 +20,19 @@ from trajcast_ase.network.inference.layers import (
 )
 from trajcast_ase.network.inference.tables import Grid
 from trajcast_ase.network.irreps import Irreps
-from trajcast_ase.network.product import DepthwiseProduct
-from trajcast_ase.network.routes import Routes
+from trajcast_ase.network.kernel_backend import KernelBackend, ProductKernels
 from trajcast_ase.network.triton import product as kernel
 from trajcast_ase.network.triton.layer import Precision, TritonLayer
 from trajcast_ase.network.triton.locate import places
 from trajcast_ase.network.triton.programs import is_interpreted
 from trajcast_ase.network.triton.surroundings import surroundings_sums
-from trajcast_ase.network.weights import WeightRows
 from trajcast_ase.state import State
 
 EdgeWeights = Literal["tables", "perceptrons"]
 
 
 @dataclass(frozen=True)
-class Triton(Backend):
+class Triton(KernelBackend):
     """Kernels in Triton for NVIDIA cards, compiled on first use.
 
     Where the environment sets ``TRITON_INTERPRET=1`` they are interpreted on the CPU,
@@ -56,6 +54,7 @@ class Triton(Backend):
     precision: Precision = "ieee"
     edge_weights: EdgeWeights = "tables"
     name: ClassVar[str] = "triton"
+    products: ClassVar[ProductKernels] = kernel
     # Until someone has measured it on a card.
     automatic: ClassVar[bool] = False
 
@@ -79,31 +78,6 @@ class Triton(Backend):
         if self.edge_weights == "tables":
             return layers
         return replace(layers, layers=tuple(map(_with_perceptron, layers.layers)))
-
-    def convolve(
-        self,
-        product: DepthwiseProduct,
-        x: Float[Tensor, "atoms dim channels"],
-        harmonics: Float[Tensor, "edges harmonics"],
-        weights: WeightRows,
-        routes: Routes,
-    ) -> tuple[Float[Tensor, "atoms _ _"], ...]:
-        """Return the product of the senders' features, summed at the receivers."""
-        if harmonics.requires_grad:
-            return product.convolve(x, harmonics, weights, routes)
-        return kernel.convolve(product.rule, x, harmonics, weights, routes)
-
-    def rowwise(
-        self,
-        product: DepthwiseProduct,
-        x: Float[Tensor, "rows dim channels"],
-        harmonics: Float[Tensor, "rows harmonics"],
-        weights: Float[Tensor, "rows paths channels"],
-    ) -> tuple[Float[Tensor, "rows _ _"], ...]:
-        """Return the product of each row with its own harmonics and weights."""
-        if harmonics.requires_grad:
-            return product.rowwise(x, harmonics, weights)
-        return kernel.rowwise(product.rule, x, harmonics, weights)
 
     def sums_surroundings(self, lmax: int) -> bool:
         """Return True: the kernel is written for any lmax."""
