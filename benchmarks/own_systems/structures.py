@@ -1,0 +1,86 @@
+"""The bare structures that the shown models of own systems start from, and their engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.lj import LennardJones
+from ase.io import read
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+
+DATA = Path(__file__).resolve().parents[2] / "trajcast_ase" / "data"
+ARGON = {"sigma": 3.405, "epsilon": 0.010323, "rc": 8.5, "smooth": True}
+"""Lennard-Jones in Å and eV; cut off smoothly, since a sharp end makes energies drift."""
+
+
+@dataclass(frozen=True)
+class OwnSystem:
+    """A structure, the calculator of its reference MD and what is asked of the model."""
+
+    name: str
+    structure: Callable[[], Atoms]
+    calculator: str
+    temperature_K: float
+    budget: str
+    options: tuple[str, ...] = ()
+    """``name=value``, for the calculator."""
+    times_faster: float = 10.0
+    """Speed of the model over that of the calculator that is asked for."""
+
+
+def ethanol() -> Atoms:
+    """Anti ethanol from ASE's table of molecules."""
+    return molecule("CH3CH2OH")
+
+
+def paracetamol() -> Atoms:
+    """Coordinates only, of the structure that comes with the package."""
+    found = read(DATA / "paracetamol.xyz")
+    assert isinstance(found, Atoms)
+    return Atoms(found.symbols, positions=found.positions)
+
+
+def copper() -> Atoms:
+    """Face-centred copper at EMT's own lattice constant, 108 atoms."""
+    return bulk("Cu", "fcc", a=3.61, cubic=True).repeat((3, 3, 3))
+
+
+def argon() -> Atoms:
+    """Molten: 108 atoms at 1.37 g/cm³, heated to 400 K and brought to 95 K."""
+    atoms = bulk("Ar", "fcc", a=5.78, cubic=True).repeat((3, 3, 3))
+    atoms.calc = LennardJones(**ARGON)
+    rng = np.random.default_rng(1)
+    thermalize_momenta(atoms, temperature=800 * units.kB, rng=rng)
+    for kelvin, steps in ((400, 600), (95, 400)):
+        bath = Langevin(
+            atoms, 5 * units.fs, temperature_K=kelvin, friction=0.01 / units.fs, rng=rng
+        )
+        bath.run(steps)
+    atoms.wrap()
+    return Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=True)
+
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        OwnSystem("ethanol", ethanol, "tblite:GFN2-xTB", 300.0, "2h"),
+        OwnSystem("copper", copper, "emt", 300.0, "1h"),
+        OwnSystem(
+            "argon",
+            argon,
+            "lj",
+            95.0,
+            "45min",
+            tuple(f"{key}={str(value).lower()}" for key, value in ARGON.items()),
+        ),
+        OwnSystem(
+            "paracetamol", paracetamol, "tblite:GFN2-xTB", 300.0, "6h", times_faster=30.0
+        ),
+    )
+}
