@@ -2,10 +2,13 @@
 
     python benchmarks/soak.py --minutes 30 --out soak.json
     python benchmarks/soak.py --minutes 10 --replicas 16 --out soak-16.json
+    python benchmarks/soak.py --minutes 150 --folder soak --out soak.json
 
-Runs paracetamol at 300 K with a trajectory, a log and checkpoints, and looks at the
+Runs a molecule at 300 K with a trajectory, a log and checkpoints, and looks at the
 process between stretches of strides. What should be flat is fitted by a straight line;
-its slope per million strides comes with a standard error. A day is ``--minutes 1440``.
+its slope per million strides comes with a standard error. A day is ``--minutes 1440``,
+or several calls with one `--folder`, each of which goes on from the last checkpoint and
+adds a session to the file of `--out`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +27,7 @@ import numpy as np
 import torch
 import typer
 from ase import Atoms
+from ase.io import read
 
 from trajcast_ase import Replicas, TrajCast, load_model
 from trajcast_ase.data import paracetamol
@@ -37,6 +42,9 @@ WARM_SHARE = 0.2
 N_BLOCKS = 10
 """Means to which the line is fitted: neighbouring samples are not independent."""
 MILLION = 1e6
+KEEP_EVERY_S = 60.0
+MOST_SAMPLES = 100
+"""Of a session, in the file."""
 FLAT = ("memory_mib", "objects", "momentum", "angular_momentum", "temperature_K")
 
 
@@ -93,37 +101,49 @@ class Thermometer:
         return mean
 
 
-def start(model: Forecaster, number: int) -> Atoms:
-    """Return a molecule at 300 K that neither drifts nor turns."""
-    atoms, rng = paracetamol(), np.random.default_rng(number)
-    draw_momenta(atoms, TEMPERATURE_K, rng, model.conservation)
-    return atoms
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is run: a model, a structure, and how many replicas (0: a single run)."""
+
+    model: Forecaster
+    structure: Atoms
+    replicas: int
+    frame_every: int
+
+    def start(self, number: int) -> Atoms:
+        """Return the structure at 300 K, which neither drifts nor turns."""
+        atoms, rng = self.structure.copy(), np.random.default_rng(number)
+        draw_momenta(atoms, TEMPERATURE_K, rng, self.model.conservation)
+        return atoms
 
 
-def make(model: Forecaster, folder: Path, replicas: int, seed: int) -> Any:
-    """Return a run, or replicas, with all their files."""
-    if replicas:
-        systems = [start(model, seed + k) for k in range(replicas)]
-        run: Any = Replicas(
-            systems,
-            model,
-            thermostat=lambda rng: model.recommended_thermostat(TEMPERATURE_K, rng),
-            seed=seed,
-            trajectory=str(folder / "run-{replica:03d}.traj"),
-            logfile=str(folder / "run-{replica:03d}.log"),
-            loginterval=FRAME_EVERY,
-        )
-    else:
+def begun(task: Task, folder: Path, seed: int) -> Any:
+    """Return a run, or replicas, with all files: from a checkpoint where one lies."""
+    saved = folder / "run.checkpoint"
+    single, model = not task.replicas, task.model
+    name = "run" if single else "run-{replica:03d}"
+    settings: dict[str, Any] = {
+        "trajectory": str(folder / f"{name}.traj"),
+        "logfile": str(folder / f"{name}.log"),
+        "loginterval": task.frame_every,
+    }
+    if single:
         rng = np.random.default_rng(seed)
-        run = TrajCast(
-            start(model, seed),
-            model,
-            thermostat=model.recommended_thermostat(TEMPERATURE_K, rng),
-            trajectory=folder / "run.traj",
-            logfile=folder / "run.log",
-            loginterval=FRAME_EVERY,
+        settings["thermostat"] = model.recommended_thermostat(TEMPERATURE_K, rng)
+    else:
+        settings["thermostat"] = lambda rng: model.recommended_thermostat(
+            TEMPERATURE_K, rng
         )
-    run.attach(run.checkpoint, CHECKPOINT_EVERY, folder / "run.checkpoint")
+        settings["seed"] = seed
+    kind: Any = TrajCast if single else Replicas
+    if saved.exists():
+        run = kind.restart(saved, model, **settings)
+    elif single:
+        run = kind(task.start(seed), model, **settings)
+    else:
+        systems = [task.start(seed + k) for k in range(task.replicas)]
+        run = kind(systems, model, **settings)
+    run.attach(run.checkpoint, CHECKPOINT_EVERY, saved)
     return run
 
 
@@ -176,20 +196,30 @@ def sample(
     )
 
 
-def soak(run: Any, seconds: float, interval: int) -> list[Sample]:
-    """Run for some wall time; return a sample after each `interval` strides."""
+def soak(
+    run: Any, seconds: float, interval: int, keep: Callable[[list[Sample]], None]
+) -> list[Sample]:
+    """Run for some wall time; return a sample after each `interval` strides.
+
+    They are kept once a minute, so that a kill loses no more.
+    """
     drivers: Sequence[TrajCast] = [run] if isinstance(run, TrajCast) else run
     centers = [one.atoms.get_center_of_mass() for one in drivers]
     thermometer = Thermometer()
     for driver in drivers:
         driver.attach(thermometer.note, LOOK_EVERY, driver)
     samples: list[Sample] = []
-    began = time.perf_counter()
+    began = kept = time.perf_counter()
     passed = 0.0
     while passed < seconds or len(samples) < 2 * N_BLOCKS:
         run.run(interval)
-        passed = time.perf_counter() - began
+        now = time.perf_counter()
+        passed = now - began
         samples.append(sample(drivers, centers, passed, thermometer.read()))
+        if now - kept > KEEP_EVERY_S and len(samples) >= 2 * N_BLOCKS:
+            keep(samples)
+            kept = now
+    keep(samples)
     return samples
 
 
@@ -228,32 +258,82 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
     return found
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="JSON to write.")],
+def session(samples: Sequence[Sample], interval: int) -> dict[str, Any]:
+    """Return what is written of one process."""
+    first, last = samples[0], samples[-1]
+    return {
+        "strides": last.strides - first.strides + interval,
+        "wall_s": last.seconds,
+        "torch": torch.__version__,
+        "summary": summary(samples),
+        "samples": [
+            asdict(one) for one in samples[:: max(1, len(samples) // MOST_SAMPLES)]
+        ],
+    }
+
+
+def overall(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums and means of all sessions, weighed by their strides."""
+    strides = np.array([one["strides"] for one in sessions], dtype=float)
+    share = strides / strides.sum()
+    heat = [one["summary"]["temperature_K"] for one in sessions]
+    means = np.array([one["mean"] for one in heat])
+    errors = np.array([one["mean_error"] for one in heat])
+    return {
+        "strides": int(strides.sum()),
+        "wall_s": sum(one["wall_s"] for one in sessions),
+        "temperature_K": float(share @ means),
+        "temperature_error_K": float(np.sqrt(np.sum((share * errors) ** 2))),
+    }
+
+
+def main(  # noqa: PLR0917  options of the command line
+    out: Annotated[Path, typer.Option(help="JSON to write; sessions are added.")],
     minutes: Annotated[float, typer.Option(help="Of wall time.")] = 30.0,
     replicas: Annotated[int, typer.Option(help="0: a single run.")] = 0,
-    interval: Annotated[int, typer.Option(help="Strides between samples.")] = 1000,
+    interval: Annotated[
+        int, typer.Option(min=LOOK_EVERY, help="Strides between samples.")
+    ] = 1000,
     seed: Annotated[int, typer.Option()] = 1,
+    model: Annotated[str, typer.Option(help="Name or file.")] = "paracetamol-7fs",
+    structure: Annotated[
+        Path | None, typer.Option(help="Start of the model's kind, for a file.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keeps the run, to go on from; default: none.")
+    ] = None,
+    frame_every: Annotated[int, typer.Option(help="Strides.")] = FRAME_EVERY,
 ) -> None:
     """Run, and write what was measured."""
     torch.set_num_threads(1)
-    model = load_model("paracetamol-7fs")
-    with tempfile.TemporaryDirectory() as folder:
-        run = make(model, Path(folder), replicas, seed)
-        samples = soak(run, 60.0 * minutes, interval)
+    atoms = paracetamol() if structure is None else read(structure)
+    if not isinstance(atoms, Atoms):
+        raise typer.BadParameter(f"{structure} holds more than one frame")
+    task = Task(load_model(model), atoms, replicas, frame_every)
+    before: list[dict[str, Any]] = []
+    if folder is not None and (folder / "run.checkpoint").exists():
+        before = json.loads(out.read_text(encoding="utf-8"))["sessions"]
+
+    def keep(samples: list[Sample]) -> None:
+        sessions = [*before, session(samples, interval)]
+        found = {
+            "model": Path(model).stem,
+            "systems": max(replicas, 1),
+            "all": overall(sessions),
+            "sessions": sessions,
+        }
+        part = out.with_suffix(".part")
+        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        part.replace(out)
+
+    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
+    with place as where:
+        Path(where).mkdir(parents=True, exist_ok=True)
+        run = begun(task, Path(where), seed)
+        samples = soak(run, 60.0 * minutes, interval, keep)
+        run.checkpoint(Path(where) / "run.checkpoint")
         run.close()
-    last = samples[-1]
-    found = {
-        "model": "paracetamol-7fs",
-        "torch": torch.__version__,
-        "systems": max(replicas, 1),
-        "strides": last.strides,
-        "wall_s": last.seconds,
-        "summary": summary(samples),
-        "samples": [asdict(one) for one in samples[:: max(1, len(samples) // 100)]],
-    }
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found["summary"], indent=1))
+    print(json.dumps(summary(samples), indent=1))
 
 
 if __name__ == "__main__":

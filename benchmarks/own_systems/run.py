@@ -22,19 +22,37 @@ from structures import SYSTEMS, OwnSystem
 
 
 def command(system: OwnSystem, out: Path, budget: str, processes: int) -> list[str]:
-    """The words of ``trajcast distill`` for a system."""
-    options = [word for option in system.options for word in ("--calculator-option", option)]
-    return [
-        *("distill", str(out / f"{system.name}.xyz"), "--calculator", system.calculator),
-        *(*options, "--temperature", f"{system.temperature_K:g}", "--budget", budget),
-        *("--processes", str(processes), "--out", str(out / system.name)),
-    ]
+    """Return the words of ``trajcast distill`` for a system."""
+    structure, folder = out / f"{system.name}.xyz", out / system.name
+    words = ["distill", str(structure), "--calculator", system.calculator]
+    for option in system.options:
+        words += ["--calculator-option", option]
+    words += ["--temperature", f"{system.temperature_K:g}", "--budget", budget]
+    return [*words, "--processes", str(processes), "--out", str(folder)]
+
+
+def carried_out(words: list[str], log: Path) -> int:
+    """Run a command whose lines go to the screen and into a file; return its status."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write("$ trajcast " + " ".join(words) + "\n")
+        file.flush()
+        with subprocess.Popen(  # noqa: S603  the package's own command
+            [sys.executable, "-m", "trajcast_ase", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as started:
+            for line in started.stdout or ():
+                print(line, end="", flush=True)
+                file.write(line)
+                file.flush()
+    return started.returncode
 
 
 def main(
     name: str,
     out: Annotated[Path, typer.Option(help="Folder of structure, log and model.")],
-    budget: Annotated[str, typer.Option(help="Of everything; the system's own else.")] = "",
+    budget: Annotated[str, typer.Option(help="Default: the system's own.")] = "",
     processes: Annotated[int, typer.Option(help="At once.")] = 2,
 ) -> None:
     """Make the model of a system."""
@@ -46,21 +64,7 @@ def main(
     if not structure.exists():
         write(structure, system.structure())
     words = command(system, out, budget or system.budget, processes)
-    with (out / f"{name}.log").open("a") as log:
-        log.write("$ trajcast " + " ".join(words) + "\n")
-        log.flush()
-        started = subprocess.Popen(
-            [sys.executable, "-m", "trajcast_ase", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert started.stdout is not None
-        for line in started.stdout:
-            print(line, end="", flush=True)
-            log.write(line)
-            log.flush()
-    raise typer.Exit(started.wait())
+    raise typer.Exit(carried_out(words, out / f"{name}.log"))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,26 @@
-"""The bare structures that the shown models of own systems start from, and their engines."""
+"""Bare structures that the shown models of own systems start from, and engines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
-from ase.io import read
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
-DATA = Path(__file__).resolve().parents[2] / "trajcast_ase" / "data"
+from trajcast_ase.data import paracetamol as bundled_paracetamol
+
 ARGON = {"sigma": 3.405, "epsilon": 0.010323, "rc": 8.5, "smooth": True}
-"""Lennard-Jones in Å and eV; cut off smoothly, since a sharp end makes energies drift."""
+"""Lennard-Jones in Å and eV; with a sharp end instead, energies drift."""
 
 
 @dataclass(frozen=True)
 class OwnSystem:
-    """A structure, the calculator of its reference MD and what is asked of the model."""
+    """A structure, the calculator of its MD, and what is asked of the model."""
 
     name: str
     structure: Callable[[], Atoms]
@@ -41,8 +40,7 @@ def ethanol() -> Atoms:
 
 def paracetamol() -> Atoms:
     """Coordinates only, of the structure that comes with the package."""
-    found = read(DATA / "paracetamol.xyz")
-    assert isinstance(found, Atoms)
+    found = bundled_paracetamol()
     return Atoms(found.symbols, positions=found.positions)
 
 
@@ -80,7 +78,12 @@ SYSTEMS = {
             tuple(f"{key}={str(value).lower()}" for key, value in ARGON.items()),
         ),
         OwnSystem(
-            "paracetamol", paracetamol, "tblite:GFN2-xTB", 300.0, "6h", times_faster=30.0
+            "paracetamol",
+            paracetamol,
+            "tblite:GFN2-xTB",
+            300.0,
+            "6h",
+            times_faster=30.0,
         ),
     )
 }
