@@ -1,0 +1,138 @@
+"""Pages of the docs of the shown models of own systems, from what ``run.py`` left.
+
+    python benchmarks/own_systems/page.py runs/own
+
+One page for each finished system: the command, the card, what was tried, the report and
+its sheet. Nothing is measured here. Writes ``docs/own_systems``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ase.io import read
+from run import command
+from structures import SYSTEMS, OwnSystem
+
+HERE = Path(__file__).parents[2]
+sys.path.append(str(HERE / "benchmarks" / "studies"))
+from study_pages import describe_machine, machine, table, write_page  # noqa: E402
+
+DOCS = HERE / "docs" / "own_systems"
+INDEX = """# Own systems, shown
+
+What `trajcast distill` made of bare structures, each by one command on the machine of
+its page ([how](../howto/own_system.md)). Written by `benchmarks/own_systems/page.py` from
+what `benchmarks/own_systems/run.py` left; the verdicts are those of the command."""
+STAGES = ("reference", "choice", "training", "bath", "report")
+
+
+def finished(folder: Path) -> bool:
+    """Return whether all stages of a system are done."""
+    path = folder / "distill.json"
+    if not path.exists():
+        return False
+    stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
+    return all(name in stages for name in STAGES)
+
+
+def shown_command(system: OwnSystem, budget: str) -> str:
+    """Return the command as a user types it."""
+    words = command(system, Path(), budget, 1)
+    return f"```console\n$ trajcast {' '.join(words)}\n```"
+
+
+def begins(system: OwnSystem, out: Path) -> str:
+    """Return a sentence on what was given."""
+    atoms = read(out / f"{system.name}.xyz")
+    frame = atoms[0] if isinstance(atoms, list) else atoms
+    lines = (system.structure.__doc__ or "").strip().rstrip(".")
+    return (
+        f"{frame.get_chemical_formula()}, {len(frame)} atoms ({lines}). "
+        f"Asked for: {system.times_faster:g} times the calculator's ns/day, and that "
+        "all rows of the report pass."
+    )
+
+
+def without_title(path: Path) -> str:
+    """Return a Markdown file from its first heading of second rank on, or its text."""
+    text = path.read_text(encoding="utf-8")
+    at = text.find("\n## ")
+    return text[at:].strip() if at >= 0 else text.strip()
+
+
+def page(system: OwnSystem, out: Path, budget: str, where: str) -> list[str]:
+    """Return the sections of a system's page."""
+    folder = out / system.name
+    result = json.loads((folder / "distill.json").read_text(encoding="utf-8"))
+    report = result["stages"]["report"]["result"]
+    times = report["model_ns_per_day"] / report["calculator_ns_per_day"]
+    verdict = (
+        f"{report['verdict'].capitalize()}; {times:.1f} times the calculator's speed"
+    )
+    return [
+        f"# {system.name.capitalize()}, {system.calculator}",
+        begins(system, out),
+        shown_command(system, budget),
+        f"One process of {where}.",
+        f"**{verdict}.**",
+        without_title(folder / "README.md"),
+        "## What was tried",
+        (folder / "choice.md").read_text(encoding="utf-8"),
+        "## The report",
+        (folder / "report.md").read_text(encoding="utf-8"),
+        f"![The sheet of the report]({system.name}.png)",
+    ]
+
+
+def summary(systems: list[OwnSystem], out: Path) -> str:
+    """Return the table of the index."""
+    rows = []
+    for system in systems:
+        content = (out / system.name / "distill.json").read_text(encoding="utf-8")
+        state = json.loads(content)
+        report = state["stages"]["report"]["result"]
+        model, engine = report["model_ns_per_day"], report["calculator_ns_per_day"]
+        rows.append(
+            [
+                f"[{system.name}]({system.name}.md)",
+                system.calculator,
+                report["verdict"],
+                f"{sum(state['seconds'].values()) / 60:.0f}",
+                f"{model:.3g}",
+                f"{engine:.3g}",
+                f"{model / engine:.1f}",
+            ]
+        )
+    header = ("system", "calculator", "verdict", "minutes", "ns/day", "calculator's")
+    return table([*header, "ratio"], rows)
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder of the runs.")],
+    budget: Annotated[
+        list[str] | None, typer.Option(help="NAME=TIME where it was another.")
+    ] = None,
+    where: Annotated[str, typer.Option(help="What machine it was.")] = "",
+) -> None:
+    """Write the pages of what is finished."""
+    budgets = dict(one.split("=", 1) for one in budget or ())
+    done = [one for one in SYSTEMS.values() if finished(out / one.name)]
+    where = where or describe_machine(machine())
+    for system in done:
+        given = budgets.get(system.name, system.budget)
+        write_page(DOCS / f"{system.name}.md", page(system, out, given, where))
+        shutil.copyfile(out / system.name / "report.png", DOCS / f"{system.name}.png")
+    names = "\n".join(one.name for one in done)
+    toctree = f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```"
+    write_page(DOCS / "index.md", [INDEX, summary(done, out), toctree])
+    print(f"wrote {', '.join(one.name for one in done)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
