@@ -27,8 +27,8 @@ DOCS = HERE / "docs" / "own_systems"
 INDEX = """# Own systems, shown
 
 What `trajcast distill` made of bare structures, each by one command on the machine of
-its page ([how](../howto/own_system.md)). Written by `benchmarks/own_systems/page.py` from
-what `benchmarks/own_systems/run.py` left; the verdicts are those of the command."""
+its page ([how](../howto/own_system.md)); the verdicts are those of the command. Written
+by `benchmarks/own_systems/page.py` from what `benchmarks/own_systems/run.py` left."""
 STAGES = ("reference", "choice", "training", "bath", "report")
 
 
@@ -80,7 +80,7 @@ def page(system: OwnSystem, out: Path, budget: str, where: str) -> list[str]:
         begins(system, out),
         shown_command(system, budget),
         f"One process of {where}.",
-        f"**{verdict}.**",
+        f"**{verdict}; {times:.1f} times the calculator's speed.**",
         without_title(folder / "README.md"),
         "## What was tried",
         (folder / "choice.md").read_text(encoding="utf-8"),

@@ -54,7 +54,7 @@ def argon() -> Atoms:
     atoms = bulk("Ar", "fcc", a=5.78, cubic=True).repeat((3, 3, 3))
     atoms.calc = LennardJones(**ARGON)
     rng = np.random.default_rng(1)
-    thermalize_momenta(atoms, temperature=800 * units.kB, rng=rng)
+    thermalize_momenta(atoms, temperature_K=800, rng=rng)
     for kelvin, steps in ((400, 600), (95, 400)):
         bath = Langevin(
             atoms, 5 * units.fs, temperature_K=kelvin, friction=0.01 / units.fs, rng=rng
