@@ -33,7 +33,7 @@ STRIDE = 5.0
 COVARIANCES = dict.fromkeys("HO", ResidualCovariance(1e-8, 1e-10, 1e-10))
 
 
-def noise(rng: np.random.Generator) -> ForecastNoise:
+def noise(rng: Streams) -> ForecastNoise:
     return ForecastNoise(COVARIANCES, rng)
 
 

@@ -77,8 +77,8 @@ def test_streams_differ_between_replicas_and_purposes():
         drawn.extend(rng.normals(2).tolist())
         return Langevin(300.0, 0.01 / units.fs, rng)
 
-    def noise(rng: np.random.Generator) -> ForecastNoise:
-        drawn.append(rng.normal())
+    def noise(rng: Streams) -> ForecastNoise:
+        drawn.extend(rng.normals(2).tolist())
         return ForecastNoise(covariances, rng)
 
     same = [water(0), water(0)]
@@ -92,7 +92,7 @@ def test_streams_differ_between_replicas_and_purposes():
 def test_noise_of_a_replica_does_not_depend_on_the_others():
     covariances = dict.fromkeys("HO", ResidualCovariance(1e-6, 1e-8, 1e-8))
 
-    def noise(rng: np.random.Generator) -> ForecastNoise:
+    def noise(rng: Streams) -> ForecastNoise:
         return ForecastNoise(covariances, rng)
 
     both = Replicas([water(0), water(1)], Ballistic(STRIDE), noise=noise, seed=2)
