@@ -528,6 +528,11 @@ class Exploding(Ballistic):
 
     __slots__ = ("strides",)
 
+    def to(self, device):
+        moved = super().to(device)
+        object.__setattr__(moved, "strides", [])
+        return moved
+
     def raw_forecast(self, state):
         self.strides.append(1)
         displacements, velocities = super().raw_forecast(state)

@@ -67,7 +67,12 @@ class Disturbed:
     calls: int = 0
 
     def __getattr__(self, name):
+        if name.startswith("__"):  # a copy asks before it has a model
+            raise AttributeError(name)
         return getattr(self.model, name)
+
+    def to(self, device):
+        return replace(self, model=self.model.to(device))
 
     def raw_forecast(self, state):
         self.calls += 1
