@@ -98,10 +98,8 @@ class DeviceLeaps(MolecularDynamics):
     def _device_leap(self, engine: Engine, strides: int) -> None:
         """Make strides on the device; ``nsteps`` counts those that are good."""
         while strides > 0:
-            watch, answers = (
-                self._watch(self.atoms),
-                self._guarding.fallback is not None,
-            )
+            watch = self._watch(self.atoms)
+            answers = self._guarding.fallback is not None
             block = strides_until_look(watch, self.nsteps, strides, misses_none=answers)
             made = self._device_block(engine, watch, block)
             self.nsteps += made
@@ -116,8 +114,8 @@ class DeviceLeaps(MolecularDynamics):
         ------
         SenselessForecastError
             A guard objects to the last stride of the block, or a stride before it is
-            not finite, and there is no fallback. The state is the one before that
-            stride.
+            not finite, and there is no fallback, or its forces fail. The state is the
+            one before that stride.
         """
         engine.start(self._mirror.state, constraints=self._mirror.constraints)
         made = engine.advance(block, [self.nsteps])
