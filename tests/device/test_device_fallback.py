@@ -226,6 +226,47 @@ def test_of_two_refused_replicas_one_goes_on_by_forces_and_one_is_lost():
     assert np.isfinite(batch[1].atoms.positions).all()
 
 
+class Interrupting(FreeFlight):
+    """Forces during which the user interrupts once."""
+
+    asked = 0
+
+    def calculate(self, *args, **kwargs):
+        self.asked += 1
+        if self.asked == 4:
+            raise KeyboardInterrupt
+        super().calculate(*args, **kwargs)
+
+
+def test_replicas_that_are_interrupted_among_forces_go_on_as_if_they_were_not():
+    def make(*calculators):
+        systems = [pair(0.008), pair(0.011)]
+        for atoms, calculator in zip(systems, calculators, strict=True):
+            atoms.calc = calculator
+        return Replicas(
+            systems,
+            Lost(HORIZON),
+            thermostat=lambda rng: baths("both", 30.0, rng),
+            noise=kicks,
+            guards=[],
+            fallback=ForceFallback(3.5 * units.fs),
+            engine="device",
+        )
+
+    cut, whole = make(FreeFlight(), Interrupting()), make(FreeFlight(), FreeFlight())
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(24)
+    made = cut.nsteps
+    assert 0 < made < 24
+    assert [one.nsteps for one in cut] == [made, made]
+    cut.run(24 - made)
+    whole.run(24)
+    for one, other in zip(cut, whole, strict=True):
+        assert snapshot(one.atoms) == snapshot(other.atoms)
+        assert one.transferred_energy == other.transferred_energy
+        assert one.tally == other.tally
+
+
 def test_water_needs_no_calculator_where_nothing_is_refused():
     with pytest.raises(ValueError, match="a fallback needs forces"):
         made(water())
