@@ -3,12 +3,15 @@
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --out /tmp/trial
 
-In turn: the tests that need a card, and those of runs and neighbors on a device; whole
-strides and replicas (``speed/gpu_strides.py``); the network alone, launched one by one
-and as a graph (``speed/gpu.py``). Each has a limit of time and leaves the tables that
-it has by then. Everything is written to the folder `--out`, with what was run, how it
-ended and how long it took in ``summary.json``; exits with 1 where something failed.
-On a CPU it tries itself on what is small.
+In turn: the tests that need a card, those of runs and neighbors on a device, and the
+ASE contract with strides on the device; whole strides and replicas
+(``speed/gpu_strides.py``); the network alone, launched one by one and as a graph
+(``speed/gpu.py``). Each has a limit of time and leaves the tables that it has by then.
+Everything is written to the folder `--out`, with what was run, how it ended and how
+long it took in ``summary.json``. There and on the screen stands whether Triton agreed
+with float64 and was faster than torch, and strides on the device than those of the host
+(``speed/gpu_verdict.py``). Exits with 1 where something failed. On a CPU it tries
+itself on what is small.
 """
 
 from __future__ import annotations
@@ -19,12 +22,25 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+sys.path.append(str(Path(__file__).parent / "speed"))  # last: it has a run.py, too
+
+from gpu_verdict import judged
+
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks" / "speed"
+CONTRACT = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "dynamics/test_driver",
+        "dynamics/test_mirror",
+        "dynamics/test_replicas",
+        "test_constraints",
+    )
+)
 TIME_IS_UP = 124
 
 
@@ -62,10 +78,11 @@ def parts(device: str, out: Path) -> list[Part]:
             Part("network", (network, *folder, *tiny), 99.0),
         ]
     return [
-        Part("tests that need a card", (*tests, "-m", "gpu", "tests"), 120.0),
+        Part("tests that need a card", (*tests, "-m", "gpu", "tests"), 100.0),
         Part("tests on the device", (*tests, "tests/device"), 90.0),
-        Part("strides", (strides, *folder), 180.0),
-        Part("network", (network, *folder), 180.0),
+        Part("tests of the contract", (*tests, *CONTRACT, "-k", "device"), 60.0),
+        Part("strides", (strides, *folder), 170.0),
+        Part("network", (network, *folder), 160.0),
     ]
 
 
@@ -98,16 +115,20 @@ def main(
     """Test and time everything on a GPU."""
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    endings = []
+    for name in ("gpu.csv", "gpu_strides.csv"):  # of an earlier run
+        (out / name).unlink(missing_ok=True)
+    endings: list[Ending] = []
+    found: dict[str, Any] = {"says": []}
     for part in parts(device, out):
         ending = carried_out(part, out)
         words = {0: "done", TIME_IS_UP: "time is up"}.get(ending.status, "FAILED")
         typer.echo(f"{part.name}: {words} after {ending.seconds:.0f} s")
         endings.append(ending)
+        found = {"parts": [asdict(one) for one in endings]} | judged(out)
         (out / "summary.json").write_text(
-            json.dumps([asdict(one) for one in endings], indent=1) + "\n",
-            encoding="utf-8",
+            json.dumps(found, indent=1) + "\n", encoding="utf-8"
         )
+    typer.echo("\n".join(found["says"]))
     if any(one.status not in {0, TIME_IS_UP} for one in endings):
         raise typer.Exit(1)
 

@@ -27,6 +27,8 @@ from helpers import small_model  # noqa: E402
 
 from trajcast_ase.dynamics import driver, replicas  # noqa: E402
 from trajcast_ase.dynamics.arguments import prepared_model  # noqa: E402
+from trajcast_ase.dynamics.driver import TrajCast  # noqa: E402
+from trajcast_ase.dynamics.replicas import Replicas  # noqa: E402
 from trajcast_ase.network.backend import BackendError  # noqa: E402
 from trajcast_ase.network.backends import BACKENDS, Engine  # noqa: E402
 from trajcast_ase.network.cpu.build import NO_COMPILER, find_compiler  # noqa: E402
@@ -104,6 +106,14 @@ def pytest_collection_modifyitems(items):
 def device(request):
     """Return the device of the tests that need no particular one."""
     return torch.device(request.config.getoption("device"))
+
+
+@pytest.fixture(params=["host", "device"])
+def engine(request, monkeypatch):
+    """Let drivers whose test names no engine make their strides by each."""
+    for kind in (TrajCast, Replicas):
+        monkeypatch.setitem(kind.__init__.__kwdefaults__, "engine", request.param)
+    return request.param
 
 
 @pytest.fixture

@@ -47,6 +47,9 @@ def kinetic_energy(state: State) -> float:
 # For tests about the kernel itself.
 needs_compiler = pytest.mark.usefixtures("compiler")
 
+# For tests that hold whoever makes the strides.
+by_either_engine = pytest.mark.usefixtures("engine")
+
 ELEMENTS = (1, 6, 8)
 MASSES = {1: 1.008, 6: 12.011, 8: 15.999}
 # Rms speed per component at 300 K, Å/fs.

@@ -69,6 +69,13 @@ def test_an_ensemble():
     assert files("many") == before
 
 
+def test_an_ensemble_on_a_device():
+    call(*settings("many", "--engine", "device", "--backend", "reference"))
+    assert read_plan(Folder(Path("many"))).engine == "device"
+    said = error_of(*settings("many"))
+    assert "engine = 'device', but 'host' was asked for" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_in_order(monkeypatch, number):
     call(*settings("whole", strides=16))

@@ -153,3 +153,22 @@ def test_validate_replaces_its_rollouts_when_asked(model_file):
     assert "the run is C2H6O" in error_of(*options, "--out", "v")
     assert "pass --overwrite" in error_of(*options, "--out", "v")
     assert "the run is C2H6O" in error_of(*options, "--out", "v", "--overwrite")
+
+
+@pytest.mark.usefixtures("run")
+def test_rollouts_of_validate_may_stay_on_the_device(model_file):
+    options = (
+        *("validate", "--model", model_file, "--start", "ethanol.xyz", "--length"),
+        *(0.02, "--temperature", 300, "--reference", "paracetamol", "--seed", 1),
+    )
+    for engine in ("host", "device"):
+        error_of(
+            *options, "--out", engine, "--engine", engine, "--backend", "reference"
+        )
+    with (
+        Trajectory("host/rollout.traj") as host,
+        Trajectory("device/rollout.traj") as device,
+    ):
+        assert "engine" not in host.description
+        assert device.description["engine"] == "device"
+        assert not np.array_equal(host[-1].positions, device[-1].positions)

@@ -18,6 +18,7 @@ from ase.constraints import (
     MirrorForce,
 )
 from driver_helpers import STRIDE, crystal, draw_momenta, snapshot
+from helpers import by_either_engine
 
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.testing import HarmonicCrystal
@@ -38,6 +39,7 @@ def thermostats(name):
     }[name]
 
 
+@by_either_engine
 @pytest.mark.parametrize("name", ["none", "csvr", "langevin"])
 @pytest.mark.parametrize("with_com", [False, True])
 def test_fixed_atoms_do_not_move_at_all(name, with_com):
@@ -59,6 +61,7 @@ def test_fixed_atoms_do_not_move_at_all(name, with_com):
         assert np.abs(center).max() / atoms.get_masses().sum() < 1e-13
 
 
+@by_either_engine
 @pytest.mark.parametrize("name", ["none", "csvr", "langevin"])
 def test_fixed_center_of_mass(name):
     model, atoms = crystal()
@@ -72,6 +75,7 @@ def test_fixed_center_of_mass(name):
     assert dyn.n_dof == 21 == atoms.get_number_of_degrees_of_freedom()
 
 
+@by_either_engine
 @pytest.mark.parametrize(
     "held", [[FixAtoms(FIXED)], [FixCom()], [FixAtoms([1]), FixCom()]]
 )
@@ -87,6 +91,7 @@ def test_constrained_run_continues_to_the_last_bit(held):
     assert len(results) == 1
 
 
+@by_either_engine
 def test_no_fixed_atom_is_no_constraint():
     model, atoms = crystal()
     _, twin = crystal()
@@ -96,6 +101,7 @@ def test_no_fixed_atom_is_no_constraint():
     assert snapshot(atoms) == snapshot(twin)
 
 
+@by_either_engine
 @pytest.mark.filterwarnings("ignore:missing velocities:UserWarning")
 def test_all_atoms_fixed_rest():
     model, atoms = crystal()
@@ -110,6 +116,7 @@ def test_all_atoms_fixed_rest():
         langevin.run(1)
 
 
+@by_either_engine
 def test_index_changed_in_place_counts_from_the_next_stride():
     model, atoms = crystal()
     constraint = FixAtoms([0])
@@ -164,6 +171,7 @@ def test_fixed_atoms_warn():
         TrajCast(atoms, model)
 
 
+@by_either_engine
 def test_momenta_of_fixed_atoms_are_ignored():
     model, atoms = crystal()
     draw_momenta(atoms, np.random.default_rng(1), 3000.0)

@@ -59,8 +59,8 @@ class ThermalSpace:
     constraints : Constraints
     conserves : (n_systems,) bool
         Where momenta are conserved: systems without fixed atoms.
-    bodies : RigidBodies or None
-        What the conserved momenta move; None where no system conserves any.
+    bodies : RigidBodies
+        What the conserved momenta move, where they are conserved.
     n_dof : (n_systems,)
         Number of degrees of freedom.
     """
@@ -68,7 +68,7 @@ class ThermalSpace:
     state: State
     constraints: Constraints
     conserves: Bool[Tensor, " systems"]
-    bodies: RigidBodies | None
+    bodies: RigidBodies
     n_dof: Int[Tensor, " systems"]
 
     @classmethod
@@ -84,9 +84,7 @@ class ThermalSpace:
         `known` are its systems as bodies at these positions, if somebody has them.
         """
         conserves = constraints.conserve_momentum(state)
-        bodies = None
-        if constraints.free is None or bool(conserves.any()):
-            bodies = known or RigidBodies.of(state, rule)
+        bodies = known or RigidBodies.of(state, rule)
         n_dof = _count(state, constraints, conserves, bodies)
         return cls(state, constraints, conserves, bodies, n_dof)
 
@@ -94,8 +92,6 @@ class ThermalSpace:
         self, velocities: Float[Tensor, "atoms 3"]
     ) -> Float[Tensor, "atoms 3"]:
         """Return the conserved part of `velocities`, Å/fs."""
-        if self.bodies is None:
-            return torch.zeros_like(velocities)
         motion = self.bodies.motion(velocities)
         return torch.where(self.conserves[self.state.system_index, None], motion, 0.0)
 
@@ -125,7 +121,7 @@ class ThermalSpace:
         total = sum_systems(state, masses)[index]
         drift = torch.where(holds[index], masses / total, 0.0)
         share = 3.0 * (masses > 0) - 3.0 * drift
-        if self.bodies is None or self.bodies.rotations is None:
+        if self.bodies.rotations is None:
             return share
         spins = self.bodies.rotations
         turns = self.conserves & spins.isolated
@@ -136,15 +132,14 @@ def _count(
     state: State,
     constraints: Constraints,
     conserves: Bool[Tensor, " systems"],
-    bodies: RigidBodies | None,
+    bodies: RigidBodies,
 ) -> Int[Tensor, " systems"]:
     """Return the number of degrees of freedom that have a temperature."""
     free = torch.ones_like(state.system_index)
     if constraints.free is not None:
         free = free * constraints.free
     count = 3 * sum_systems(state, free)
-    if bodies is not None:
-        count = count - conserves * bodies.n_conserved
+    count = count - conserves * bodies.n_conserved
     if constraints.resting is not None:
         count = count - 3 * (constraints.resting & ~conserves)
     return count

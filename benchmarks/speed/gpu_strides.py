@@ -52,6 +52,7 @@ COLUMNS = (
     "temperature_K",
     "same_bits",
     "off_A",
+    "note",
 )
 TURNS = 3
 
@@ -142,6 +143,30 @@ def timed(contest: Contest, strides: int) -> Row:
     }
 
 
+def row_of(
+    case: Case,
+    backend: str,
+    engine: Engine,
+    n_replicas: int,
+    *,
+    strides: int,
+    device: str,
+) -> Row:
+    """Return the row of a contest, or in it why there is none."""
+    given = {
+        "system": case.name,
+        "replicas": n_replicas,
+        "backend": backend,
+        "engine": engine,
+    }
+    try:
+        model = load_model(case.shipped, device=device).set_backend(backend)
+        return timed(Contest(case, model, engine, n_replicas), strides)
+    except Exception as error:  # noqa: BLE001  whatever a driver or compiler raises
+        reason = str(error).strip().partition("\n")[0]
+        return given | {"note": f"{type(error).__name__}: {reason}"}
+
+
 def main(  # noqa: PLR0917  options of the command line
     systems: Annotated[str, typer.Option(help="Names.")] = (
         "paracetamol,quartz-162,water-192,quartz-1296,water-1536,quartz-4374"
@@ -165,9 +190,15 @@ def main(  # noqa: PLR0917  options of the command line
     rows: list[dict[str, Any]] = []
     for name, number in groups:
         for backend in chosen(backends, BACKENDS, "--backends"):
-            model = load_model(CASES[name].shipped, device=device).set_backend(backend)
             for engine in ENGINES:
-                row = timed(Contest(CASES[name], model, engine, number), strides)
+                row = row_of(
+                    CASES[name],
+                    backend,
+                    engine,
+                    number,
+                    strides=strides,
+                    device=device,
+                )
                 print(table([row], COLUMNS), flush=True)
                 rows.append(row)
                 write_csv(rows, COLUMNS, out / "gpu_strides.csv")

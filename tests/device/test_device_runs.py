@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.constraints import FixAtoms
+from device_helpers import KINDS, TAUT, baths
 from driver_helpers import (
     HORIZON,
-    FreeFlight,
     crystal,
     draw_momenta,
     snapshot,
@@ -24,32 +23,16 @@ from trajcast_ase.data import paracetamol
 from trajcast_ase.device import plans
 from trajcast_ase.device.neighbors import Room
 from trajcast_ase.dynamics.driver import TrajCast
-from trajcast_ase.dynamics.fallback import ForceFallback, SenselessForecastError
+from trajcast_ase.dynamics.fallback import SenselessForecastError
 from trajcast_ase.dynamics.file_marks import CheckpointError
 from trajcast_ase.dynamics.losses import LostReplicasError
 from trajcast_ase.dynamics.replicas import Replicas
 from trajcast_ase.guards.protocol import Finding
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.testing import Ballistic
-from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
 from trajcast_ase.thermostats.csvr import CSVR
 from trajcast_ase.thermostats.langevin import Langevin
 from trajcast_ase.thermostats.schedules import LinearRamp
-
-TAUT = 50.5 * units.fs
-KINDS = ("csvr", "langevin", "adaptive", "both")
-
-
-def baths(kind, temperature=300.0, rng=None):
-    """Return thermostats of a kind."""
-    rng = rng or np.random.default_rng(5)
-    if kind == "csvr":
-        return CSVR(temperature, TAUT, rng)
-    if kind == "langevin":
-        return Langevin(temperature, 1 / TAUT, rng)
-    if kind == "adaptive":
-        return AdaptiveLangevin(temperature, 1 / TAUT, 2 * TAUT, rng)
-    return [Langevin(temperature, 0.1 / TAUT, rng), CSVR(temperature, TAUT, rng)]
 
 
 def on_device(device, **settings):
@@ -438,18 +421,6 @@ def test_replicas_restart_bit_for_bit(tmp_path, device):
         assert snapshot(one.atoms) == snapshot(other.atoms)
 
 
-def _with_forces():
-    atoms = water()
-    atoms.calc = FreeFlight()
-    return atoms
-
-
-def _fixed():
-    atoms = water()
-    atoms.set_constraint(FixAtoms([0]))
-    return atoms
-
-
 class OwnBath(CSVR):
     """A thermostat of the user's."""
 
@@ -458,19 +429,13 @@ class OwnBath(CSVR):
     ("settings", "text"),
     [
         ({"engine": "gpu"}, r"engine = 'gpu' is unknown"),
-        ({"atoms": _fixed}, r"FixAtoms and FixCom .* cannot be combined"),
         ({"thermostat": OwnBath(300, TAUT)}, r"OwnBath acts on the host"),
-        (
-            {"fallback": ForceFallback(units.fs), "atoms": _with_forces},
-            r"fallback acts on the host",
-        ),
     ],
 )
 def test_what_cannot_be_combined_is_said(settings, text):
-    make = settings.pop("atoms", water)
     given = {"engine": "device", "guards": ()} | settings
     with pytest.raises(ValueError, match=text):
-        TrajCast(make(), Ballistic(HORIZON), **given)
+        TrajCast(water(), Ballistic(HORIZON), **given)
 
 
 def test_settings_name_the_engine():

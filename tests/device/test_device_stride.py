@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from ase.constraints import FixAtoms, FixCom
+from device_helpers import kicks
 from driver_helpers import water
 from fakes import NoTransfers, without_numbers
 from helpers import (
@@ -22,6 +24,7 @@ from helpers import (
 from scipy.stats import chi2, kstest
 
 from trajcast_ase.conservation import Conservation, RigidBodies, com_velocity
+from trajcast_ase.constraints import constraints_of
 from trajcast_ase.device.engine import Engine, check_one_device
 from trajcast_ase.device.forecast import Rooms
 from trajcast_ase.device.layout import CHUNK, LaidOutState
@@ -45,25 +48,34 @@ NETWORKS = {
     "lmax 3": {"lmax": 3},
     "fixed": {"fixed_angular_momentum": (0.0, 0.1, 0.0)},
 }
+EXTRAS = {
+    "noise": {"noise": True},
+    "fixed atoms": {"constraint": [FixAtoms([1])]},
+    "resting and noise": {"constraint": [FixCom()], "noise": True},
+}
 
 
-def started(network, atoms, thermostats=()):
+def started(network, atoms, thermostats=(), noise=None):
     """Return an engine that has taken over a state."""
-    engine = Engine(network, thermostats, network.horizon_fs * units.fs)
-    engine.start(state_from_atoms(atoms, network.device))
+    engine = Engine(network, thermostats, network.horizon_fs * units.fs, noise)
+    constraints = constraints_of(atoms, network.device)
+    engine.start(state_from_atoms(atoms, network.device), constraints=constraints)
     return engine
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, *EXTRAS])
 def test_a_stride_reads_and_copies_nothing(name):
-    network = small_model(**{"encoding": "thermal"} | NETWORKS[name])
+    network = small_model(**{"encoding": "thermal"} | NETWORKS.get(name, {}))
+    extras, atoms = EXTRAS.get(name, {}), water()
+    atoms.set_constraint(extras.get("constraint"))
     rng = np.random.default_rng(0)
     thermostats = [
         CSVR(300, TAUT, rng),
         Langevin(300, 1 / TAUT, rng),
         AdaptiveLangevin(300, 1 / TAUT, TAUT, rng),
     ]
-    engine = started(network.set_backend("reference"), water(), thermostats)
+    noise = kicks() if "noise" in extras else None
+    engine = started(network.set_backend("reference"), atoms, thermostats, noise)
     stride, motion = without_numbers((engine._stride, engine._start))
     with torch.no_grad():
         stride(motion)  # as before a capture

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from ase.constraints import FixAtoms, FixCom
+from device_helpers import kicks
 from driver_helpers import snapshot, water
 from helpers import small_model
 
+from trajcast_ase.constraints import constraints_of
 from trajcast_ase.device.capture import Calls, Graph
 from trajcast_ase.device.engine import Engine
 from trajcast_ase.dynamics.driver import TrajCast
@@ -52,6 +55,23 @@ def test_a_graph_is_the_calls_that_it_was_captured_from(changes):
         engine._runner.motion.tensors(), calls.motion.tensors(), strict=True
     ):
         torch.testing.assert_close(graph, call, rtol=1e-10, atol=1e-12)
+
+
+def test_a_graph_honours_constraints_and_noise():
+    network = small_model("thermal", torch.float64).to("cuda")
+    atoms = water()
+    atoms.set_constraint([FixAtoms([1]), FixCom()])
+    engine = Engine(network, baths(), network.horizon_fs * units.fs, kicks())
+    state, held = state_from_atoms(atoms, "cuda"), constraints_of(atoms, "cuda")
+    engine.start(state, constraints=held)
+    calls = Calls(engine._stride, engine._start)
+    engine.advance(5, [0])
+    calls.run(5)
+    for graph, call in zip(
+        engine._runner.motion.tensors(), calls.motion.tensors(), strict=True
+    ):
+        torch.testing.assert_close(graph, call, rtol=1e-10, atol=1e-12)
+    assert torch.equal(engine.now().positions[1], state.positions[1])
 
 
 def test_reruns_are_bit_equal_and_near_those_of_the_cpu():

@@ -11,7 +11,7 @@ import torch
 from ase import units
 from ase.constraints import FixAtoms, FixCom
 from ase.io import Trajectory, read
-from helpers import small_model
+from helpers import by_either_engine, small_model
 from safetensors.torch import save_file
 
 from trajcast_ase import CSVR, AdaptiveLangevin, Langevin, LinearRamp, TrajCast
@@ -96,6 +96,7 @@ def contents(folder):
     return np.array(states), (folder / "run.log").read_text()
 
 
+@by_either_engine
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("k", [0, 1, N // 2, N - 1])
 def test_a_continued_run_is_the_uninterrupted_one(tmp_path, case, k):
@@ -146,6 +147,7 @@ def test_files_end_up_byte_for_byte_the_same(tmp_path):
             assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@by_either_engine
 def test_an_observer_writes_checkpoints(tmp_path):
     path = tmp_path / "run.checkpoint"
     dynamics = TrajCast(start(), Ballistic(7.0))

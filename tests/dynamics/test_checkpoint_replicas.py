@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from ase.io import Trajectory
+from helpers import by_either_engine
 from test_checkpoint import adaptive, noise, start
 
 from trajcast_ase import Replicas, TrajCast
@@ -32,6 +33,7 @@ def starts(count=3):
     return systems
 
 
+@by_either_engine
 @pytest.mark.parametrize("k", [0, 1, N - 1])
 def test_continued_replicas_are_the_uninterrupted_ones(tmp_path, k):
     one, two, path = tmp_path / "one", tmp_path / "two", tmp_path / "run.checkpoint"
@@ -57,6 +59,7 @@ class FailsLate(Ballistic):
         return displacements, velocities
 
 
+@by_either_engine
 def test_lost_replicas_stay_lost(tmp_path):
     path = tmp_path / "run.checkpoint"
     replicas = Replicas(starts(), FailsLate(7.0), **GIVEN, **record(tmp_path / "a"))
@@ -87,6 +90,7 @@ def test_one_run_is_no_replicas(tmp_path):
         TrajCast.restart(path, Ballistic(7.0))
 
 
+@by_either_engine
 def test_checkpoints_as_an_observer(tmp_path):
     path = tmp_path / "run.checkpoint"
     replicas = Replicas(starts(), Ballistic(7.0))

@@ -23,6 +23,7 @@ from driver_helpers import (
     snapshot,
     water,
 )
+from helpers import by_either_engine
 
 from trajcast_ase.dynamics.arguments import prepared_model
 from trajcast_ase.dynamics.driver import TrajCast
@@ -66,6 +67,7 @@ def exhaust(dyn, steps):
 WAYS = (TrajCast.run, each_step, exhaust)
 
 
+@by_either_engine
 def test_free_flight_is_that_of_velocity_verlet():
     ours, theirs = water(), water()
     make_trajcast(ours).run(20)
@@ -74,6 +76,7 @@ def test_free_flight_is_that_of_velocity_verlet():
     np.testing.assert_allclose(ours.get_momenta(), theirs.get_momenta(), atol=1e-14)
 
 
+@by_either_engine
 @pytest.mark.parametrize("way", WAYS)
 def test_observers_fire_as_in_velocity_verlet(way):
     def use(make, atoms):
@@ -92,6 +95,7 @@ def test_observers_fire_as_in_velocity_verlet(way):
     assert len(ours[0]) == 27
 
 
+@by_either_engine
 def test_irun_yields_as_velocity_verlet():
     def use(make, atoms):
         dyn = make(atoms)
@@ -103,6 +107,7 @@ def test_irun_yields_as_velocity_verlet():
     assert ours[:4] == [(False, 0), (False, 1), (False, 2), (True, 3)]
 
 
+@by_either_engine
 def test_first_yield_precedes_motion_and_each_yield_is_current():
     model, atoms = crystal()
     expected = [state_from_atoms(atoms)]
@@ -113,6 +118,7 @@ def test_first_yield_precedes_motion_and_each_yield_is_current():
         np.testing.assert_allclose(atoms.positions, state.positions, atol=1e-13)
 
 
+@by_either_engine
 def test_run_of_no_steps_looks_once():
     dyn = make_trajcast(water())
     calls = []
@@ -124,6 +130,7 @@ def test_run_of_no_steps_looks_once():
     assert snapshot(dyn.atoms) == before
 
 
+@by_either_engine
 def test_run_returns_true_and_counts_on():
     dyn = make_trajcast(water())
     assert dyn.run(3) is True
@@ -133,6 +140,7 @@ def test_run_returns_true_and_counts_on():
     assert dyn.converged()
 
 
+@by_either_engine
 def test_step_leaves_nsteps_alone():
     dyn = make_trajcast(water())
     before = snapshot(dyn.atoms)
@@ -152,6 +160,7 @@ def test_call_order_with_replaced_methods():
     assert calls == look + ["step", *look] * 2
 
 
+@by_either_engine
 def test_overridden_step_is_called_each_time():
     class Recorder(TrajCast):
         count = 0
@@ -165,6 +174,7 @@ def test_overridden_step_is_called_each_time():
     assert (dyn.count, dyn.nsteps) == (5, 5)
 
 
+@by_either_engine
 @pytest.mark.parametrize("way", [TrajCast.run, exhaust])
 def test_observer_can_stop_a_run(way):
     dyn = make_trajcast(water())
@@ -179,6 +189,7 @@ def test_observer_can_stop_a_run(way):
     assert dyn.nsteps == 7
 
 
+@by_either_engine
 @pytest.mark.parametrize("way", [TrajCast.run, exhaust])
 def test_exception_in_observer_leaves_atoms_at_nsteps(way):
     model, atoms = crystal()
@@ -199,6 +210,7 @@ def test_exception_in_observer_leaves_atoms_at_nsteps(way):
     assert snapshot(atoms) == snapshot(twin)
 
 
+@by_either_engine
 def test_observers_may_attach_others():
     dyn = make_trajcast(water())
     late = []
@@ -209,6 +221,7 @@ def test_observers_may_attach_others():
     assert late == [4, 6, 8]
 
 
+@by_either_engine
 def test_run_transfers_only_when_an_observer_is_due(monkeypatch):
     dyn = make_trajcast(water())
     pushes = []
@@ -228,6 +241,7 @@ def thermostats(name):
     }[name]
 
 
+@by_either_engine
 @pytest.mark.parametrize("name", ["none", "csvr", "langevin"])
 def test_all_ways_to_run_agree_to_the_last_bit(name):
     results = set()
@@ -239,6 +253,7 @@ def test_all_ways_to_run_agree_to_the_last_bit(name):
     assert len(results) == 1
 
 
+@by_either_engine
 @pytest.mark.parametrize("name", ["none", "csvr", "langevin"])
 @pytest.mark.parametrize("split", [1, 50, 99])
 def test_fresh_driver_continues_to_the_last_bit(name, split):
@@ -252,6 +267,7 @@ def test_fresh_driver_continues_to_the_last_bit(name, split):
     assert snapshot(again) == snapshot(atoms)
 
 
+@by_either_engine
 def test_network_continues_to_the_last_bit(thermal_model):
     atoms = water()
     TrajCast(atoms, thermal_model).run(6)
@@ -262,6 +278,7 @@ def test_network_continues_to_the_last_bit(thermal_model):
     assert snapshot(again) == snapshot(atoms)
 
 
+@by_either_engine
 def test_drifting_molecule_is_never_wrapped():
     model, atoms = crystal()
     kick = 0.05 / units.fs  # Å/fs, 2 cells in 50 strides
@@ -272,6 +289,7 @@ def test_drifting_molecule_is_never_wrapped():
     np.testing.assert_allclose(moved, [0.05 * HORIZON * 50, 0, 0], atol=1e-9)
 
 
+@by_either_engine
 def test_files_have_the_frames_and_rows_of_velocity_verlet(tmp_path):
     def use(make, atoms):
         name = tmp_path / make.__name__
@@ -292,6 +310,7 @@ def test_files_have_the_frames_and_rows_of_velocity_verlet(tmp_path):
     assert all(r[1:3] == ["nan", "nan"] for r in ours)
 
 
+@by_either_engine
 def test_frames_hold_the_state_exactly(tmp_path):
     model, atoms = crystal()
     seen = []
@@ -301,6 +320,7 @@ def test_frames_hold_the_state_exactly(tmp_path):
     assert [snapshot(frame) for frame in read(tmp_path / "a.traj", ":")] == seen
 
 
+@by_either_engine
 def test_append_trajectory_writes_the_restart_frame_again(tmp_path):
     model, atoms = crystal()
     path = tmp_path / "a.traj"
@@ -373,6 +393,7 @@ def test_description_states_model_and_thermostat(tmp_path, thermal_model):
     assert settings["thermostat"]["temperature_K"] == 300
 
 
+@by_either_engine
 @pytest.mark.parametrize("way", WAYS)
 def test_energy_is_evaluated_only_for_observers(way, tmp_path):
     model, atoms = crystal()
@@ -391,6 +412,7 @@ def test_energy_is_evaluated_only_for_observers(way, tmp_path):
     ]
 
 
+@by_either_engine
 def test_calculator_is_never_asked_without_observers_and_does_not_matter():
     model, atoms = crystal()
     _, twin = crystal()
@@ -493,6 +515,7 @@ def test_atoms_without_momenta_warn_and_run():
     assert not atoms.get_momenta().any()
 
 
+@by_either_engine
 def test_single_atom_flies_straight(thermal_model):
     atoms = Atoms("O", momenta=[[1.0, 2.0, 3.0]])
     velocity = atoms.get_velocities()
@@ -504,6 +527,11 @@ class Exploding(Ballistic):
     """Gives NaN at one stride."""
 
     __slots__ = ("strides",)
+
+    def to(self, device):
+        moved = super().to(device)
+        object.__setattr__(moved, "strides", [])
+        return moved
 
     def raw_forecast(self, state):
         self.strides.append(1)
@@ -546,6 +574,7 @@ def test_nan_of_a_thermostat_is_caught():
     assert snapshot(dyn.atoms) == before
 
 
+@by_either_engine
 def test_resting_atoms_with_csvr_are_refused():
     atoms = Atoms("ArAr", [[0, 0, 0], [3, 0, 0]])
     with pytest.raises(ValueError, match="velocities"):

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms, units
 from ase.io import Trajectory
 from driver_helpers import snapshot, water
-from helpers import small_model
+from helpers import by_either_engine, small_model
 
 from trajcast_ase import (
     CSVR,
@@ -33,7 +33,7 @@ STRIDE = 5.0
 COVARIANCES = dict.fromkeys("HO", ResidualCovariance(1e-8, 1e-10, 1e-10))
 
 
-def noise(rng: np.random.Generator) -> ForecastNoise:
+def noise(rng: Streams) -> ForecastNoise:
     return ForecastNoise(COVARIANCES, rng)
 
 
@@ -67,7 +67,12 @@ class Disturbed:
     calls: int = 0
 
     def __getattr__(self, name):
+        if name.startswith("__"):  # a copy asks before it has a model
+            raise AttributeError(name)
         return getattr(self.model, name)
+
+    def to(self, device):
+        return replace(self, model=self.model.to(device))
 
     def raw_forecast(self, state):
         self.calls += 1
@@ -111,6 +116,7 @@ def of_one(replicas: Replicas, place: int) -> list[object]:
     ]
 
 
+@by_either_engine
 @pytest.mark.parametrize("stopped", [0, 1, 2])
 def test_an_observer_ends_the_run_of_its_own_replica(stopped, tmp_path):
     with Replicas(
@@ -129,6 +135,7 @@ def test_an_observer_ends_the_run_of_its_own_replica(stopped, tmp_path):
             assert len(frames) == number + 1
 
 
+@by_either_engine
 def test_after_a_stop_each_goes_on_from_where_it_is():
     def heated(rng: Streams) -> list[Langevin | CSVR]:
         ramp = LinearRamp(100.0, 900.0, 60.0 * units.fs)
@@ -322,6 +329,7 @@ def test_velocities_that_vanish_lose_one():
     )
 
 
+@by_either_engine
 def test_an_edit_that_cannot_be_forecast_loses_one():
     replicas = Replicas(waters(2), Ballistic(STRIDE), thermostat=csvr)
     first = replicas[0]
@@ -343,6 +351,7 @@ def test_an_edit_that_cannot_be_forecast_loses_one():
     assert len(replicas.lost) == 1
 
 
+@by_either_engine
 def test_an_observer_that_raises_loses_its_replica():
     replicas = Replicas(waters(2), Ballistic(STRIDE))
 

@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixCom
 from driver_helpers import HORIZON, STRIDE, draw_momenta, snapshot, water
+from helpers import by_either_engine
 
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.testing import Ballistic
@@ -129,6 +130,7 @@ EDITS = [
 ]
 
 
+@by_either_engine
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("where", ["between runs", "observer", "irun"])
 def test_edit_counts_from_the_next_stride(edit, where):
@@ -154,6 +156,7 @@ def test_edit_counts_from_the_next_stride(edit, where):
     assert snapshot(atoms) != snapshot(untouched)
 
 
+@by_either_engine
 def test_deleted_momenta_are_zero_momenta():
     atoms = box()
     dyn = TrajCast(atoms, Ballistic(HORIZON))
@@ -166,6 +169,7 @@ def test_deleted_momenta_are_zero_momenta():
     assert not atoms.arrays["momenta"].any()
 
 
+@by_either_engine
 def test_arrays_are_written_in_place_as_writable_float64():
     atoms = box()
     positions, momenta = atoms.positions, atoms.arrays["momenta"]
@@ -180,18 +184,20 @@ def test_arrays_are_written_in_place_as_writable_float64():
     assert atoms.positions.flags.c_contiguous
 
 
+@by_either_engine
 def test_user_writes_do_not_reach_the_state_of_other_atoms():
     atoms = box()
     dyn = TrajCast(atoms, Ballistic(HORIZON))
     dyn.run(1)
     copy = atoms.copy()
     atoms.positions[:] += 5.0  # no memory is shared: only the next pull sees it
-    assert not np.allclose(dyn._mirror.state.positions.numpy(), atoms.positions)
+    assert not np.allclose(dyn._mirror.state.positions.cpu().numpy(), atoms.positions)
     TrajCast(copy, Ballistic(HORIZON)).run(1)
     dyn.run(1)
     np.testing.assert_allclose(atoms.positions, copy.positions + 5.0, atol=1e-12)
 
 
+@by_either_engine
 def test_nothing_is_added_to_the_atoms():
     atoms = box()
     before = set(atoms.arrays)
@@ -201,6 +207,7 @@ def test_nothing_is_added_to_the_atoms():
     assert atoms.calc is None
 
 
+@by_either_engine
 def test_dynamic_edits_keep_the_static_tensors():
     atoms = box()
     dyn = TrajCast(atoms, Ballistic(HORIZON))
@@ -268,6 +275,7 @@ REFUSED = [
 ]
 
 
+@by_either_engine
 @pytest.mark.parametrize(("edit", "match"), REFUSED)
 def test_refused_edit_can_be_undone(edit, match):
     model = Ballistic(HORIZON, elements=(1, 6, 7, 8))
@@ -291,6 +299,7 @@ def test_refused_edit_can_be_undone(edit, match):
     assert snapshot(atoms) == snapshot(twin)
 
 
+@by_either_engine
 @pytest.mark.parametrize(("edit", "match"), REFUSED)
 def test_refused_at_construction(edit, match):
     atoms = box()
@@ -303,6 +312,7 @@ def test_refused_at_construction(edit, match):
     assert snapshot(atoms) == before
 
 
+@by_either_engine
 def test_far_away_atoms_and_close_ones_that_only_the_dynamics_made():
     atoms = box()
     atoms.positions[0] += 5000 * atoms.cell[0]
@@ -314,6 +324,7 @@ def test_far_away_atoms_and_close_ones_that_only_the_dynamics_made():
     assert head_on.get_distance(0, 1) < 1e-12
 
 
+@by_either_engine
 def test_warnings_come_once_per_edit():
     atoms = water()
     dyn = TrajCast(atoms, Ballistic(HORIZON))
@@ -329,4 +340,4 @@ def test_units_of_momenta():
     atoms = water()
     v = atoms.get_velocities() * units.fs
     dyn = TrajCast(atoms, Ballistic(HORIZON))
-    np.testing.assert_allclose(dyn._mirror.state.velocities, v, rtol=1e-14)
+    np.testing.assert_allclose(dyn._mirror.state.velocities.cpu(), v, rtol=1e-14)

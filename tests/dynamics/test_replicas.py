@@ -6,7 +6,7 @@ import torch
 from ase import Atoms, units
 from ase.io import Trajectory, read
 from driver_helpers import water
-from helpers import small_model
+from helpers import by_either_engine, small_model
 
 from trajcast_ase import CSVR, ForecastNoise, Langevin, Replicas, TrajCast
 from trajcast_ase.dynamics.losses import of_replica
@@ -45,6 +45,7 @@ def ends(replicas: Replicas) -> list[np.ndarray]:
     ]
 
 
+@by_either_engine
 @pytest.mark.parametrize("batch_atoms", [1, 7, 1000])
 def test_batch_moves_as_each_alone(model, batch_atoms):
     replicas = Replicas(
@@ -59,6 +60,7 @@ def test_batch_moves_as_each_alone(model, batch_atoms):
         np.testing.assert_allclose(together, ends(alone)[0], rtol=0, atol=1e-9)
 
 
+@by_either_engine
 def test_without_random_numbers_a_replica_is_a_driver(model):
     replicas = Replicas(systems(), model)
     replicas.run(8)
@@ -69,6 +71,7 @@ def test_without_random_numbers_a_replica_is_a_driver(model):
         np.testing.assert_allclose(together, alone, rtol=0, atol=1e-10)
 
 
+@by_either_engine
 def test_streams_differ_between_replicas_and_purposes():
     drawn = []
     covariances = dict.fromkeys("HO", ResidualCovariance(1e-6, 0.0, 1e-8))
@@ -77,8 +80,8 @@ def test_streams_differ_between_replicas_and_purposes():
         drawn.extend(rng.normals(2).tolist())
         return Langevin(300.0, 0.01 / units.fs, rng)
 
-    def noise(rng: np.random.Generator) -> ForecastNoise:
-        drawn.append(rng.normal())
+    def noise(rng: Streams) -> ForecastNoise:
+        drawn.extend(rng.normals(2).tolist())
         return ForecastNoise(covariances, rng)
 
     same = [water(0), water(0)]
@@ -89,10 +92,11 @@ def test_streams_differ_between_replicas_and_purposes():
     assert not np.allclose(first, second, atol=1e-4)
 
 
+@by_either_engine
 def test_noise_of_a_replica_does_not_depend_on_the_others():
     covariances = dict.fromkeys("HO", ResidualCovariance(1e-6, 1e-8, 1e-8))
 
-    def noise(rng: np.random.Generator) -> ForecastNoise:
+    def noise(rng: Streams) -> ForecastNoise:
         return ForecastNoise(covariances, rng)
 
     both = Replicas([water(0), water(1)], Ballistic(STRIDE), noise=noise, seed=2)
@@ -104,6 +108,7 @@ def test_noise_of_a_replica_does_not_depend_on_the_others():
     np.testing.assert_allclose(ends(both)[1], ends(second)[0], rtol=0, atol=1e-12)
 
 
+@by_either_engine
 def test_each_replica_has_files_and_observers_of_its_own(tmp_path):
     seen = []
     with Replicas(
@@ -129,6 +134,7 @@ def test_each_replica_has_files_and_observers_of_its_own(tmp_path):
         )
 
 
+@by_either_engine
 def test_edits_between_runs_count():
     replicas = Replicas([water(0), water(1)], Ballistic(STRIDE))
     replicas.run(2)

@@ -134,6 +134,21 @@ def test_more_strides_prolong_an_ensemble():
     assert files("parts") == files("whole")
 
 
+def test_strides_on_a_device_go_on_from_their_checkpoints():
+    made("host")
+    made("device", engine="device")
+    made("parts", engine="device", strides=5)
+    made("parts", engine="device")
+    assert files("parts") == files("device") != files("host")
+
+
+def test_a_backend_that_does_not_work_fails_the_shares():
+    with pytest.raises(SharesFailedError, match="on cpu, where the backend 'triton'"):
+        made("many", backend="triton")
+    made("many", backend="reference")
+    assert read_end(Folder(Path("many")), read_plan(Folder(Path("many"))).shares[0])
+
+
 def stop_all(_path):
     Path("STOP").touch()
 
@@ -233,6 +248,7 @@ def test_a_pool_that_always_breaks_is_given_up(monkeypatch):
         ({"batch": 3}, "batch = 2"),
         ({"strides": 4}, "of 8 strides, more than the 4"),
         ({"thermostat": None}, "thermostat = "),
+        ({"engine": "device"}, "engine = 'host', but 'device'"),
     ],
 )
 def test_other_settings_do_not_go_on(change, message):
@@ -261,6 +277,7 @@ def test_seed_and_batch_are_those_of_the_folder():
         ({"replicas": 0}, "replicas = 0"),
         ({"replicas": True}, "replicas = True"),
         ({"seed": -1}, "seed = -1"),
+        ({"engine": "gpu"}, "choose 'host' or 'device'"),
         ({"dtype": "float16"}, "choose 'float32' or 'float64'"),
         ({"thermostat": "warm"}, "give 'recommended'"),
         ({"starts": []}, "at least one start"),

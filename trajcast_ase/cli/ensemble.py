@@ -11,9 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from trajcast_ase.cli.options import (
+    BackendName,
+    BackendOption,
     CheckpointMinutesOption,
     DeviceOption,
     DrawVelocitiesOption,
+    EngineName,
+    EngineOption,
     FrictionOption,
     MaxHoursOption,
     NoiseOption,
@@ -89,6 +93,8 @@ def ensemble(
         int, typer.Option(min=1, help="Of the CPU, for each worker.")
     ] = 1,
     device: DeviceOption = "cpu",
+    engine: EngineOption = EngineName.HOST,
+    backend: BackendOption = BackendName.AUTO,
     dtype: PrecisionOption = None,
     checkpoint_minutes: CheckpointMinutesOption = 5.0,
     max_hours: MaxHoursOption = None,
@@ -126,6 +132,7 @@ def ensemble(
         replicas=replicas,
         thermostat=setting_of_choice(bath, network),
         noise=noise,
+        engine=engine.value,
         draw_velocities=draw_velocities,
         interval=interval,
         threads=threads,
@@ -142,6 +149,7 @@ def ensemble(
         means = Means(
             _pool(address, min(count, len(plan.shares))),
             device,
+            backend.value,
             checkpoint_minutes,
             Limits(None if max_hours is None else 3600 * max_hours, stop_file),
             progress,

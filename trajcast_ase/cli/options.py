@@ -92,6 +92,13 @@ DrawVelocitiesOption = Annotated[
     bool, typer.Option("--draw-velocities", help="Also where a structure has them.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        help="device: strides stay on the device, where guards and files ask for them; "
+        "other random numbers."
+    ),
+]
 BackendOption = Annotated[
     BackendName,
     typer.Option(

@@ -63,7 +63,7 @@ class Job:
     drawn_at : float or None
         Temperature of the velocities to draw, K; None keeps those of `atoms`.
     thermostat : callable of Streams, or None
-    noise : callable of a numpy Generator, or None
+    noise : callable of Streams, or None
     seed : int
     steps, interval, log_interval : int
         Strides, and strides between two frames and between two rows of the log.
@@ -85,7 +85,7 @@ class Job:
     network: Forecaster
     drawn_at: float | None
     thermostat: ThermostatMaker | None
-    noise: Callable[[np.random.Generator], ForecastNoise] | None
+    noise: Callable[[Streams], ForecastNoise] | None
     seed: int
     steps: int
     interval: int
@@ -274,7 +274,7 @@ def _one(job: Job) -> TrajCast:
         _start(job, rng),
         job.network,
         thermostat=job.thermostat(Streams([rng])) if job.thermostat else None,
-        noise=job.noise(rng) if job.noise else None,
+        noise=job.noise(Streams([rng])) if job.noise else None,
         trajectory=job.files.paths(TRAJECTORY)[0],
         append_trajectory=job.done is not None,
         loginterval=job.interval,
@@ -321,7 +321,7 @@ def _continued(job: Job) -> TrajCast | Replicas:
             path,
             job.network,
             thermostat=job.thermostat(Streams([rng])) if job.thermostat else None,
-            noise=job.noise(rng) if job.noise else None,
+            noise=job.noise(Streams([rng])) if job.noise else None,
             trajectory=files.paths(TRAJECTORY)[0],
             logfile=files.paths(LOG)[0],
             loginterval=job.interval,

@@ -16,6 +16,7 @@ from trajcast_ase.cli.options import (
     DeviceOption,
     DrawVelocitiesOption,
     EngineName,
+    EngineOption,
     FrictionOption,
     GuardAction,
     MaxHoursOption,
@@ -97,13 +98,7 @@ def run(
         ),
     ] = None,
     device: DeviceOption = "cpu",
-    engine: Annotated[
-        EngineName,
-        typer.Option(
-            help="device: strides stay on the device, where guards and files ask for "
-            "them; other random numbers, no --noise, no constraints."
-        ),
-    ] = EngineName.HOST,
+    engine: EngineOption = EngineName.HOST,
     backend: BackendOption = BackendName.AUTO,
     dtype: PrecisionOption = None,
     replicas: Annotated[

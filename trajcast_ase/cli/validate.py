@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trajcast_ase.cli.options import LammpsUnitStyle
+from trajcast_ase.cli.options import (
+    BackendName,
+    BackendOption,
+    EngineName,
+    EngineOption,
+    LammpsUnitStyle,
+)
 from trajcast_ase.cli.run import run as run_model
 from trajcast_ase.cli.thermostat import ThermostatName
 
@@ -36,6 +42,8 @@ class _Rollout:
     seed: int | None
     noise: bool
     device: str
+    engine: EngineName
+    backend: BackendName
     overwrite: bool
 
 
@@ -84,6 +92,8 @@ def validate(
         bool, typer.Option("--noise", help="With the calibrated noise of --model.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda, for --model.")] = "cpu",
+    engine: EngineOption = EngineName.HOST,
+    backend: BackendOption = BackendName.AUTO,
     skip: Annotated[
         float,
         typer.Option(min=0.0, help="Leave out this much of each run's start, ps."),
@@ -134,6 +144,8 @@ def validate(
             seed=seed,
             noise=noise,
             device=device,
+            engine=engine,
+            backend=backend,
             overwrite=overwrite,
         )
         rollouts = _make_rollouts(wanted, seeds, out)
@@ -259,6 +271,8 @@ def _make_rollouts(wanted: _Rollout, seeds: int, out: Path) -> list[Path]:
             interval=1,
             out=out / name,
             device=wanted.device,
+            engine=wanted.engine,
+            backend=wanted.backend,
             overwrite=wanted.overwrite,
         )
         paths.append(out / f"{name}.traj")

@@ -15,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trajcast_ase.conservation import Conservation, RigidBodies
-from trajcast_ase.device.draws import DrawPlan, Draws, Need
+from trajcast_ase.constraints import Constraints
+from trajcast_ase.device.draws import Draws, Need
 from trajcast_ase.kinetics import ThermalMotion, ThermalSpace
 from trajcast_ase.state import State
 from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
 from trajcast_ase.thermostats.csvr import CSVR
+from trajcast_ase.thermostats.drawing import Drawing
 from trajcast_ase.thermostats.langevin import Langevin
 from trajcast_ase.thermostats.random_thermostat import RandomThermostat
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -135,31 +137,31 @@ def checked_baths(thermostats: Sequence[Thermostat]) -> tuple[RandomThermostat, 
 
 
 def thermalized(
-    baths: Sequence[RandomThermostat],
-    variables: Sequence[Variables],
-    plan: DrawPlan,
+    strokes: Sequence[Stroke],
     state: State,
     rule: Conservation,
     *,
-    thermal: Float[Tensor, "baths systems"],
-    timestep: float,
+    constraints: Constraints,
     bodies: RigidBodies | None,
 ) -> tuple[State, tuple[Variables, ...]]:
     """Return what :func:`.thermostat.thermalize` does, and the variables after it."""
-    space = ThermalSpace.of(state, rule, known=bodies)
-    conserved = space.conserved(state.velocities)
-    thermal_part = state.moved(state.positions, state.velocities - conserved)
-    motion = ThermalMotion(thermal_part, space)
-    drawn = plan.draw(
-        [own["keys"] for own in variables], [own["strides"] for own in variables]
-    )
+    if not strokes:
+        return state, ()
+    space = ThermalSpace.of(state, rule, constraints, bodies)
+    held = constraints.allowed(state.velocities, state)
+    conserved = space.conserved(held)
+    motion = ThermalMotion(state.moved(state.positions, held - conserved), space)
     changed = []
-    for place, (bath, own) in enumerate(zip(baths, variables, strict=True)):
-        stroke = Stroke(bath, thermal[place], timestep, own, drawn[place])
-        motion, new = ACTIONS[type(bath)](motion, stroke)
-        changed.append(own | new | {"strides": own["strides"] + 1})
+    for stroke in strokes:
+        motion, new = ACTIONS[type(stroke.thermostat)](motion, stroke)
+        changed.append(counted(stroke.variables | new))
     velocities = motion.state.velocities + conserved
     return state.moved(state.positions, velocities), tuple(changed)
+
+
+def counted(variables: Variables) -> Variables:
+    """Return variables of which one more stride has drawn."""
+    return variables | {"strides": variables["strides"] + 1}
 
 
 def constants_of(baths: Sequence[RandomThermostat]) -> list[tuple[object, ...]]:
@@ -168,16 +170,16 @@ def constants_of(baths: Sequence[RandomThermostat]) -> list[tuple[object, ...]]:
     return [tuple(getattr(bath, name, None) for name in names) for bath in baths]
 
 
-def variables_of(bath: RandomThermostat, device: torch.device) -> Variables:
-    """Return copies of the variables of a thermostat on `device`."""
+def variables_of(owner: Drawing, device: torch.device) -> Variables:
+    """Return copies of the variables of a thermostat or noise on `device`."""
     return {
-        name: getattr(bath, name).to(device=device, copy=True)
-        for name in bath.variables
+        name: getattr(owner, name).to(device=device, copy=True)
+        for name in owner.variables
     }
 
 
-def set_variables(bath: RandomThermostat, variables: Variables) -> None:
-    """Let a thermostat go on from `variables`; its keys stay where the host reads."""
+def set_variables(owner: Drawing, variables: Variables) -> None:
+    """Let the owner go on from `variables`; its keys stay where the host reads."""
     for name, value in variables.items():
         if name != "keys":
-            setattr(bath, name, value.clone())
+            setattr(owner, name, value.clone())

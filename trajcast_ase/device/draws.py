@@ -1,8 +1,8 @@
-"""Random numbers of thermostats on a device: by key, stride, atom and purpose.
+"""Random numbers of a stride on a device: by key, stride, atom and purpose.
 
 The counter of :mod:`.philox` is (item, purpose, stride): what a system draws at a
-stride depends neither on its batch nor on what was drawn before. All thermostats draw
-at once.
+stride depends neither on its batch nor on what was drawn before. All thermostats and
+the noise draw at once.
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ class Purpose(Enum):
     SYSTEM = 0
     ATOM = 8
     LAST_OF_ATOM = 9
+    NOISE_X = 12
+    NOISE_Y = 13
+    NOISE_Z = 14
     CANDIDATE = 16
     ACCEPTANCE = 17
     BOOST = 24
 
 
 PURPOSES = 32
-"""Room for purposes of one thermostat."""
+"""Room for purposes of one thermostat, or of the noise."""
 
 
 class Need(Enum):
-    """What a thermostat draws at each stride."""
+    """What a thermostat or the noise draws at each stride."""
 
     FOR_SYSTEMS = (
         (Purpose.SYSTEM, 1),
@@ -49,11 +52,12 @@ class Need(Enum):
         (Purpose.BOOST, 1),
     )
     FOR_ATOMS = ((Purpose.ATOM, 1), (Purpose.LAST_OF_ATOM, 1))
+    FOR_NOISE = ((Purpose.NOISE_X, 1), (Purpose.NOISE_Y, 1), (Purpose.NOISE_Z, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What one thermostat draws at one stride.
+    """What one thermostat or the noise draws at one stride.
 
     Attributes
     ----------
@@ -68,6 +72,10 @@ class Draws:
         """Return unit normals for each atom, of those drawn for atoms."""
         first, last = self.normals.chunk(2, dim=1)
         return torch.cat([first, last[:1]]).T
+
+    def noise_normals(self) -> Float[Tensor, "atoms 2 3"]:
+        """Return two unit normals for each atom and axis, of those for noise."""
+        return torch.stack(self.normals.chunk(3, dim=1), dim=2).transpose(0, 1)
 
     def system_normals(self) -> Float[Tensor, " systems"]:
         """Return a unit normal for each system, of those drawn for systems."""
@@ -104,16 +112,16 @@ class Draws:
 
 @dataclass(frozen=True, slots=True)
 class DrawPlan:
-    """Which numbers the thermostats of a batch draw at each stride.
+    """Which numbers thermostats and noise of a batch draw at each stride.
 
     Attributes
     ----------
     items, purposes : (n,) int64
         First words of the counters.
     owners : (n,) int64
-        Whose key and stride: thermostat by thermostat, system by system.
+        Whose key and stride: one who draws after the other, system by system.
     counts : tuple of int
-        How many of the numbers are those of each thermostat.
+        How many of the numbers each of them draws.
     philox : Philox
     """
 
@@ -125,13 +133,13 @@ class DrawPlan:
 
     @classmethod
     def of(cls, needs: Sequence[Need], frame: LaidOutState) -> DrawPlan:
-        """Return the plan of thermostats, of which each has a need."""
+        """Return the plan of thermostats and noise, of which each has a need."""
         systems = torch.arange(frame.n_systems, device=frame.device)
         items, purposes, owners, counts = [], [], [], []
         for place, need in enumerate(needs):
             own = []
             for purpose, n_items in need.value:
-                if need is Need.FOR_ATOMS:
+                if need is not Need.FOR_SYSTEMS:
                     numbers, whose = frame.number_in_system, frame.system_index
                 else:
                     numbers = torch.arange(n_items, device=frame.device)
@@ -156,13 +164,13 @@ class DrawPlan:
         keys: Sequence[Int[Tensor, " systems"]],
         strides: Sequence[Int[Tensor, " systems"]],
     ) -> list[Draws]:
-        """Return what each thermostat draws.
+        """Return what each thermostat, or the noise, draws.
 
         Parameters
         ----------
-        keys : tensors (n_systems,) int64, one for each thermostat
+        keys : tensors (n_systems,) int64, one for each that draws
             Not negative.
-        strides : tensors (n_systems,) int64, one for each thermostat
+        strides : tensors (n_systems,) int64, one for each that draws
             How many strides drew from each key before.
         """
         key = torch.stack(halves(torch.cat(list(keys))))[:, self.owners]

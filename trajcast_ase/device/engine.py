@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
+from trajcast_ase.constraints import Constraints
 from trajcast_ase.device.baths import (
     NEEDS,
     checked_baths,
@@ -23,14 +23,16 @@ from trajcast_ase.device.baths import (
     variables_of,
 )
 from trajcast_ase.device.capture import Runner, runner
-from trajcast_ase.device.draws import DrawPlan
+from trajcast_ase.device.draws import DrawPlan, Need
 from trajcast_ase.device.forecast import NetworkModel, StaticModel, static_model
 from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.device.memory import check_memory, explained_memory
 from trajcast_ase.device.stride import DeviceStride, Motion
+from trajcast_ase.kinetics import UNCONSTRAINED, ThermalSpace
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
-from trajcast_ase.thermostats.thermostat import Thermostat
+from trajcast_ase.thermostats.noise import ForecastNoise
+from trajcast_ase.thermostats.thermostat import Thermostat, check_thermal
 
 BLOCK = 50
 """Most strides between two looks of the host."""
@@ -61,6 +63,7 @@ class Engine:
         A :class:`.Forecaster`, or a model that reads nothing on the host.
     thermostats : sequence of CSVR, Langevin and AdaptiveLangevin
     timestep : float, ASE units
+    noise : ForecastNoise, optional
 
     Attributes
     ----------
@@ -74,11 +77,16 @@ class Engine:
     """
 
     def __init__(
-        self, model: ForecastModel, thermostats: Sequence[Thermostat], timestep: float
+        self,
+        model: ForecastModel,
+        thermostats: Sequence[Thermostat],
+        timestep: float,
+        noise: ForecastNoise | None = None,
     ) -> None:
         check_one_device(model)
-        self._model, self._timestep = model, timestep
+        self._model, self._timestep, self._noise = model, timestep, noise
         self._baths = checked_baths(thermostats)
+        self._drawing = (*self._baths, noise) if noise else self._baths
         self._shown: State | None = None
         self._constants = constants_of(self._baths)
         self._static: StaticModel
@@ -87,8 +95,13 @@ class Engine:
         self._start: Motion
         self.n_looks = 0
 
-    def start(self, state: State, going: Sequence[bool] | None = None) -> None:
-        """Take over a state, and the variables of the thermostats.
+    def start(
+        self,
+        state: State,
+        going: Sequence[bool] | None = None,
+        constraints: Constraints = UNCONSTRAINED,
+    ) -> None:
+        """Take over a state, and the variables of thermostats and noise.
 
         Parameters
         ----------
@@ -96,21 +109,29 @@ class Engine:
             On the device of the model.
         going : sequence of bool, optional
             Which systems move; default: all.
+        constraints : Constraints, optional
 
         Raises
         ------
         ValueError
-            An element or a cell that cannot be forecast.
+            An element or a cell that cannot be forecast, or thermostats and a system
+            without a thermal degree of freedom.
         MemoryError
             The device has too little memory; the text says how many atoms fit.
         """
-        for bath in self._baths:
-            bath.streams.check_systems(state.n_systems)
-            bath.draw_keys()
+        for one in self._drawing:
+            one.streams.check_systems(state.n_systems)
+            one.draw_keys()
         baths = tuple(variables_of(bath, state.device) for bath in self._baths)
-        motion = Motion.of(state.positions, state.velocities, baths, state.n_systems)
-        if not self._is_laid_out(state):
-            self._lay_out(state, motion)
+        motion = Motion.of(
+            state.positions,
+            state.velocities,
+            baths,
+            variables_of(self._noise, state.device) if self._noise else {},
+            state.n_systems,
+        )
+        if not self._is_laid_out(state, constraints):
+            self._lay_out(state, constraints, motion)
         self._shown = state
         self._start = motion
         self._runner.start(motion)
@@ -161,6 +182,14 @@ class Engine:
         """Make one more stride of a block whose strides had room."""
         self._runner.run(1)
 
+    def go_on_from(self, forecast: State, systems: Sequence[bool]) -> None:
+        """Make one more stride, of which some `systems` take their `forecast` so."""
+        motion = self._runner.motion
+        chosen = torch.tensor(list(systems), device=motion.failed.device)
+        with torch.no_grad():
+            after = self._stride.forced(motion, forecast, chosen)
+        self._runner.start(after)
+
     def now(self) -> State:
         """Return the state, its velocities not yet rounded as Atoms store them."""
         positions, _, velocities = self._runner.motion.now.clone()
@@ -182,15 +211,18 @@ class Engine:
         return self._of(positions, velocities)
 
     def hand_over(self) -> None:
-        """Let the thermostats go on from their variables here."""
-        for bath, variables in zip(self._baths, self._runner.motion.baths, strict=True):
+        """Let thermostats and noise go on from their variables here."""
+        motion = self._runner.motion
+        for bath, variables in zip(self._baths, motion.baths, strict=True):
             set_variables(bath, variables)
+        if self._noise is not None:
+            set_variables(self._noise, motion.noise)
 
     def _of(self, positions: Tensor, velocities: Tensor) -> State:
         assert self._shown is not None  # noqa: S101  there was a start
         return self._shown.moved(positions, velocities)
 
-    def _is_laid_out(self, state: State) -> bool:
+    def _is_laid_out(self, state: State, constraints: Constraints) -> bool:
         """Return whether the layout is that of `state`, and the layers still hold."""
         shown = self._shown
         names = ("masses", "atomic_numbers", "cell", "pbc", "system_index")
@@ -200,24 +232,39 @@ class Engine:
             return False
         if self._constants != constants_of(self._baths):
             return False
+        held = self._stride.constraints
+        if not _same(held.free, constraints.free):
+            return False
+        if not _same(held.resting, constraints.resting):
+            return False
         static = self._static
         return not isinstance(static, NetworkModel) or (
             static.layers is static.network.ready_layers()
             and static.one_hot.dtype == static.network.dtype
         )
 
-    def _lay_out(self, state: State, motion: Motion) -> None:
-        """Decide all that the host decides for these atoms and cells."""
+    def _lay_out(self, state: State, constraints: Constraints, motion: Motion) -> None:
+        """Decide all that the host decides for these atoms, cells and constraints."""
+        rule = self._model.conservation
+        if self._baths:
+            check_thermal(ThermalSpace.of(state, rule, constraints))
         with torch.no_grad():
             self._static = static_model(self._model, state)
         device, n_systems = state.device, state.n_systems
         size = (BLOCK, len(self._baths), n_systems)
         frame = LaidOutState.of(state)
         needs = [NEEDS[type(bath)] for bath in self._baths]
+        noise = None
+        if self._noise is not None:
+            self._noise.check_elements(state.atomic_numbers)
+            noise = self._noise.factors(state.atomic_numbers)
+            needs.append(Need.FOR_NOISE)
         self._stride = DeviceStride(
             frame,
             self._static,
-            self._model.conservation,
+            rule,
+            constraints,
+            noise,
             self._baths,
             DrawPlan.of(needs, frame) if needs else None,
             self._timestep,
@@ -278,6 +325,8 @@ def check_one_device(model: ForecastModel) -> None:
         )
 
 
-def _same(one: Tensor | Bool[Tensor, ...], other: Tensor) -> bool:
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
     """Return whether tensors are equal; the same one is not read."""
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
+    if one is other or one is None or other is None:
+        return one is other
+    return one.shape == other.shape and torch.equal(one, other)

@@ -31,8 +31,6 @@ from trajcast_ase.guards.guarding import Recent
 from trajcast_ase.guards.protocol import Objection
 from trajcast_ase.guards.watch import Watch
 from trajcast_ase.state import State, as_stored
-from trajcast_ase.stride import ForecastModel
-from trajcast_ase.thermostats.noise import ForecastNoise, NoisyModel
 
 
 class Batch(DeviceBatch):
@@ -61,7 +59,7 @@ class Batch(DeviceBatch):
         self._going = list(self._all)
         self.state: State
         self.constraints: Constraints
-        self._stepper = _stepper(drivers)
+        self._stepper = drivers[0]._stepper  # noqa: SLF001  all share what acts
         self._noise_before = self._baths_before = Snapshot.of(())
         self._recent = Recent()
         self._watch = Watch(())
@@ -388,13 +386,3 @@ def _are_same(ones: Sequence[object], others: Sequence[object]) -> bool:
     return len(ones) == len(others) and all(
         one is other for one, other in zip(ones, others, strict=True)
     )
-
-
-def _stepper(drivers: Sequence[TrajCast]) -> Stepper:
-    """Return what acts on all `drivers` at once."""
-    first = drivers[0]
-    noises = [one.noise for one in drivers if one.noise is not None]
-    forecaster: ForecastModel = first.model
-    if noises:
-        forecaster = NoisyModel(forecaster, ForecastNoise.joined(noises))
-    return Stepper(forecaster, first.thermostats, first.dt)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.sealed import Sealed, SealError, read_sealed, write_sealed
-from trajcast_ase.streams import generator_state, set_generator_state
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat
 
@@ -59,7 +58,7 @@ class RunState:
     thermostats : tuple of dict
         State of each thermostat for this system, in their order.
     noise : dict or None
-        State of the noise's generator.
+        State of the noise for this system.
     files : dict of "trajectory" and "logfile" to FileMark
         Those that the run writes.
     intervals : dict of "trajectory" and "logfile" to int
@@ -145,15 +144,29 @@ def restore_thermostats(
         ) from error
 
 
-def noise_state(noise: ForecastNoise | None) -> dict[str, Any] | None:
-    """Return the state of the noise's generator."""
-    return None if noise is None else generator_state(noise.streams.generators[0])
+def noise_state(noise: ForecastNoise | None, system: int) -> dict[str, Any] | None:
+    """Return the random numbers of noise for a system of its batch."""
+    return None if noise is None else noise.get_state(system)
 
 
-def restore_noise(noise: ForecastNoise | None, state: Mapping[str, Any] | None) -> None:
-    """Put back what :func:`noise_state` returned."""
-    if noise is not None and state is not None:
-        set_generator_state(noise.streams.generators[0], state)
+def restore_noise(
+    noise: ForecastNoise | None, system: int, state: Mapping[str, Any] | None
+) -> None:
+    """Put back what :func:`noise_state` returned.
+
+    Raises
+    ------
+    CheckpointError
+        The state is not one of this noise.
+    """
+    if noise is None or state is None:
+        return
+    try:
+        noise.set_state(system, state)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the noise cannot take over the state of the checkpoint ({error})"
+        ) from error
 
 
 def write_checkpoint(path: Path, runs: Sequence[RunState]) -> None:

@@ -133,7 +133,7 @@ class Continuation(Readings):
             settings=plain(self.todict()),
             circumstances=self._circumstances(),
             thermostats=thermostat_states(self.thermostats, self._place),
-            noise=noise_state(self.noise),
+            noise=noise_state(self.noise, self._place),
             files={
                 name: FileMark.of(path)
                 for name, path in self._files.items()
@@ -175,7 +175,7 @@ class Continuation(Readings):
     def _take_over(self, run: RunState) -> None:
         """Go on from the step, the variables and the random numbers of a checkpoint."""
         restore_thermostats(self.thermostats, self._place, run.thermostats)
-        restore_noise(self.noise, run.noise)
+        restore_noise(self.noise, self._place, run.noise)
         self._guarding.take_over(run.guards, self.atoms, self.model, self.thermostats)
         self.nsteps, self._resumed = run.nsteps, True
 

@@ -8,12 +8,13 @@ from typing import Literal
 from ase import Atoms
 from ase.md.md import MolecularDynamics
 
-from trajcast_ase.constraints import Constraints
 from trajcast_ase.device.engine import BLOCK, Engine
+from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.mirror import Mirror
 from trajcast_ase.dynamics.stepper import finite_atoms
 from trajcast_ase.guards.guarding import Guarding, Recent
 from trajcast_ase.guards.watch import Watch
+from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -27,8 +28,7 @@ def made_engine(
     thermostats: Sequence[Thermostat],
     timestep: float,
     *,
-    noise: object = None,
-    fallback: object = None,
+    noise: ForecastNoise | None = None,
     n_processes: int = 1,
 ) -> Engine | None:
     """Return an engine for strides that stay on the device, or None for the host's.
@@ -42,38 +42,25 @@ def made_engine(
         raise ValueError(f"engine = {choice!r} is unknown; choose 'host' or 'device'")
     if choice == "host":
         return None
-    for name, given in (("noise", noise), ("fallback", fallback)):
-        if given is not None:
-            raise ValueError(
-                f"{name} acts on the host at every stride and cannot be combined with "
-                "engine='device'; leave one of them out"
-            )
     if n_processes > 1:
         raise ValueError(
             f"a run by {n_processes} processes shares each stride on the host and "
             "cannot be combined with engine='device'; leave the engine out"
         )
-    return Engine(model, thermostats, timestep)
+    return Engine(model, thermostats, timestep, noise)
 
 
-def check_unconstrained(constraints: Constraints) -> None:
-    """Raise ValueError for constraints: strides on a device honour none."""
-    if constraints.free is not None or constraints.resting is not None:
-        raise ValueError(
-            "FixAtoms and FixCom are honoured on the host and cannot be combined with "
-            "engine='device'; remove them with atoms.set_constraint(), or leave the "
-            "engine out"
-        )
-
-
-def strides_until_look(watch: Watch, nsteps: int, most: int) -> int:
+def strides_until_look(
+    watch: Watch, nsteps: int, most: int, *, misses_none: bool
+) -> int:
     """Return how many strides to make before the host looks.
 
     A guard that looks at every stride gets the last of each block; blocks end where one
-    that looks less often is due, and at multiples of :data:`BLOCK`.
+    that looks less often is due, and at multiples of :data:`BLOCK`. With `misses_none`
+    a block ends wherever any guard is due, so that each sees what it sees on the host.
     """
-    rare = {one.every for one in watch.guards if one.every > 1}
-    return min(most, *(every - nsteps % every for every in {BLOCK, *rare}))
+    often = {one.every for one in watch.guards if one.every > 1 or misses_none}
+    return min(most, *(every - nsteps % every for every in {BLOCK, *often}))
 
 
 def unrepeatable(step: int) -> RuntimeError:
@@ -104,45 +91,72 @@ class DeviceLeaps(MolecularDynamics):
         """Return the error of a thermostat that leaves an atom without numbers."""
         raise NotImplementedError
 
+    def _by_forces(self, fallback: ForceFallback, before: State) -> State:
+        """Return the state a horizon later, by forces."""
+        raise NotImplementedError
+
     def _device_leap(self, engine: Engine, strides: int) -> None:
         """Make strides on the device; ``nsteps`` counts those that are good."""
         while strides > 0:
             watch = self._watch(self.atoms)
-            block = strides_until_look(watch, self.nsteps, strides)
-            self._device_block(engine, watch, block)
-            self.nsteps += block
-            strides -= block
+            answers = self._guarding.fallback is not None
+            block = strides_until_look(watch, self.nsteps, strides, misses_none=answers)
+            made = self._device_block(engine, watch, block)
+            self.nsteps += made
+            strides -= made
 
-    def _device_block(self, engine: Engine, watch: Watch, block: int) -> None:
-        """Make a block of strides; ``nsteps`` is the caller's unless one is refused.
+    def _device_block(self, engine: Engine, watch: Watch, block: int) -> int:
+        """Make up to a block of strides, and return how many.
+
+        ``nsteps`` is the caller's unless a stride is refused.
 
         Raises
         ------
         SenselessForecastError
             A guard objects to the last stride of the block, or a stride before it is
-            not finite. The state is the one before that stride.
+            not finite, and there is no fallback, or its forces fail. The state is the
+            one before that stride.
         """
-        engine.start(self._mirror.state)
+        engine.start(self._mirror.state, constraints=self._mirror.constraints)
         made = engine.advance(block, [self.nsteps])
         step = self.nsteps + made.strides
         before, forecast = engine.stored_before(), engine.forecast()
         self._recent.add((step - 1,), before)
         found = watch.look(self.model, before, forecast, (step,))
         refused = found and not self._guarding.takes(found)
-        if not (refused or made.failed):
-            self._mirror.advance(engine.now())
-            engine.hand_over()
-            if found:
-                self._guarding.note(step, found, by_forces=False)
-            return
-        wrong = (~finite_atoms(engine.now())).nonzero()
-        self._give_up(engine, made.strides - 1)
-        if refused:
-            good = [(nsteps[0], state) for nsteps, state in self._recent]
-            raise self._guarding.refuse(self.atoms, good, forecast, found)
-        if len(wrong) == 0:
-            raise unrepeatable(step)
-        raise self._not_finite(int(wrong[0, 0]))
+        fallback = self._guarding.fallback
+        if refused and fallback is not None:
+            self._force(engine, fallback, before, made.strides - 1)
+        elif refused or made.failed:
+            wrong = (~finite_atoms(engine.now())).nonzero()
+            self._give_up(engine, made.strides - 1)
+            if refused:
+                good = [(nsteps[0], state) for nsteps, state in self._recent]
+                raise self._guarding.refuse(self.atoms, good, forecast, found)
+            if len(wrong) == 0:
+                raise unrepeatable(step)
+            raise self._not_finite(int(wrong[0, 0]))
+        self._mirror.advance(engine.now())
+        engine.hand_over()
+        if found:
+            self._guarding.note(step, found, by_forces=bool(refused))
+        return made.strides
+
+    def _force(
+        self, engine: Engine, fallback: ForceFallback, before: State, good: int
+    ) -> None:
+        """Go back to after the `good` strides, and make the next one by forces."""
+        try:
+            forced = self._by_forces(fallback, before)
+            engine.back_to(good)
+            engine.go_on_from(forced, [True])
+            wrong = (~finite_atoms(engine.now())).nonzero()
+        except BaseException:  # an interrupt, too
+            self._give_up(engine, good)
+            raise
+        if len(wrong) > 0:
+            self._give_up(engine, good)
+            raise self._not_finite(int(wrong[0, 0]))
 
     def _give_up(self, engine: Engine, good: int) -> None:
         """Leave the run after the `good` strides of a block."""

@@ -25,7 +25,6 @@ from trajcast_ase.dynamics.continuation import Continuation
 from trajcast_ase.dynamics.device_leaps import (
     DeviceLeaps,
     EngineChoice,
-    check_unconstrained,
     made_engine,
 )
 from trajcast_ase.dynamics.domain import warn_outside_training
@@ -99,9 +98,9 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
         Default: where the model is. Elsewhere a copy of the model is used.
     engine : "host" or "device"
         "device": all of a stride on the model's device, which the host asks at the end
-        of at most 50 strides only (on CUDA: one graph). Thermostats then draw other
-        random numbers, of their own keys; guards see the strides at which the host
-        asks; constraints, `noise` and `fallback` are refused.
+        of at most 50 strides only (on CUDA: one graph). Thermostats and noise then
+        draw other random numbers, of their own keys; guards see the strides at which
+        the host asks, and with a `fallback` it asks wherever a guard is due.
     **kwargs
         ``comm`` and ``master`` of the ASE base class.
 
@@ -169,8 +168,7 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             self.model,
             self.thermostats,
             dt,
-            noise=noise,
-            fallback=fallback,
+            noise=self.noise,
             n_processes=kwargs["comm"].size if kwargs.get("comm") else world.size,
         )
         self._mirror = Mirror(atoms, self.model.device, self._accept)
@@ -376,8 +374,6 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
     def _accept(self, state: State, constraints: Constraints) -> None:
         """Raise for a state that the model or the thermostat cannot start from."""
         self._forecaster.check_elements(state.atomic_numbers)
-        if self._engine is not None:
-            check_unconstrained(constraints)
         checks = [one for one in self.thermostats if isinstance(one, ChecksStart)]
         if checks:
             motion = thermal_motion(state, self.model.conservation, constraints)

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, overload
 
-import numpy as np
 import torch
 from ase import Atoms
 
@@ -69,8 +68,8 @@ class Replicas(ReplicaContinuation):
         Makes the thermostat of a batch, or a sequence of them, from the random numbers
         of its replicas: ``lambda rng: CSVR(300, 70 * units.fs, rng)``, or ``lambda rng:
         model.recommended_thermostat(300, rng)``. Default: none.
-    noise : callable of a numpy Generator, optional
-        Makes the calibrated noise of a replica from its random numbers. Default: none.
+    noise : callable of Streams, optional
+        Makes the calibrated noise of a batch in the same way. Default: none.
     seed : int
         Replica k draws from :func:`trajcast_ase.streams.random_stream` of `seed` and k:
         its numbers do not depend on which other replicas there are.
@@ -116,7 +115,7 @@ class Replicas(ReplicaContinuation):
         model: ForecastModel | str | os.PathLike[str],
         *,
         thermostat: ThermostatMaker | None = None,
-        noise: Callable[[np.random.Generator], ForecastNoise] | None = None,
+        noise: Callable[[Streams], ForecastNoise] | None = None,
         seed: int = 0,
         first_replica: int = 0,
         trajectory: str | None = None,
@@ -154,14 +153,15 @@ class Replicas(ReplicaContinuation):
             numbers = [first_replica + k for k in part]
             drawn = (random_stream(seed, n, Purpose.THERMOSTAT) for n in numbers)
             shared = thermostat(Streams(drawn)) if thermostat else None
+            kicks = (random_stream(seed, n, Purpose.NOISE) for n in numbers)
+            shared_noise = noise(Streams(kicks)) if noise else None
             for k, number in zip(part, numbers, strict=True):
-                kicks = random_stream(seed, number, Purpose.NOISE)
                 with self._blaming(number):
                     driver = TrajCast(
                         systems[k],
                         self.model,
                         thermostat=shared,
-                        noise=noise(kicks) if noise else None,
+                        noise=shared_noise,
                         trajectory=numbered(trajectory, number),
                         logfile=numbered(logfile, number),
                         loginterval=loginterval,

@@ -77,7 +77,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """By what an ensemble is carried out; no number depends on it.
+    """By what an ensemble is carried out; no random number depends on it.
 
     Attributes
     ----------
@@ -85,6 +85,8 @@ class Means:
         As a context manager, for the latter.
     device : str
         Of each worker.
+    backend : str
+        That computes the network there.
     checkpoint_minutes : float
         Wall time between two checkpoints of a share.
     limits : Limits
@@ -94,6 +96,7 @@ class Means:
 
     pool: Pool
     device: str = "cpu"
+    backend: str = "auto"
     checkpoint_minutes: float = 5.0
     limits: Limits = field(default_factory=Limits)
     report: Callable[[Status], None] | None = None
@@ -228,6 +231,7 @@ class _Work:
             run_share,
             str(self.folder.path.absolute()),
             device=self.means.device,
+            backend=self.means.backend,
             checkpoint_minutes=self.means.checkpoint_minutes,
         )
         waiting = {

@@ -28,6 +28,7 @@ MOST_REPLICAS = 2**32 - 1
 MOST_STRIDES = 2**53
 HIGHEST_K = 1e6
 DTYPES = ("float32", "float64")
+ENGINES = ("host", "device")
 
 
 class EnsembleError(ValueError):
@@ -97,6 +98,8 @@ class Plan:
     thermostat : ThermostatSetting or None
     noise : bool
         With the model's calibrated noise.
+    engine : "host" or "device"
+        Where strides are made, with random numbers of its own.
     draw_velocities : bool
         Also where a start has them.
     seed : int
@@ -123,6 +126,7 @@ class Plan:
     interval: int
     thermostat: ThermostatSetting | None
     noise: bool
+    engine: str
     draw_velocities: bool
     seed: int
     batch: int
@@ -247,6 +251,7 @@ def _check(plan: Plan) -> None:
     for name, high in highs.items():
         integer(getattr(plan, name), name, 1, high)
     integer(plan.seed, "seed", 0, 2**128 - 1)
+    choice(plan.engine, "engine", ENGINES)
     if plan.dtype is not None:
         choice(plan.dtype, "dtype", DTYPES)
 

@@ -72,7 +72,7 @@ class Request:
     replicas : int
         For each start and temperature.
     thermostat : ThermostatSetting, "recommended" or None
-    noise, draw_velocities, interval, threads, dtype
+    noise, engine, draw_velocities, interval, threads, dtype
         As of :class:`.Plan`.
     seed, batch : int or None
         None: those of the folder; of a new one a fresh seed, and shares for all
@@ -88,6 +88,7 @@ class Request:
     replicas: int = 1
     thermostat: ThermostatSetting | str | None = "recommended"
     noise: bool = False
+    engine: str = "host"
     draw_velocities: bool = False
     interval: int = 10
     threads: int = 1
@@ -107,6 +108,7 @@ def ensemble(
     replicas: int = 1,
     thermostat: ThermostatSetting | str | None = "recommended",
     noise: bool = False,
+    engine: str = "host",
     draw_velocities: bool = False,
     seed: int | None = None,
     interval: int = 10,
@@ -116,6 +118,7 @@ def ensemble(
     workers: int | None = None,
     executor: Pool | None = None,
     device: str = "cpu",
+    backend: str = "auto",
     checkpoint_minutes: float = 5.0,
     limits: Limits | None = None,
     report: Callable[[Status], None] | None = None,
@@ -139,6 +142,8 @@ def ensemble(
     thermostat : ThermostatSetting, "recommended" or None
     noise : bool
         With the model's calibrated noise.
+    engine : "host" or "device"
+        As of :class:`trajcast_ase.Replicas`: where strides are made.
     draw_velocities : bool
         Also where a start has them.
     seed : int, optional
@@ -159,6 +164,8 @@ def ensemble(
         is called again when a lost worker has broken the pool.
     device : str
         Of each worker, "cpu" or "cuda".
+    backend : "auto", "reference", "cpp" or "triton"
+        That computes the network, on each worker.
     checkpoint_minutes : float
         Wall time between two checkpoints of a share.
     limits : Limits, optional
@@ -189,6 +196,7 @@ def ensemble(
         replicas=replicas,
         thermostat=thermostat,
         noise=noise,
+        engine=engine,
         draw_velocities=draw_velocities,
         interval=interval,
         threads=threads,
@@ -202,6 +210,7 @@ def ensemble(
     means = Means(
         executor or partial(local_workers, min(count, len(plan.shares))),
         device,
+        backend,
         checkpoint_minutes,
         limits or Limits(),
         report,
@@ -273,6 +282,7 @@ def planned(request: Request, folder: Folder, workers: int) -> Plan:
         interval=request.interval,
         thermostat=setting,
         noise=request.noise,
+        engine=request.engine,
         draw_velocities=request.draw_velocities,
         seed=seed,
         batch=batch,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +80,12 @@ class ShareEnd:
 
 
 def run_share(
-    folder: str, number: int, *, device: str = "cpu", checkpoint_minutes: float = 5.0
+    folder: str,
+    number: int,
+    *,
+    device: str = "cpu",
+    backend: str = "auto",
+    checkpoint_minutes: float = 5.0,
 ) -> bool:
     """Make the strides of a share that are still missing.
 
@@ -91,6 +96,8 @@ def run_share(
     number : int
         Of the share.
     device : str
+    backend : str
+        That computes the network.
     checkpoint_minutes : float
         Wall time between two checkpoints.
 
@@ -103,6 +110,8 @@ def run_share(
     ------
     EnsembleError
         The folder is damaged, or holds another ensemble's files.
+    ValueError, BackendError
+        The backend does not compute on the device, or does not work here.
     FileExistsError
         Another worker still writes the share, and did not end.
     """
@@ -115,7 +124,8 @@ def run_share(
         if has_ended(place, plan, share):
             return True
         with _threads(plan.threads):
-            status = _advance(place, plan, share, device, checkpoint_minutes)
+            load = partial(_loaded, place, plan, device, backend)
+            status = _advance(place, plan, share, load, checkpoint_minutes)
     if status == TERMINATED:
         # Noted while the stride ended. A pool of processes waits for their death.
         signal.raise_signal(signal.SIGTERM)
@@ -217,7 +227,11 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _advance(
-    folder: Folder, plan: Plan, share: Share, device: str, checkpoint_minutes: float
+    folder: Folder,
+    plan: Plan,
+    share: Share,
+    load: Callable[[], Forecaster],
+    checkpoint_minutes: float,
 ) -> int:
     """Run the replicas of a share; return 0 if they reached their end.
 
@@ -225,11 +239,7 @@ def _advance(
     """
     beat = _Beat(folder.progress(share))
     beat.write(0)
-    model = load_model(
-        checked_model(folder, plan),
-        device=device,
-        dtype=None if plan.dtype is None else getattr(torch, plan.dtype),
-    )
+    model = load()
     make = _continued if began(folder, share) else _begun
     with make(folder, plan, share, model) as replicas:
         beat.write(replicas.nsteps)
@@ -251,6 +261,13 @@ def _advance(
     beat.write(plan.strides)
     _write_end(folder.end(share), plan.strides, lost)
     return 0
+
+
+def _loaded(folder: Folder, plan: Plan, device: str, backend: str) -> Forecaster:
+    """Return the model of an ensemble on a worker."""
+    dtype = None if plan.dtype is None else getattr(torch, plan.dtype)
+    model = load_model(checked_model(folder, plan), device=device, dtype=dtype)
+    return model.set_backend(backend)
 
 
 class _Beat:
@@ -315,6 +332,7 @@ def _settings(
     return {
         "thermostat": thermostat,
         "noise": noise,
+        "engine": plan.engine,
         "trajectory": folder.template(share.temperature_K, ".traj"),
         "logfile": folder.template(share.temperature_K, ".log"),
         "loginterval": plan.interval,

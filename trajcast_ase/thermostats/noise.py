@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.state import State
 from trajcast_ase.streams import RandomSource, Streams
 from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.drawing import Drawing
 
 if TYPE_CHECKING:
     from trajcast_ase.network.forecaster import Forecaster
@@ -87,7 +88,7 @@ class ResidualCovariance:
         return np.array([[moved, 0.0], [shared, own]])
 
 
-class ForecastNoise:
+class ForecastNoise(Drawing):
     """Normal noise on displacements and velocities, for ``TrajCast(noise=...)``.
 
     Parameters
@@ -109,21 +110,12 @@ class ForecastNoise:
         covariances: Mapping[str, ResidualCovariance],
         rng: RandomSource | Streams | None = None,
     ) -> None:
+        super().__init__(rng)
         self.covariances = dict(covariances)
-        self.streams = Streams.of(rng)
         factors = np.full((len(chemical_symbols), 2, 2), np.nan)
         for symbol, covariance in self.covariances.items():
             factors[numbers_of_symbols[symbol]] = covariance.factor()
-        self._factors = torch.from_numpy(factors).repeat(len(self.streams), 1, 1, 1)
-
-    @classmethod
-    def joined(cls, parts: Sequence[ForecastNoise]) -> ForecastNoise:
-        """Return the noise of single systems as that of their batch."""
-        generators = [rng for part in parts for rng in part.streams.generators]
-        batch = cls(parts[0].covariances, Streams(generators))
-        factors = [part._factors for part in parts]  # noqa: SLF001  its own class
-        batch._factors = torch.cat(factors)
-        return batch
+        self._factors = torch.from_numpy(factors)
 
     @classmethod
     def of_model(
@@ -166,7 +158,7 @@ class ForecastNoise:
         unknown = [
             chemical_symbols[number]
             for number in numbers
-            if bool(torch.isnan(self._factors[:, number]).any())
+            if bool(torch.isnan(self._factors[number]).any())
         ]
         if unknown:
             raise ValueError(
@@ -180,10 +172,15 @@ class ForecastNoise:
         """Return noise on displacements (Å) and velocities (Å/fs), float64."""
         unit = self.streams.normal_vectors([2 * size for size in state.sizes()])
         unit = unit.reshape(-1, 2, 3).to(state.device)
-        self._factors = self._factors.to(state.device)
-        factors = self._factors[state.system_index, state.atomic_numbers]
-        moved, kicked = (factors @ unit).unbind(1)
+        moved, kicked = (self.factors(state.atomic_numbers) @ unit).unbind(1)
         return moved, kicked
+
+    def factors(
+        self, atomic_numbers: Int[Tensor, " atoms"]
+    ) -> Float[Tensor, "atoms 2 2"]:
+        """Return for each atom the matrix that makes noise of two unit normals."""
+        self._factors = self._factors.to(atomic_numbers.device)
+        return self._factors[atomic_numbers]
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values, for the header of trajectories."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,12 +11,8 @@ from torch import Tensor
 
 from trajcast_ase.kinetics import ThermalMotion
 from trajcast_ase.state import State
-from trajcast_ase.streams import (
-    RandomSource,
-    Streams,
-    generator_state,
-    set_generator_state,
-)
+from trajcast_ase.streams import RandomSource, Streams
+from trajcast_ase.thermostats.drawing import Drawing
 from trajcast_ase.thermostats.schedules import (
     Temperature,
     checked_temperature,
@@ -48,7 +43,7 @@ def question_time(name: str, value: float) -> None:
         )
 
 
-class RandomThermostat:
+class RandomThermostat(Drawing):
     """Temperature, random numbers and energy account of a thermostat.
 
     Parameters
@@ -63,23 +58,16 @@ class RandomThermostat:
     ----------
     transferred_energy : (n_systems,) float64 tensor, eV
         Kinetic energy given to each system so far.
-    keys, strides : (n_systems,) int64 tensors
-        For strides on a device, whose random numbers are functions of both: a key that
-        was drawn from the generator, 0 before, and how many strides drew with it.
-    variables : tuple of str
-        Names of the tensors that have a row for each system.
     """
 
-    variables: tuple[str, ...] = ("transferred_energy", "keys", "strides")
+    variables: tuple[str, ...] = ("transferred_energy", *Drawing.variables)
 
     def __init__(
         self, temperature_K: Temperature, rng: RandomSource | Streams | None
     ) -> None:
         self.temperature_K = checked_temperature(temperature_K)
-        self.streams = Streams.of(rng)
+        super().__init__(rng)
         self.transferred_energy = torch.zeros(len(self.streams), dtype=torch.float64)
-        self.keys = torch.zeros(len(self.streams), dtype=torch.int64)
-        self.strides = torch.zeros(len(self.streams), dtype=torch.int64)
 
     def set_temperature(self, temperature_K: Temperature) -> None:
         """Set the temperature from the next stride on.
@@ -107,12 +95,6 @@ class RandomThermostat:
         """
         return KB * temperature_at(self.temperature_K, time)
 
-    def draw_keys(self) -> None:
-        """Draw a key from the generator of each system that has none yet."""
-        for k, key in enumerate(self.keys.tolist()):
-            if key == 0:
-                self.keys[k] = self.streams.key(k)
-
     def __repr__(self) -> str:
         """Return the settings in K and fs on one line."""
         target = self.temperature_K
@@ -129,25 +111,6 @@ class RandomThermostat:
             "name": type(self).__name__,
             "temperature_K": describe_temperature(self.temperature_K),
         }
-
-    def get_state(self, system: int) -> dict[str, Any]:
-        """Return variables and random numbers of a system as plain values."""
-        variables = {name: getattr(self, name)[system] for name in self.variables}
-        rng = generator_state(self.streams.generators[system])
-        return {name: row.tolist() for name, row in variables.items()} | {"rng": rng}
-
-    def set_state(self, system: int, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`get_state` returned.
-
-        Raises
-        ------
-        ValueError
-            The random numbers were those of another kind of generator.
-        """
-        set_generator_state(self.streams.generators[system], state["rng"])
-        for name in self.variables:
-            variable = getattr(self, name)
-            variable[system] = variable.new_tensor(state[name])
 
     def _noise(self, state: State) -> Float[Tensor, "atoms 3"]:
         """Return unit normals for each atom."""

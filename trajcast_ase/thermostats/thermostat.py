@@ -97,16 +97,21 @@ def thermalize(
         A system has no thermal degree of freedom.
     """
     space = ThermalSpace.of(state, rule, constraints, bodies)
-    if int(space.n_dof.min()) < 1:
-        system = int(space.n_dof.argmin())
-        raise ValueError(
-            f"{state.sizes()[system]} atom(s) under these constraints have "
-            f"{int(space.n_dof[system])} degrees of freedom with a temperature; run "
-            "without a thermostat"
-        )
+    check_thermal(space)
     held = constraints.allowed(state.velocities, state)
     conserved = space.conserved(held)
     motion = ThermalMotion(state.moved(state.positions, held - conserved), space)
     for thermostat in thermostats:
         motion = thermostat.apply(motion, time, timestep)
     return state.moved(state.positions, motion.state.velocities + conserved)
+
+
+def check_thermal(space: ThermalSpace) -> None:
+    """Raise ValueError for a system without a thermal degree of freedom."""
+    if int(space.n_dof.min()) < 1:
+        system = int(space.n_dof.argmin())
+        raise ValueError(
+            f"{space.state.sizes()[system]} atom(s) under these constraints have "
+            f"{int(space.n_dof[system])} degrees of freedom with a temperature; run "
+            "without a thermostat"
+        )
