@@ -4,11 +4,13 @@
     python benchmarks/gpu.py --device cpu --out /tmp/trial
 
 In turn: the tests that need a card, and those of runs and neighbors on a device; whole
-strides and replicas (``speed/gpu_strides.py``); the network alone, launched one by one
-and as a graph (``speed/gpu.py``). Each has a limit of time and leaves the tables that
-it has by then. Everything is written to the folder `--out`, with what was run, how it
-ended and how long it took in ``summary.json``; exits with 1 where something failed.
-On a CPU it tries itself on what is small.
+strides and replicas, held against their marks (``speed/gpu_strides.py``); training
+steps (``speed/gpu_training.py``); the network alone beside its rivals, launched one by
+one and as a graph (``speed/gpu.py``); one table and one figure of all (``gpu_all.md``,
+``gpu_strides.png``). Each has a limit of time and leaves the tables that it has by
+then. Everything is written to the folder `--out`, with what was run, how it ended and
+how long it took in ``summary.json``; exits with 1 where something failed. On a CPU it
+tries itself on what is small.
 """
 
 from __future__ import annotations
@@ -51,21 +53,32 @@ def parts(device: str, out: Path) -> list[Part]:
     """Return what is run."""
     folder = ("--device", device, "--out", str(out))
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", device)
-    strides, network = str(SPEED / "gpu_strides.py"), str(SPEED / "gpu.py")
+    strides, training, network, summary = (
+        str(SPEED / f"{name}.py")
+        for name in ("gpu_strides", "gpu_training", "gpu", "gpu_summary")
+    )
+    last = Part("table and figure", (summary, "--out", str(out)), 20.0)
     if device == "cpu":
-        tiny = ("--atoms", "2", "--runs", "1", "--systems", "paracetamol")
-        tiny += ("--networks", "shipped")
+        few = ("--systems", "paracetamol", "--networks", "shipped")
         small = ("--backends", "reference", "--strides", "2", "--replicas", "")
+        tiny = ("--systems", "paracetamol", "--networks", "paper")
+        neighbors = "tests/device/test_device_neighbors.py"
         return [
-            Part("tests", (*tests, "tests/device/test_device_neighbors.py"), 300.0),
-            Part("strides", (strides, *folder, "--systems", "paracetamol", *small), 99),
-            Part("network", (network, *folder, *tiny), 99.0),
+            Part("tests", (*tests, neighbors), 150.0),
+            Part("strides", (strides, *folder, *few, *small), 99.0),
+            Part("training", (training, *folder, *few, "--steps", "2"), 99.0),
+            Part(
+                "network", (network, *folder, *tiny, "--atoms", "2", "--runs", "1"), 99
+            ),
+            last,
         ]
     return [
-        Part("tests that need a card", (*tests, "-m", "gpu", "tests"), 120.0),
-        Part("tests on the device", (*tests, "tests/device"), 90.0),
-        Part("strides", (strides, *folder), 180.0),
-        Part("network", (network, *folder), 180.0),
+        Part("tests that need a card", (*tests, "-m", "gpu", "tests"), 100.0),
+        Part("tests on the device", (*tests, "tests/device"), 75.0),
+        Part("strides", (strides, *folder), 190.0),
+        Part("training", (training, *folder), 55.0),
+        Part("network", (network, *folder), 150.0),
+        last,
     ]
 
 
