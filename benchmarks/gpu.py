@@ -57,7 +57,7 @@ def parts(device: str, out: Path) -> list[Part]:
         str(SPEED / f"{name}.py")
         for name in ("gpu_strides", "gpu_training", "gpu", "gpu_summary")
     )
-    last = Part("table and figure", (summary, "--out", str(out)), 20.0)
+    last = Part("table and figure", (summary, "--out", str(out)), 30.0)
     if device == "cpu":
         few = ("--systems", "paracetamol", "--networks", "shipped")
         small = ("--backends", "reference", "--strides", "2", "--replicas", "")
@@ -68,7 +68,7 @@ def parts(device: str, out: Path) -> list[Part]:
             Part("strides", (strides, *folder, *few, *small), 99.0),
             Part("training", (training, *folder, *few, "--steps", "2"), 99.0),
             Part(
-                "network", (network, *folder, *tiny, "--atoms", "2", "--runs", "1"), 99
+                "network", (network, *folder, *tiny, "--atoms", "2", "--runs", "1"), 200
             ),
             last,
         ]
@@ -77,7 +77,7 @@ def parts(device: str, out: Path) -> list[Part]:
         Part("tests on the device", (*tests, "tests/device"), 75.0),
         Part("strides", (strides, *folder), 190.0),
         Part("training", (training, *folder), 55.0),
-        Part("network", (network, *folder), 150.0),
+        Part("network", (network, *folder), 145.0),
         last,
     ]
 

@@ -33,6 +33,7 @@ from trajcast_ase.training.plan import (
     with_batch,
     with_steps,
 )
+from trajcast_ase.training.resident import placed
 from trajcast_ase.training.result import TrainingResult, finished
 from trajcast_ase.training.resume import (
     Progress,
@@ -64,6 +65,7 @@ class Trainer:
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
         self.model = first_model(config, data.statistics, ranks.device)
+        self.resident = placed(data.train, self.model, run.data_on)
         self.loss = self._loss_module()
         self.update = Update.of(self.model, optimizer)
         self.plateau = Plateau()
@@ -243,11 +245,12 @@ class Trainer:
         """Return a share of the pairs of the next step."""
         indices, reverse = self.order(self.step)
         count = self.config.optimizer.consecutive_pairs
-        rows = self.data.train.in_a_row(indices[mine], count)
+        rows = self.data.train.in_a_row(indices[mine], count).ravel()
+        reversed_rows = np.repeat(reverse[mine], count)
+        if self.resident is not None:
+            return self.resident.batch(rows, reversed_rows)
         return self.data.train.batch(
-            rows.ravel(),
-            reverse=np.repeat(reverse[mine], count),
-            device=self.model.device,
+            rows, reverse=reversed_rows, device=self.model.device
         )
 
     def _tell(self, reporter: Reporter | None) -> None:
