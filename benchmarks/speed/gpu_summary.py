@@ -80,7 +80,7 @@ def lines(folder: Path) -> Iterator[Row]:
         yield row | who | _agreement(row, "error", "")
     for row in read(folder / "gpu_training.csv"):
         who = {"by": row.get("backend", "")}
-        how = {"what": "training step", "as": f"update: {row['update']}"}
+        how = {"what": "training step", "as": row["kind"]}
         yield row | who | how | _agreement(row, "apart", "")
 
 

@@ -1,14 +1,16 @@
-"""Time training steps on a GPU: the update as calls, and as one CUDA graph.
+"""Time training steps on a GPU: pairs there or not, the update as a graph or not.
 
     python benchmarks/speed/gpu_training.py
     python benchmarks/speed/gpu_training.py --device cpu --systems paracetamol --steps 3
 
 A step is that of a training with the default optimizer (SOAP): a batch, its neighbors,
 forecast, gradients, and the update of weights and their average, bases of SOAP
-included. "calls" launches the update operation by operation, "graph" replays it. The
-pairs are a structure and its free flight: they cost what pairs of a trajectory cost.
+included. "host, calls" sends each batch from the host, finds its neighbors there, and
+launches the update operation by operation; "device, calls" has pairs and neighbors on
+the device; "device, graph" replays the update, too, as trainings on a GPU do. The pairs
+are a structure and its free flight: they cost what pairs of a trajectory cost.
 ``update_ms`` is the update alone, ``apart`` the largest difference of the weights to
-those of the calls after the same steps, relative to the largest. Writes
+those of the first row after the same steps, relative to the largest. Writes
 ``gpu_training.csv`` and ``gpu_training.md`` to the folder `--out`.
 """
 
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+import numpy as np
 import torch
 import typer
 from gpu import machine
@@ -31,18 +34,21 @@ from training import PAIRS
 
 from trajcast_ase.device.capture import captured
 from trajcast_ase.network import Forecaster
-from trajcast_ase.state import state_from_atoms
-from trajcast_ase.training.config import OptimizerConfig
-from trajcast_ase.training.dataset import Batch
+from trajcast_ase.state import velocities_from_atoms
+from trajcast_ase.training.config import DataPlace, OptimizerConfig
+from trajcast_ase.training.dataset import Batch, PairDataset
 from trajcast_ase.training.loss import ForecastLoss
+from trajcast_ase.training.pairs import Pairs, make_pairs
+from trajcast_ase.training.resident import ResidentPairs, placed
 from trajcast_ase.training.update import Update
+from trajcast_ase.trajectory import Frames
 
-Kind = Literal["calls", "graph"]
+Kind = Literal["host, calls", "device, calls", "device, graph"]
 COLUMNS = (
     "system",
     "network",
     "backend",
-    "update",
+    "kind",
     "pairs",
     "atoms",
     "first_s",
@@ -66,7 +72,8 @@ class Learner:
     model: Forecaster
     update: Update
     loss: ForecastLoss
-    batch: Batch
+    dataset: PairDataset
+    resident: ResidentPairs | None
 
     @classmethod
     def of(cls, case: Case, network: Network, kind: Kind, device: str) -> Learner:
@@ -75,23 +82,47 @@ class Learner:
         model = model.to(device).requires_grad_()
         options = OptimizerConfig(steps=100_000)
         made = Update.of(model, options)
-        capture = captured if kind == "graph" else None
+        capture = captured if kind.endswith("graph") else None
         update = Update(model, made.average, made.optimizers, options, capture)
-        atoms = [case.atoms(seed) for seed in range(PAIRS[case.family])]
-        state = state_from_atoms(atoms, device)
-        flight = state.velocities * case.horizon_fs
-        batch = Batch(state, flight, state.velocities)
-        return cls(model, update, ForecastLoss(model), batch)
+        pairs = PairDataset([pairs_of(case, n) for n in range(PAIRS[case.family])])
+        where: DataPlace = "host" if kind.startswith("host") else "device"
+        resident = placed(pairs, model, where)
+        return cls(model, update, ForecastLoss(model), pairs, resident)
+
+    def batch(self) -> Batch:
+        """Return all pairs."""
+        every = np.arange(len(self.dataset))
+        if self.resident is not None:
+            return self.resident.batch(every, every < 0)
+        return self.dataset.batch(every, device=self.model.device)
 
     def step(self, number: int) -> None:
         """Take a step."""
         self.model.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.loss(self.batch))
+        torch.autograd.backward(self.loss(self.batch()))
         self.update(RATE, number)
 
     def weights(self) -> torch.Tensor:
         """Return all weights in a row."""
         return torch.cat([one.detach().flatten() for one in self.model.parameters()])
+
+
+def pairs_of(case: Case, seed: int) -> Pairs:
+    """Return a structure and where its atoms fly in one horizon."""
+    atoms = case.atoms(seed)
+    velocities = velocities_from_atoms(atoms)
+    flown = atoms.positions + case.horizon_fs * velocities
+    frames = Frames(
+        positions=np.stack([atoms.positions, flown]),
+        velocities=np.stack([velocities, velocities]),
+        atomic_numbers=atoms.numbers.astype(np.int64),
+        masses=atoms.get_masses(),
+        cell=atoms.cell.array.copy(),
+        pbc=atoms.pbc.copy(),
+        stride_fs=case.horizon_fs,
+        source=case.name,
+    )
+    return make_pairs(frames, case.horizon_fs, checks_motion=False)
 
 
 def seconds(call: Callable[[int], None], steps: int, device: str) -> float:
@@ -121,7 +152,7 @@ def timed(learner: Learner, steps: int, device: str) -> tuple[Row, torch.Tensor]
     steps = min(steps, max(5, int(LONGEST_S / each)))
     whole = seconds(learner.step, steps, device)
     update = seconds(lambda number: learner.update(RATE, number), steps, device)
-    state = learner.batch.state
+    state = learner.batch().state
     times = {
         "pairs": state.n_systems,
         "atoms": state.n_atoms,
@@ -135,13 +166,13 @@ def timed(learner: Learner, steps: int, device: str) -> tuple[Row, torch.Tensor]
 
 
 def rows_of(case: Case, network: Network, steps: int, device: str) -> list[Row]:
-    """Return the rows of a system: as calls, and as a graph."""
+    """Return the rows of a system, one for each kind of step."""
     rows: list[Row] = []
-    calls: torch.Tensor | None = None
+    plain: torch.Tensor | None = None
     for kind in get_args(Kind):
-        row: Row = {"system": case.name, "network": network, "update": kind}
+        row: Row = {"system": case.name, "network": network, "kind": kind}
         rows.append(row)
-        if kind == "graph" and device == "cpu":
+        if kind.endswith("graph") and device == "cpu":
             row["note"] = NEEDS_A_CARD
             continue
         try:
@@ -151,8 +182,8 @@ def rows_of(case: Case, network: Network, steps: int, device: str) -> list[Row]:
         except Exception as error:  # noqa: BLE001  whatever a driver raises
             row["note"] = reason(error)
             continue
-        calls = weights if calls is None else calls
-        apart = (weights - calls).abs().max() / calls.abs().max()
+        plain = weights if plain is None else plain
+        apart = (weights - plain).abs().max() / plain.abs().max()
         row |= times | {"apart": float(apart)}
     return rows
 

@@ -174,24 +174,45 @@ def test_pairs_of_the_host_go_to_the_device_where_they_are_told_to(dataset):
     assert sum(one.nbytes for one in held) == n_bytes(dataset)
 
 
-@pytest.mark.parametrize("consecutive", [1, 2])
-def test_a_training_on_the_device_takes_the_steps_of_one_on_the_host(
-    tmp_path, consecutive
-):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("springs")
     for seed in range(2):
-        write_hdf5(tmp_path / f"run-{seed}.h5", *spring_run(20, seed))
-    results = []
-    for where in ("host", "device"):
-        content = {
-            "data": {"train": ["run-*.h5"], "horizon_fs": 4.0, "validation_pairs": 5},
-            "network": {"cutoff": 3.0, "n_channels": 4, "n_layers": 1}
-            | {"edge_mlp": [8], "velocity_mlp": [8]},
-            "optimizer": {"steps": 12, "batch_size": 2, "refresh_every": 3}
-            | {"consecutive_pairs": consecutive},
-            "run": {"directory": where, "dtype": "float64", "threads": 1}
-            | {"data_on": where, "backend": "reference"},
-        }
-        config = TrainingConfig.from_dict(content, folder=tmp_path)
-        results.append(train(config).model.state_dict())
-    for name, tensor in results[0].items():
-        assert torch.equal(tensor, results[1][name]), name
+        write_hdf5(folder / f"run-{seed}.h5", *spring_run(20, seed))
+    return folder
+
+
+def configured(folder, out, where, consecutive=1) -> TrainingConfig:
+    content = {
+        "data": {"train": ["run-*.h5"], "horizon_fs": 4.0, "validation_pairs": 5},
+        "network": {"cutoff": 3.0, "n_channels": 4, "n_layers": 1}
+        | {"edge_mlp": [8], "velocity_mlp": [8]},
+        "optimizer": {"steps": 12, "batch_size": 2, "refresh_every": 3}
+        | {"consecutive_pairs": consecutive},
+        "run": {"directory": str(out), "dtype": "float64", "threads": 1}
+        | {"data_on": where, "backend": "reference"},
+    }
+    return TrainingConfig.from_dict(content, folder=folder)
+
+
+def assert_same(one, other):
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("consecutive", [1, 2])
+def test_a_training_takes_the_same_steps_wherever_its_pairs_are(
+    folder, tmp_path, consecutive
+):
+    host, device = (
+        train(configured(folder, tmp_path / where, where, consecutive)).model
+        for where in ("host", "device")
+    )
+    assert_same(host, device)
+
+
+def test_a_training_goes_on_with_its_pairs_elsewhere(folder, tmp_path):
+    whole = train(configured(folder, tmp_path / "whole", "host"))
+    train(configured(folder, tmp_path / "parts", "device"), until=0.5)
+    parts = train(configured(folder, tmp_path / "parts", "host"))
+    assert_same(whole.model, parts.model)

@@ -83,10 +83,12 @@ class Adam(Rule):
             torch._foreach_maximum_(maxima, squares)
         roots = torch._foreach_sqrt(largest[0] if largest else squares)  # noqa: SLF001
         dtype = roots[0].dtype
-        torch._foreach_mul_(roots, (1.0 - second**count).rsqrt().to(dtype))
+        torch._foreach_mul_(roots, (1.0 - torch.pow(second, count)).rsqrt().to(dtype))
         torch._foreach_add_(roots, FLOOR)
         changes = torch._foreach_div(means, roots)  # noqa: SLF001
-        torch._foreach_mul_(changes, (rate * sound / (1.0 - first**count)).to(dtype))
+        torch._foreach_mul_(
+            changes, (rate * sound / (1.0 - torch.pow(first, count))).to(dtype)
+        )
         descend(live, changes, 1.0 - rate * sound * group["weight_decay"])
 
     def _live(self) -> list[nn.Parameter]:

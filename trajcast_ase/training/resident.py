@@ -120,18 +120,12 @@ class ResidentPairs:
         """Return the pairs of atoms of a batch, kept or found."""
         found = [self._edges_of(one.run, one.frame) for one in chosen]
         starts = np.cumsum([0, *(one.size for one in chosen[:-1])]).tolist()
-        return Edges(
-            *(
-                torch.cat(
-                    [
-                        getattr(one, name).long() + start
-                        for one, start in zip(found, starts, strict=True)
-                    ]
-                )
-                for name in ("receivers", "senders")
-            ),
-            torch.cat([one.vectors for one in found]),
-        )
+        shifted = [
+            (one.receivers.long() + start, one.senders.long() + start, one.vectors)
+            for one, start in zip(found, starts, strict=True)
+        ]
+        receivers, senders, vectors = map(torch.cat, zip(*shifted, strict=True))
+        return Edges(receivers, senders, vectors)
 
     def _edges_of(self, number: int, frame: int) -> Edges:
         """Return the pairs of atoms of a frame, on the device."""
@@ -149,9 +143,8 @@ class ResidentPairs:
             edges.senders.int().to(device),
             edges.vectors.to(device),
         )
-        size = sum(
-            one.nbytes for one in (edges.receivers, edges.senders, edges.vectors)
-        )
+        parts = (edges.receivers, edges.senders, edges.vectors)
+        size = sum(int(one.nbytes) for one in parts)
         if size <= self._room:
             self._room -= size
             self._lists[number, frame] = edges
@@ -191,7 +184,7 @@ class _Chosen:
     @property
     def size(self) -> int:
         """Number of atoms."""
-        return self.rows.shape[1]
+        return int(self.rows.shape[1])
 
 
 @dataclass(frozen=True, slots=True)

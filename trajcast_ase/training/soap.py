@@ -131,8 +131,8 @@ class Soap(Rule):
         square = state["square"].lerp_(
             _into(gradients, left, right).square(), ((1.0 - second) * sound).to(dtype)
         )
-        scale = torch.sqrt(square / (1.0 - second**count)) + NOISE_FLOOR
-        turned = _into(mean, left, right) / (1.0 - first**count)
+        scale = torch.sqrt(square / (1.0 - torch.pow(second, count))) + NOISE_FLOOR
+        turned = _into(mean, left, right) / (1.0 - torch.pow(first, count))
         return _out_of(turned / scale, left, right)
 
 

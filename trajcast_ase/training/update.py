@@ -170,8 +170,8 @@ class Update:
         torch._foreach_copy_(list(self._graph.gradients), gradients)
         self._graph.replay()
         # A replay goes past what counts the changes of a tensor, which others ask for.
-        changed = (*self._parameters, *self.average.module.parameters())
-        torch.autograd.graph.increment_version(changed)
+        for one in (*self._parameters, *self.average.module.parameters()):
+            torch.autograd.graph.increment_version(one)
 
     def _captured(self, capture: Capture) -> _Graph:
         """Return the graph of a step; making it leaves no trace."""
