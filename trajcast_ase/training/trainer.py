@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,8 @@ class Trainer:
         self.resident = placed(data.train, self.model, run.data_on)
         self.loss = self._loss_module()
         self.update = Update.of(self.model, optimizer)
+        # A GPU is not asked at every step, since the host would wait for it.
+        self.asks_often = self.model.device.type != "cuda"
         self.plateau = Plateau()
         self.pace: Pace | None = None  # of a training by time, once it is planned
         self.order = BatchOrder(
@@ -167,15 +170,12 @@ class Trainer:
                 saved = time.monotonic()
 
     def _timed_step(self, until: float, saved: float) -> None:
-        """Take a step; ask the device how it goes where something depends on it.
-
-        A GPU is not asked at every step, since the host would wait for it.
-        """
+        """Take a step; ask the device how it goes where something depends on it."""
         started = time.perf_counter()
         self.unreported.append(self.optimize())
         settings = self.config.run
         if (
-            self.model.device.type != "cuda"
+            self.asks_often
             or self.step % settings.log_every == 0
             or self.step % settings.validate_every == 0
             or (self.pace is not None and self.step >= self.schedule.next_look)
@@ -257,21 +257,20 @@ class Trainer:
         """Show what happened since the last report, which is still to come."""
         if reporter is None or not self.ranks.is_first:
             return
-        count = len(self.unreported)
         reporter(
             TrainingStep(
                 self.step,
                 self.schedule.steps,
-                float(torch.stack(self.unreported).mean()),
+                self._mean_loss(),
                 self.update.rate,
-                (self.seconds - self.seconds_reported) / count,
+                (self.seconds - self.seconds_reported) / len(self.unreported),
             )
         )
 
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
-        losses, self.unreported = torch.stack(self.unreported), []
-        loss = float(losses.mean())
-        seconds_per_step = (self.seconds - self.seconds_reported) / len(losses)
+        loss, count = self._mean_loss(), len(self.unreported)
+        self.unreported = []
+        seconds_per_step = (self.seconds - self.seconds_reported) / count
         self.seconds_reported = self.seconds
         errors = None
         if validate:
@@ -325,9 +324,13 @@ class Trainer:
         save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
 
     def _unreported_losses(self) -> tuple[float, ...]:
-        if not self.unreported:
-            return ()
-        return tuple(torch.stack(self.unreported).tolist())
+        """Return the losses since the last report, but of steps that were left out."""
+        losses = torch.stack(self.unreported).tolist() if self.unreported else []
+        return tuple(loss for loss in losses if math.isfinite(loss))
+
+    def _mean_loss(self) -> float:
+        losses = self._unreported_losses()
+        return sum(losses) / len(losses) if losses else math.nan
 
     def set_aside(self) -> None:
         """Rename what an earlier training left, so that nothing goes on with it."""
@@ -378,8 +381,7 @@ class Trainer:
     @property
     def _parts(self) -> TrainingParts:
         """All that has tensors."""
-        options = self.config.optimizer
-        update = self.update
+        update, options = self.update, self.config.optimizer
         return TrainingParts(self.model, update.average, update.optimizers, options)
 
     def finish(self) -> TrainingResult:
