@@ -66,9 +66,9 @@ def parts(device: str, out: Path) -> list[Part]:
         return [
             Part("tests", (*tests, neighbors), 150.0),
             Part("strides", (strides, *folder, *few, *small), 99.0),
-            Part("training", (training, *folder, *few, "--steps", "2"), 99.0),
+            Part("training", (training, *folder, *few, "--steps", "2"), 150.0),
             Part(
-                "network", (network, *folder, *tiny, "--atoms", "2", "--runs", "1"), 200
+                "network", (network, *folder, *tiny, "--atoms", "2", "--runs", "1"), 160
             ),
             last,
         ]
