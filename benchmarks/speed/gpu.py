@@ -28,7 +28,7 @@ from typing import Annotated, get_args
 import numpy as np
 import torch
 import typer
-from gpu_calls import Contestant, Problem, Row, measured, torch_alone
+from gpu_calls import Contestant, Problem, Row, measured, reason, torch_alone
 from gpu_rivals import rivals
 from output import table, write_csv
 from roofline import Size, card_of, least_ms
@@ -129,10 +129,13 @@ def main(  # noqa: PLR0917  options of the command line
     rows: list[Row] = []
     for case in (CASES[name] for name in names):
         for network in chosen(networks, get_args(Network), "--networks"):
-            given = problem(case, network, device, atoms)
-            common = {
-                "system": case.name,
-                "network": network,
+            common = {"system": case.name, "network": network}
+            try:
+                given = problem(case, network, device, atoms)
+            except torch.cuda.OutOfMemoryError as error:  # of float64, by torch
+                rows.append(common | {"note": reason(error)})
+                continue
+            common |= {
                 "atoms": given.state.n_atoms,
                 "edges": len(given.near.edges.receivers),
             }
@@ -142,6 +145,8 @@ def main(  # noqa: PLR0917  options of the command line
             found = [common | with_roofline(row, given, device) for row in found]
             print(table(found, COLUMNS), flush=True)
             rows += found
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()  # of graphs, for those that come
             # Anew after each system: a run that is stopped leaves what it has.
             write_csv(rows, COLUMNS, out / "gpu.csv")
             text = f"{machine(device)}\n\n{table(rows, COLUMNS)}\n"

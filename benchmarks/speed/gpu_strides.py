@@ -21,6 +21,7 @@ the script without a card.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -221,10 +222,14 @@ def contests(
     groups: Sequence[tuple[str, Network, int]], backends: Sequence[str], device: str
 ) -> Iterator[Contest]:
     """Yield who is timed; what runs on the device comes first."""
+    models = {
+        (name, network): our_model(CASES[name], network, torch.float32)
+        for name, network in dict.fromkeys(group[:2] for group in groups)
+    }
     for engine in reversed(ENGINES):
         for name, network, number in groups:
             for backend in backends:
-                model = our_model(CASES[name], network, torch.float32).to(device)
+                model = copy.deepcopy(models[name, network]).to(device)
                 model.set_backend(backend)
                 yield Contest(CASES[name], network, model, engine, number)
 
