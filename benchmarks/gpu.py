@@ -4,14 +4,15 @@
     python benchmarks/gpu.py --device cpu --out /tmp/trial
 
 In turn: the tests that need a card, those of runs and neighbors on a device, and the
-ASE contract with strides on the device; whole strides and replicas
-(``speed/gpu_strides.py``); the network alone, launched one by one and as a graph
-(``speed/gpu.py``). Each has a limit of time and leaves the tables that it has by then.
-Everything is written to the folder `--out`, with what was run, how it ended and how
-long it took in ``summary.json``. There and on the screen stands whether Triton agreed
-with float64 and was faster than torch, and strides on the device than those of the host
-(``speed/gpu_verdict.py``). Exits with 1 where something failed. On a CPU it tries
-itself on what is small.
+ASE contract with strides on the device; whole strides and replicas, held against their
+marks (``speed/gpu_strides.py``); training steps (``speed/gpu_training.py``); the
+network alone beside its rivals, launched one by one and as a graph (``speed/gpu.py``);
+one table and one figure of all (``gpu_all.md``, ``gpu_strides.png``). Each has a limit
+of time and leaves the tables that it has by then. Everything is written to the folder
+`--out`, with what was run, how it ended and how long it took in ``summary.json``. There
+and on the screen stands whether Triton agreed with float64 and was faster than torch,
+and strides on the device than those of the host (``speed/gpu_verdict.py``). Exits with
+1 where something failed. On a CPU it tries itself on what is small.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,8 @@ CONTRACT = tuple(
     )
 )
 TIME_IS_UP = 124
+PATIENCE_S = 300.0
+"""For a part of a trial, whose machine may have other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +70,32 @@ def parts(device: str, out: Path) -> list[Part]:
     """Return what is run."""
     folder = ("--device", device, "--out", str(out))
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", device)
-    strides, network = str(SPEED / "gpu_strides.py"), str(SPEED / "gpu.py")
+    strides, training, network, summary = (
+        str(SPEED / f"{name}.py")
+        for name in ("gpu_strides", "gpu_training", "gpu", "gpu_summary")
+    )
+    last = Part("table and figure", (summary, "--out", str(out)), 30.0)
     if device == "cpu":
-        tiny = ("--atoms", "2", "--runs", "1", "--systems", "paracetamol")
-        tiny += ("--networks", "shipped")
+        few = ("--systems", "paracetamol", "--networks", "shipped")
         small = ("--backends", "reference", "--strides", "2", "--replicas", "")
-        return [
-            Part("tests", (*tests, "tests/device/test_device_neighbors.py"), 300.0),
-            Part("strides", (strides, *folder, "--systems", "paracetamol", *small), 99),
-            Part("network", (network, *folder, *tiny), 99.0),
+        tiny = ("--systems", "paracetamol", "--networks", "paper")
+        tiny += ("--atoms", "2", "--runs", "1")
+        trial = [
+            Part("tests", (*tests, "tests/device/test_device_neighbors.py"), 0.0),
+            Part("strides", (strides, *folder, *few, *small), 0.0),
+            Part("training", (training, *folder, *few, "--steps", "2"), 0.0),
+            Part("network", (network, *folder, *tiny), 0.0),
+            last,
         ]
+        return [replace(part, limit_s=PATIENCE_S) for part in trial]
     return [
         Part("tests that need a card", (*tests, "-m", "gpu", "tests"), 100.0),
-        Part("tests on the device", (*tests, "tests/device"), 90.0),
-        Part("tests of the contract", (*tests, *CONTRACT, "-k", "device"), 60.0),
-        Part("strides", (strides, *folder), 170.0),
-        Part("network", (network, *folder), 160.0),
+        Part("tests on the device", (*tests, "tests/device"), 70.0),
+        Part("tests of the contract", (*tests, *CONTRACT, "-k", "device"), 45.0),
+        Part("strides", (strides, *folder), 180.0),
+        Part("training", (training, *folder), 50.0),
+        Part("network", (network, *folder), 120.0),
+        last,
     ]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -270,11 +271,17 @@ def build_rival(options: Mapping[str, Any], *, seed: int, codegen: Codegen) -> R
         What e3nn makes of its products: TorchScript, as when the network was
         published, or plain modules, which ``torch.compile`` needs.
     """
+    with generated_as(codegen), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Rival(options)
+
+
+@contextmanager
+def generated_as(codegen: Codegen) -> Iterator[None]:
+    """Have e3nn make TorchScript or plain modules of its products."""
     previous = get_optimization_defaults()["jit_mode"]
     set_optimization_defaults(jit_mode=codegen)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return Rival(options)
+        yield
     finally:
         set_optimization_defaults(jit_mode=previous)

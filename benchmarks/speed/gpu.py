@@ -6,10 +6,13 @@
 
 "reference" is the torch path, "triton" the backend of that name, with each precision of
 its linear maps and each source of the weights of edges. Timed is the network alone, for
-given edges, and the sums over the surroundings; every time stands beside the largest
-deviation from float64, relative to the largest output, and whether a second run gave
-the same bits. The last line tries the script on a machine without a card, where kernels
-are interpreted: its times mean nothing.
+given edges, and the sums over the surroundings; of the paper's size also the e3nn
+formulation of the network, and the sum over the edges of one layer by e3nn,
+cuEquivariance and OpenEquivariance, where they are installed (:mod:`convolutions`).
+Every time stands beside the largest deviation from float64, relative to the largest
+output, whether a second run gave the same bits, and for a network the least time on
+this card (:mod:`roofline`) as a fraction of it. The last line tries the script on a
+machine without a card, where kernels are interpreted: its times mean nothing.
 
 Writes ``gpu.csv`` and ``gpu.md`` to the folder `--out`.
 """
@@ -18,14 +21,17 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
 import numpy as np
 import torch
 import typer
-from gpu_calls import Contestant, Problem, Row, measured, torch_alone
+from gpu_calls import Contestant, Problem, Row, measured, reason, torch_alone
+from gpu_rivals import rivals
 from output import table, write_csv
+from roofline import Size, card_of, least_ms
 from run import chosen, versions
 from systems import CASES, LARGEST, Case, Network, our_model
 
@@ -45,6 +51,7 @@ COLUMNS = (
     "ms",
     "q1_ms",
     "q3_ms",
+    "of_roofline",
     "error",
     "same_bits",
     "note",
@@ -73,6 +80,18 @@ def problem(case: Case, network: Network, device: str, n_atoms: int) -> Problem:
     return Problem.of(model.to(device), state_from_atoms(atoms, device))
 
 
+def with_roofline(row: Row, given: Problem, device: str) -> Row:
+    """Return a row of a network with the least time as a fraction of its own."""
+    card = card_of(torch.cuda.get_device_name()) if device != "cpu" else None
+    if card is None or row["part"] != "network" or "ms" not in row:
+        return row
+    config, edges = given.model.config, given.near.edges
+    # The sums over the surroundings have a row of their own.
+    alone = replace(config, surroundings_cutoff=None)
+    least = least_ms(alone, Size(given.state.n_atoms, len(edges.receivers), 0), card)
+    return row | {"of_roofline": least / row["ms"]}
+
+
 def machine(device: str) -> str:
     """Return a line on what the times depend on."""
     name = platform.processor()
@@ -84,7 +103,7 @@ def machine(device: str) -> str:
 def main(  # noqa: PLR0917  options of the command line
     systems: Annotated[
         str, typer.Option(help=f"Names, or all: all but {LARGEST}.")
-    ] = "paracetamol,quartz-162,water-192",
+    ] = "paracetamol,quartz-162,water-192,quartz-1296,water-1536",
     networks: Annotated[str, typer.Option(help="paper, shipped.")] = "paper,shipped",
     precisions: Annotated[str, typer.Option(help="ieee, tf32x3, tf32.")] = "ieee",
     weights: Annotated[str, typer.Option(help="tables, perceptrons.")] = "tables",
@@ -110,16 +129,24 @@ def main(  # noqa: PLR0917  options of the command line
     rows: list[Row] = []
     for case in (CASES[name] for name in names):
         for network in chosen(networks, get_args(Network), "--networks"):
-            given = problem(case, network, device, atoms)
-            common = {
-                "system": case.name,
-                "network": network,
+            common = {"system": case.name, "network": network}
+            try:
+                given = problem(case, network, device, atoms)
+            except torch.cuda.OutOfMemoryError as error:  # of float64, by torch
+                rows.append(common | {"note": reason(error)})
+                continue
+            common |= {
                 "atoms": given.state.n_atoms,
                 "edges": len(given.near.edges.receivers),
             }
-            found = [common | row for row in measured(given, competing, runs)]
+            found = [*measured(given, competing, runs)]
+            if network == "paper":
+                found += rivals(case, given, runs)
+            found = [common | with_roofline(row, given, device) for row in found]
             print(table(found, COLUMNS), flush=True)
             rows += found
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()  # of graphs, for those that come
             # Anew after each system: a run that is stopped leaves what it has.
             write_csv(rows, COLUMNS, out / "gpu.csv")
             text = f"{machine(device)}\n\n{table(rows, COLUMNS)}\n"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trajcast_ase.device import capture
 from trajcast_ase.neighbors import Edges, find_edges
 from trajcast_ase.network import Forecaster
 from trajcast_ase.network.backend import Backend, Reference
@@ -25,6 +26,9 @@ Call = Callable[[], Tensor]
 Row = dict[str, Any]
 
 N_WARMUP = 3
+NEEDS_A_CARD = "CUDA graphs need a card"
+FEWEST, LONGEST_S = 10, 1.0
+"""Calls that are timed, and time that they may take beyond those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +126,8 @@ def measured(
         for part, call, expected in problem.calls(contestant.backend):
             row = {"contestant": contestant.name, "part": part}
             for graph in (False, True):
-                yield (
-                    row | {"graph": graph} | _row(call, expected, device, n_runs, graph)
-                )
+                found = timed_row(call, expected, device, n_runs, graph=graph)
+                yield row | {"graph": graph} | found
 
 
 def torch_alone() -> Contestant:
@@ -133,66 +136,86 @@ def torch_alone() -> Contestant:
 
 
 @torch.no_grad()
-def _row(
-    call: Call, expected: Tensor, device: torch.device, n_runs: int, graph: bool
+def timed_row(
+    call: Callable[[], Any],
+    expected: Tensor,
+    device: torch.device,
+    n_runs: int,
+    *,
+    graph: bool,
+    read: Callable[[Any], Tensor] = lambda result: result,
 ) -> Row:
-    """Return times, error and whether a second run gives the same bits; or why not."""
+    """Return times, error and whether a second run gives the same bits; or why not.
+
+    `read` makes of what the call returns what is compared.
+    """
     if graph and device.type != "cuda":
-        return {"note": "CUDA graphs need a card"}
+        return {"note": NEEDS_A_CARD}
     try:
         run = captured(call) if graph else call
-        first = run().clone()
-        again = bool(torch.equal(run(), first))
+        first = read(run()).clone()
+        again = bool(torch.equal(read(run()), first))
         times = milliseconds(run, device, n_runs)
     except Exception as error:  # noqa: BLE001  whatever a driver or compiler raises
-        reason = str(error).strip().partition("\n")[0]
-        return {"note": f"{type(error).__name__}: {reason}"}
+        return {"note": reason(error)}
     largest = expected.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
     deviation = (first - expected).abs().max() / largest
     quartiles = np.percentile(times, (50, 25, 75)).tolist()
     return {
-        "runs": n_runs,
+        "runs": len(times),
         **dict(zip(("ms", "q1_ms", "q3_ms"), quartiles, strict=True)),
         "error": float(deviation),
         "same_bits": again,
     }
 
 
-def captured(call: Call) -> Call:
+def reason(error: Exception) -> str:
+    """Return the first line of an error, as tables say it."""
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}"
+
+
+def captured(call: Callable[[], Any]) -> Callable[[], Any]:
     """Return the replay of a call as one CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(N_WARMUP):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
+    kept: list[Any] = []
 
-    def replay() -> Tensor:
-        graph.replay()
-        return out
+    def keep() -> None:
+        kept[:] = [call()]
 
-    return replay
+    replay = capture.captured(keep, torch.device("cuda"))
+
+    def replayed() -> Any:
+        replay()
+        return kept[0]
+
+    return replayed
 
 
-def milliseconds(call: Call, device: torch.device, n_runs: int) -> list[float]:
-    """Return the times of several calls, by the clock of the device."""
+def milliseconds(
+    call: Callable[[], Any], device: torch.device, n_runs: int
+) -> list[float]:
+    """Return the times of several calls, by the clock of the device.
+
+    Of long calls fewer, so that all take some seconds, but a few at least.
+    """
     if device.type != "cuda":
-        times = []
-        for _ in range(n_runs):
-            start = time.perf_counter()
-            call()
-            times.append(1e3 * (time.perf_counter() - start))
-        return times
+        return [_milliseconds(call) for _ in range(n_runs)]
+    started = time.perf_counter()
     for _ in range(N_WARMUP):
         call()
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(n_runs + 1)]
     torch.cuda.synchronize()
+    each = (time.perf_counter() - started) / N_WARMUP
+    n_runs = min(n_runs, max(FEWEST, int(LONGEST_S / each)))
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(n_runs + 1)]
     marks[0].record()
     for mark in marks[1:]:
         call()
         mark.record()
     torch.cuda.synchronize()
     return [a.elapsed_time(b) for a, b in pairwise(marks)]
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)

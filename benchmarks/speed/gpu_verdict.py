@@ -167,7 +167,7 @@ def _of_strides(
         against,
         ours,
         theirs,
-        keys=("system", "replicas"),
+        keys=("system", "network", "replicas"),
         column="off_A",
         limit=LARGEST_OFF_A,
     )

@@ -4,18 +4,18 @@ import torch
 from torch import nn
 
 from trajcast_ase.network import Forecaster, ForecasterConfig
+from trajcast_ase.training.average import WeightAverage
 from trajcast_ase.training.config import OptimizerConfig
 from trajcast_ase.training.optimizer import (
     UPDATE_RMS,
     Muon,
-    exponential_average,
     make_optimizers,
     matrix_blocks,
     orthogonalize,
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small_model():
     return Forecaster(
         ForecasterConfig(
@@ -92,10 +92,27 @@ def test_matrices_are_nearly_all_of_the_network(small_model):
     assert 0.9 < n_matrix / small_model.n_parameters < 1.0
 
 
-def test_the_average_forgets_its_beginning():
-    average, values = torch.zeros(1), np.linspace(1.0, 2.0, 400)
-    update = exponential_average(0.9)
-    for n, value in enumerate(values):
-        update([average], [torch.tensor([value], dtype=torch.float32)], n)
+def test_the_average_forgets_its_beginning(small_model):
+    average, one = WeightAverage(small_model, 0.9), torch.ones((), dtype=torch.float64)
+    weight = next(small_model.parameters())
+    values = np.linspace(1.0, 2.0, 400)
+    for value in values:
+        with torch.no_grad():
+            weight.fill_(value)
+        average.follow(small_model, one)
     # At decay 0.9 the average lags a linear drift by 0.9/0.1 = 9 steps.
-    assert float(average) == pytest.approx(values[-10], abs=1e-5)
+    found = next(average.module.parameters()).detach()
+    np.testing.assert_allclose(found, values[-10], atol=1e-5)
+    assert int(average.n_averaged) == 400
+
+
+def test_the_average_begins_with_the_first_weights(small_model):
+    average, one = WeightAverage(small_model, 0.9), torch.ones((), dtype=torch.float64)
+    for value in (3.0, 5.0):
+        with torch.no_grad():
+            for weight in small_model.parameters():
+                weight.fill_(value)
+        average.follow(small_model, one)
+        expected = {3.0: 3.0, 5.0: 3.0 + (1 - 2 / 11) * 2.0}[value]
+        for weight in average.module.parameters():
+            np.testing.assert_allclose(weight.detach(), expected, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Many strides in a row: called one by one, or replayed as a CUDA graph."""
+"""One call over and over: made each time, or replayed as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,31 @@ from trajcast_ase.device.stride import Motion
 
 Step = Callable[[Motion], Motion]
 WARM_UP = 3
-"""Strides before a capture, in which libraries choose their kernels."""
+"""Calls before a capture, in which libraries choose their kernels."""
+
+
+def captured(call: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Return the replay of `call` as one CUDA graph.
+
+    Parameters
+    ----------
+    call : callable
+        Reads nothing on the host, and leaves what it computes in tensors that are
+        there before. It is made a few times before this returns.
+    device : torch.device
+        A CUDA device.
+    """
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.no_grad(), torch.cuda.device(device):
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                call()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        with torch.cuda.graph(graph):
+            call()
+    return graph.replay
 
 
 class Runner(Protocol):
@@ -62,16 +86,9 @@ class Graph:
 
     def __init__(self, step: Step, motion: Motion) -> None:
         self.motion = motion.copy()
-        self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(motion.now.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(motion.now.device))
-        with torch.no_grad(), torch.cuda.device(motion.now.device):
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UP):
-                    step(self.motion)
-            torch.cuda.current_stream(motion.now.device).wait_stream(stream)
-            with torch.cuda.graph(self._graph):
-                self.motion.write(step(self.motion))
+        self._replay = captured(
+            lambda: self.motion.write(step(self.motion)), motion.now.device
+        )
         self.motion.write(motion)
 
     def start(self, motion: Motion) -> None:
@@ -81,7 +98,7 @@ class Graph:
     def run(self, strides: int) -> None:
         """Replay the graph; the host does not wait."""
         for _ in range(strides):
-            self._graph.replay()
+            self._replay()
 
 
 def runner(step: Step, motion: Motion) -> Runner:

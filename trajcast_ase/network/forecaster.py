@@ -312,7 +312,15 @@ class Forecaster(RecommendsThermostats, nn.Module):
         """
         if isinstance(near, Edges):
             near = Neighborhood(near, None)
-        species = self.species_index(atomic_numbers)
+        return self.targets(self.species_index(atomic_numbers), velocities, near)
+
+    def targets(
+        self,
+        species: Int[Tensor, " atoms"],
+        velocities: Float[Tensor, "atoms 3"],
+        near: Neighborhood,
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return what :meth:`forward` does, from elements by :meth:`species_index`."""
         return self._engine.attempt(
             lambda: self._targets(species, velocities, near, self.ready_layers())
         )

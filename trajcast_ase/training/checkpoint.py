@@ -99,9 +99,12 @@ def _checkpoint(
 def optimizer_tensors(
     optimizers: Sequence[torch.optim.Optimizer], model: nn.Module
 ) -> dict[str, Tensor]:
-    """Return the optimisers' tensors as ``optimizer/KIND/PARAMETER``."""
+    """Return the optimisers' tensors as ``optimizer/KIND/PARAMETER``.
+
+    Single numbers are copies: parameters share a count of steps, which a file may not.
+    """
     return {
-        f"optimizer/{kind}/{name}": torch.as_tensor(value)
+        f"optimizer/{kind}/{name}": value if value.ndim else value.clone()
         for optimizer in optimizers
         for name, parameter in model.named_parameters()
         for kind, value in optimizer.state.get(parameter, {}).items()
@@ -125,5 +128,5 @@ def restore_optimizers(
         if name.startswith("optimizer/"):
             _, kind, parameter_name = name.split("/", 2)
             parameter = parameters[parameter_name]
-            place = parameter.device if tensor.ndim else torch.device("cpu")
-            owner[id(parameter)].state[parameter][kind] = tensor.to(place)
+            state = owner[id(parameter)].state[parameter]
+            state[kind] = tensor.to(parameter.device)

@@ -52,6 +52,7 @@ Pattern = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 FileName = Annotated[str, AfterValidator(_plain), AfterValidator(_file_name)]
 # TOML has no paths: a string is one.
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(_path)]
+DataPlace = Literal["auto", "host", "device"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -214,6 +215,9 @@ class RunConfig(_Section):
     directory: FilePath = Path("training")
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")
+    data_on: DataPlace = "auto"
+    """Where the training pairs are: "device", once and with their neighbors; "host",
+    from where each batch is sent; "auto": the device, if it is a GPU and they fit."""
     dtype: Literal["float32", "float64"] = "float32"
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["measure"] = (
         "measure"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trajcast_ase.network import Forecaster
 from trajcast_ase.stride import conserved_forecast
 from trajcast_ase.training.dataset import Batch
+from trajcast_ase.training.known import KnowingModel, KnownState
 
 
 class ForecastLoss(nn.Module):
@@ -38,7 +39,9 @@ class ForecastLoss(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Return the loss of `batch` after conservation, as the rollout uses it."""
         config = self.model.config
-        displacements, velocities = conserved_forecast(self.model, batch.state)
+        known = isinstance(batch.state, KnownState)
+        model = KnowingModel(self.model) if known else self.model
+        displacements, velocities = conserved_forecast(model, batch.state)
         moved = (displacements - batch.displacements) / config.displacement_rms
         changed = (velocities - batch.velocities) / config.velocity_rms
         residuals = torch.stack((moved, changed), dim=1)

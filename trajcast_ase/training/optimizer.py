@@ -1,4 +1,4 @@
-"""Optimisers, their learning rate, and the average of the weights.
+"""Optimisers and their learning rate.
 
 SOAP or Muon for the matrices of the network, AdamW for all else.
 """
@@ -6,7 +6,7 @@ SOAP or Muon for the matrices of the network, AdamW for all else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from trajcast_ase.network import Forecaster
 from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
 from trajcast_ase.network.radial import MLP
+from trajcast_ase.training.adam import Adam
 from trajcast_ase.training.config import OptimizerConfig
 from trajcast_ase.training.matrix_blocks import Shapes, StackState, stacks
+from trajcast_ase.training.rule import Number, Rule, descend
 from trajcast_ase.training.schedule import Schedule
 from trajcast_ase.training.soap import Soap
 
@@ -34,10 +36,8 @@ SMALLEST_SIDE = 4
 # Decay of the mean square in SOAP; 0.99 is worse (docs/training.md).
 SOAP_SQUARE_DECAY = 0.95
 
-AverageFunction = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 
-
-class Muon(torch.optim.Optimizer):
+class Muon(Rule):
     """Momentum whose matrix blocks are orthogonalised before they are applied.
 
     A flat parameter may hold several matrices one after the other, as the weights of
@@ -75,24 +75,27 @@ class Muon(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads of the base
-        """Apply one update."""
-        loss = None if closure is None else closure()
+    def begin(self) -> bool:
+        """Make momenta that are missing, of zeros."""
+        for stack in self.stacks:
+            state = StackState(self.state[stack.owner], stack.shape)
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(stack.gradients())
+        return False
+
+    @torch.no_grad()
+    def apply(self, rate: Number, sound: Number) -> None:
+        """Change weights and state; see :meth:`.Rule.apply`."""
         group = self.param_groups[0]
+        decay, kept = group["momentum"], 1.0 - rate * sound * group["weight_decay"]
         for stack in self.stacks:
             state = StackState(self.state[stack.owner], stack.shape)
             gradients = stack.gradients()
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(gradients)
-            buffer = state["momentum"].lerp_(gradients, 1.0 - group["momentum"])
-            look_ahead = torch.lerp(gradients, buffer, group["momentum"])
-            scale = -group["lr"] * UPDATE_RMS * max(stack.shape) ** 0.5
-            for weight, update in zip(
-                stack.weights(), orthogonalize(look_ahead), strict=True
-            ):
-                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-                weight.add_(update, alpha=scale)
-        return loss
+            weight = ((1.0 - decay) * sound).to(gradients.dtype)
+            buffer = state["momentum"].lerp_(gradients, weight)
+            update = orthogonalize(torch.lerp(gradients, buffer, decay))
+            scale = rate * sound * UPDATE_RMS * max(stack.shape) ** 0.5
+            descend(stack.weights(), (update * scale).unbind(0), kept)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -126,22 +129,20 @@ def matrix_blocks(model: Forecaster) -> list[tuple[nn.Parameter, Shapes]]:
     ]
 
 
-def make_optimizers(
-    model: Forecaster, options: OptimizerConfig
-) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(model: Forecaster, options: OptimizerConfig) -> tuple[Rule, ...]:
     """Return the optimisers that together cover all parameters."""
     adam: dict[str, Any] = {"lr": options.learning_rate, "betas": options.betas}
     if options.optimizer == "adam-amsgrad":
-        return (torch.optim.Adam(model.parameters(), amsgrad=True, **adam),)
+        return (Adam(model.parameters(), amsgrad=True, **adam),)
     adam["weight_decay"] = options.weight_decay
     if options.optimizer == "adamw":
-        return (torch.optim.AdamW(model.parameters(), **adam),)
+        return (Adam(model.parameters(), **adam),)
     blocks = matrix_blocks(model)
     matrices = {id(parameter) for parameter, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in matrices]
     return (
         _matrix_optimizer(blocks, options),
-        torch.optim.AdamW(others, **adam),
+        Adam(others, **adam),
     )
 
 
@@ -161,13 +162,6 @@ def _matrix_optimizer(
         longest_side=options.longest_side,
         **shared,
     )
-
-
-def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) -> None:
-    """Give every parameter group the learning rate `rate`."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +200,3 @@ def learning_rate(
     start = options.constant_fraction
     done = max(0.0, (schedule.share(step) - start) / (1.0 - start))
     return rate * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def exponential_average(decay: float) -> AverageFunction:
-    """Return the update of an average that forgets its beginning.
-
-    The decay grows as ``(1 + n) / (10 + n)`` up to `decay`, so that the wild first
-    steps do not stay in the average for thousands of others.
-    """
-
-    @torch.no_grad()
-    def update(
-        averages: Sequence[Tensor], current: Sequence[Tensor], n_averaged: Tensor | int
-    ) -> None:
-        n = int(n_averaged)
-        weight = 1.0 - min(decay, (1.0 + n) / (10.0 + n))
-        torch._foreach_lerp_(list(averages), list(current), weight)
-
-    return update

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trajcast_ase.training.matrix_blocks import Shapes, StackState, stacks
+from trajcast_ase.training.matrix_blocks import Shapes, Stack, StackState, stacks
+from trajcast_ase.training.rule import Number, Rule, descend
 
 # Far below the gradients of a trained network, far above rounding: what vanishes by
 # symmetry must not be blown up to a full update.
 NOISE_FLOOR = 1e-9
+SIDES = ("left", "right")
 
 
-class Soap(torch.optim.Optimizer):
+class Soap(Rule):
     """Adam in the eigenbases of the gradients' row and column covariances.
 
     The bases follow the covariances slowly, by one power iteration every few steps. A
@@ -63,27 +65,49 @@ class Soap(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads of the base
-        """Apply one update; the first call only finds the bases."""
-        loss = None if closure is None else closure()
-        group = self.param_groups[0]
+    def begin(self) -> bool:
+        """Find the first bases, which is all that the first step does."""
+        begun = False
         for stack in self.stacks:
-            state = StackState(self.state[stack.owner], stack.shape)
-            gradients = stack.gradients()
+            state = self._state_of(stack)
             if "step" not in state:
-                self._start(state, gradients)
-                continue
-            update = self._update(state, gradients, group["betas"])
-            for weight, change in zip(stack.weights(), update, strict=True):
-                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-                weight.add_(change, alpha=-group["lr"])
-            self._follow(state, gradients)
-        return loss
+                self._start(state, stack.gradients())
+                begun = True
+        return begun
+
+    @torch.no_grad()
+    def apply(self, rate: Number, sound: Number) -> None:
+        """Change weights and state; see :meth:`.Rule.apply`."""
+        kept = 1.0 - rate * sound * self.param_groups[0]["weight_decay"]
+        for stack in self.stacks:
+            state, gradients = self._state_of(stack), stack.gradients()
+            change = self._update(state, gradients, sound) * (rate * sound)
+            descend(stack.weights(), change.unbind(0), kept)
+            weight = ((1.0 - self.covariance_decay) * sound).to(gradients.dtype)
+            for side, fresh in _covariances(gradients, self.longest_side):
+                state[f"{side}-covariance"].lerp_(fresh, weight)
+
+    @torch.no_grad()
+    def refresh(self, step: int) -> None:
+        """Let the bases follow the covariances, every few steps."""
+        if step % self.refresh_every:
+            return
+        for stack in self.stacks:
+            state = self._state_of(stack)
+            for side in SIDES:
+                covariance = state.get(f"{side}-covariance")
+                if covariance is not None:
+                    basis, order = _refreshed(state[f"{side}-basis"], covariance)
+                    state[f"{side}-basis"].copy_(basis)
+                    state["square"].copy_(_reordered(state["square"], order, side))
+
+    def _state_of(self, stack: Stack) -> StackState:
+        return StackState(self.state[stack.owner], stack.shape)
 
     def _start(
         self, state: StackState, gradients: Float[Tensor, "blocks rows columns"]
     ) -> None:
-        state["step"] = torch.zeros(())
+        state["step"] = torch.zeros((), device=gradients.device)
         state["mean"] = torch.zeros_like(gradients)
         state["square"] = torch.zeros_like(gradients)
         for side, covariance in _covariances(gradients, self.longest_side):
@@ -95,30 +119,21 @@ class Soap(torch.optim.Optimizer):
         self,
         state: StackState,
         gradients: Float[Tensor, "blocks rows columns"],
-        betas: tuple[float, float],
+        sound: Number,
     ) -> Float[Tensor, "blocks rows columns"]:
         """Return Adam's update, made in the eigenbases."""
         left, right = state.get("left-basis"), state.get("right-basis")
-        step = state["step"].add_(1.0)
-        mean = state["mean"].lerp_(gradients, 1.0 - betas[0])
+        # Before the first step there is nothing to divide by; nor is anything changed.
+        count = state["step"].add_(sound).double().clamp(min=1.0)
+        first, second = self.param_groups[0]["betas"]
+        dtype = gradients.dtype
+        mean = state["mean"].lerp_(gradients, ((1.0 - first) * sound).to(dtype))
         square = state["square"].lerp_(
-            _into(gradients, left, right).square(), 1.0 - betas[1]
+            _into(gradients, left, right).square(), ((1.0 - second) * sound).to(dtype)
         )
-        biases = [1.0 - beta ** float(step) for beta in betas]
-        scale = torch.sqrt(square / biases[1]) + NOISE_FLOOR
-        return _out_of(_into(mean, left, right) / biases[0] / scale, left, right)
-
-    def _follow(
-        self, state: StackState, gradients: Float[Tensor, "blocks rows columns"]
-    ) -> None:
-        """Let covariances follow the gradients, and now and then the bases them."""
-        for side, fresh in _covariances(gradients, self.longest_side):
-            covariance = state[f"{side}-covariance"]
-            covariance.lerp_(fresh, 1.0 - self.covariance_decay)
-            if int(state["step"]) % self.refresh_every == 0:
-                basis, order = _refreshed(state[f"{side}-basis"], covariance)
-                state[f"{side}-basis"] = basis
-                state["square"] = _reordered(state["square"], order, side)
+        scale = torch.sqrt(square / (1.0 - torch.pow(second, count))) + NOISE_FLOOR
+        turned = _into(mean, left, right) / (1.0 - torch.pow(first, count))
+        return _out_of(turned / scale, left, right)
 
 
 def _covariances(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 from trajcast_ase.network import Forecaster
@@ -27,13 +26,7 @@ from trajcast_ase.training.evaluate import ForecastErrors, evaluate
 from trajcast_ase.training.identity import check_identity, identity_of
 from trajcast_ase.training.log import CsvLog, Reporter, TrainingStep
 from trajcast_ase.training.loss import ForecastLoss
-from trajcast_ase.training.optimizer import (
-    Plateau,
-    exponential_average,
-    learning_rate,
-    make_optimizers,
-    set_learning_rate,
-)
+from trajcast_ase.training.optimizer import Plateau, learning_rate
 from trajcast_ase.training.pace import Pace
 from trajcast_ase.training.plan import (
     TrainingPlan,
@@ -41,6 +34,7 @@ from trajcast_ase.training.plan import (
     with_batch,
     with_steps,
 )
+from trajcast_ase.training.resident import placed
 from trajcast_ase.training.result import TrainingResult, finished
 from trajcast_ase.training.resume import (
     Progress,
@@ -50,6 +44,7 @@ from trajcast_ase.training.resume import (
 )
 from trajcast_ase.training.schedule import Schedule
 from trajcast_ase.training.start import first_model
+from trajcast_ase.training.update import LeftOut, Update
 
 QUIET_S = 5.0
 """Longest time without a word to the reporter, but for a longer step."""
@@ -67,15 +62,15 @@ class Trainer:
         run, optimizer = config.run, config.optimizer
         self.data, self.ranks = data, ranks
         self.step = 0
-        self.skipped = 0  # in a row
+        self.left_out = LeftOut(0, 0)  # when the device was last asked
         self.seconds = self.seconds_reported = 0.0
         self.unreported: list[torch.Tensor] = []
         self.model = first_model(config, data.statistics, ranks.device)
+        self.resident = placed(data.train, self.model, run.data_on)
         self.loss = self._loss_module()
-        self.average = AveragedModel(
-            self.model, multi_avg_fn=exponential_average(optimizer.ema_decay)
-        )
-        self.optimizers = make_optimizers(self.model, optimizer)
+        self.update = Update.of(self.model, optimizer)
+        # A GPU is not asked at every step, since the host would wait for it.
+        self.asks_often = self.model.device.type != "cuda"
         self.plateau = Plateau()
         self.pace: Pace | None = None  # of a training by time, once it is planned
         self.order = BatchOrder(
@@ -158,12 +153,10 @@ class Trainer:
                     f"{self.path} holds all that was done, the same command goes on",
                     number,
                 )
-            started = time.perf_counter()
-            self.unreported.append(self.optimize())
-            self.seconds += time.perf_counter() - started
+            self._timed_step(until, saved)
             self._look_at_pace()
             last = self.schedule.share(self.step) >= until
-            sound = self.skipped == 0  # else the weights may be what is wrong
+            sound = self.left_out.now == 0  # else the weights may be what is wrong
             due = (self.step % settings.validate_every == 0 and sound) or last
             if due or self.step % settings.log_every == 0:
                 self._report(reporter, validate=due)
@@ -176,102 +169,108 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
 
-    def _look_at_pace(self) -> None:
-        """Plan the steps that are left anew, where the time and not they are given."""
-        # The last step must not be one that was left out.
-        least = int(self.skipped > 0)
-        if self.pace is not None and self.pace.after(
-            self.step, self.ranks, least=least
+    def _timed_step(self, until: float, saved: float) -> None:
+        """Take a step; ask the device how it goes where something depends on it."""
+        started = time.perf_counter()
+        self.unreported.append(self.optimize())
+        settings = self.config.run
+        if (
+            self.asks_often
+            or self.step % settings.log_every == 0
+            or self.step % settings.validate_every == 0
+            or (self.pace is not None and self.step >= self.schedule.next_look)
+            or self.schedule.share(self.step) >= until
+            or time.monotonic() - saved > 60.0 * settings.checkpoint_minutes
         ):
-            self.config = with_steps(self.config, self.schedule.steps)
+            self._ask()
+        self.seconds += time.perf_counter() - started
 
-    def optimize(self) -> torch.Tensor:
-        """Take one optimiser step and return its loss."""
-        options = self.config.optimizer
-        rate = learning_rate(self.step, options, self.plateau, self.schedule)
-        set_learning_rate(self.optimizers, rate)
-        self.model.zero_grad(set_to_none=True)
-        loss = self._backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        if bool(torch.isfinite(norm)):
-            self.skipped = 0
-            for optimizer in self.optimizers:
-                optimizer.step()
-            self.average.update_parameters(self.model)
-        else:
-            self._skip(float(loss))
-        self.step += 1
-        return loss
+    def _ask(self) -> None:
+        """Ask the device how many steps were left out.
 
-    def _backward(self) -> torch.Tensor:
-        """Set the gradients of the next batch, and return its loss."""
-        ranks = self.ranks
-        mine = ranks.share(self.order.batch_size)
-        loss, weight = torch.zeros((), dtype=torch.float64), 0.0
-        if mine.start < mine.stop:
-            batch = self._batch(mine)
-            value: torch.Tensor = self.loss(batch)
-            torch.autograd.backward(value)
-            loss, weight = value.detach().double().cpu(), float(len(batch.velocities))
-        if ranks.size > 1:
-            parameters = tuple(self.model.parameters())
-            shared = share_gradients(parameters, float(loss), weight, ranks)
-            loss = torch.tensor(shared, dtype=torch.float64)
-        return loss
-
-    def _skip(self, loss: float) -> None:
-        """Leave out a step: one pair, such as a very fast atom, may be beyond floats.
+        One pair, such as a very fast atom, may be beyond floats.
 
         Raises
         ------
         FloatingPointError
             It is not one pair, but the weights.
         """
-        self.skipped += 1
-        ends = self.step + 1 == self.config.optimizer.n_steps
-        if self.skipped == MOST_SKIPPED or ends:
+        self.left_out = found = self.update.left_out()
+        ends = self.step == self.config.optimizer.n_steps
+        if found.most >= MOST_SKIPPED or (ends and found.now):
             raise FloatingPointError(
-                f"the gradient is not finite in {self.skipped} steps in a row, the "
-                f"last of them {self.step} (loss {loss:g}); lower "
-                f"optimizer.learning_rate = {self.config.optimizer.learning_rate:g} "
-                "and go on from the last checkpoint"
+                f"the gradient is not finite in {max(found.most, found.now)} steps in "
+                f"a row, up to step {self.step - 1} at most (loss "
+                f"{float(self.unreported[-1]):g}); lower optimizer.learning_rate = "
+                f"{self.config.optimizer.learning_rate:g} and go on from the last "
+                "checkpoint"
             )
+
+    def _look_at_pace(self) -> None:
+        """Plan the steps that are left anew, where the time and not they are given."""
+        # The last step must not be one that was left out.
+        least = int(self.left_out.now > 0)
+        if self.pace is not None and self.pace.after(
+            self.step, self.ranks, least=least
+        ):
+            self.config = with_steps(self.config, self.schedule.steps)
+
+    def optimize(self) -> torch.Tensor:
+        """Take one optimiser step and return its loss, which is where the model is."""
+        options = self.config.optimizer
+        rate = learning_rate(self.step, options, self.plateau, self.schedule)
+        self.model.zero_grad(set_to_none=True)
+        loss = self._backward()
+        self.update(rate, self.step)
+        self.step += 1
+        return loss
+
+    def _backward(self) -> torch.Tensor:
+        """Set the gradients of the next batch, and return its loss."""
+        ranks, device = self.ranks, self.model.device
+        mine = ranks.share(self.order.batch_size)
+        loss, weight = torch.zeros((), dtype=torch.float64, device=device), 0.0
+        if mine.start < mine.stop:
+            batch = self._batch(mine)
+            value: torch.Tensor = self.loss(batch)
+            torch.autograd.backward(value)
+            loss, weight = value.detach().double(), float(len(batch.velocities))
+        if ranks.size > 1:
+            parameters = tuple(self.model.parameters())
+            shared = share_gradients(parameters, float(loss), weight, ranks)
+            loss = torch.tensor(shared, dtype=torch.float64, device=device)
+        return loss
 
     def _batch(self, mine: slice) -> Batch:
         """Return a share of the pairs of the next step."""
         indices, reverse = self.order(self.step)
         count = self.config.optimizer.consecutive_pairs
-        rows = self.data.train.in_a_row(indices[mine], count)
+        rows = self.data.train.in_a_row(indices[mine], count).ravel()
+        reversed_rows = np.repeat(reverse[mine], count)
+        if self.resident is not None:
+            return self.resident.batch(rows, reversed_rows)
         return self.data.train.batch(
-            rows.ravel(),
-            reverse=np.repeat(reverse[mine], count),
-            device=self.model.device,
+            rows, reverse=reversed_rows, device=self.model.device
         )
-
-    @property
-    def rate(self) -> float:
-        """Learning rate of the last step."""
-        return float(self.optimizers[0].param_groups[0]["lr"])
 
     def _tell(self, reporter: Reporter | None) -> None:
         """Show what happened since the last report, which is still to come."""
         if reporter is None or not self.ranks.is_first:
             return
-        count = len(self.unreported)
         reporter(
             TrainingStep(
                 self.step,
                 self.schedule.steps,
-                float(torch.stack(self.unreported).mean()),
-                self.rate,
-                (self.seconds - self.seconds_reported) / count,
+                self._mean_loss(),
+                self.update.rate,
+                (self.seconds - self.seconds_reported) / len(self.unreported),
             )
         )
 
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
-        losses, self.unreported = torch.stack(self.unreported), []
-        loss = float(losses.mean())
-        seconds_per_step = (self.seconds - self.seconds_reported) / len(losses)
+        loss, count = self._mean_loss(), len(self.unreported)
+        self.unreported = []
+        seconds_per_step = (self.seconds - self.seconds_reported) / count
         self.seconds_reported = self.seconds
         errors = None
         if validate:
@@ -290,7 +289,7 @@ class Trainer:
             self.step,
             self.schedule.steps,
             loss,
-            self.rate,
+            self.update.rate,
             seconds_per_step,
             errors,
         )
@@ -300,9 +299,7 @@ class Trainer:
 
     def averaged(self) -> Forecaster:
         """Return the model with averaged weights."""
-        model = self.average.module
-        assert isinstance(model, Forecaster)  # noqa: S101  AveragedModel keeps the class
-        return model
+        return self.update.average.module
 
     def validate(self) -> ForecastErrors:
         """Return the averaged model's errors on the validation pairs."""
@@ -316,7 +313,7 @@ class Trainer:
             step=self.step,
             seconds=self.seconds,
             seconds_reported=self.seconds_reported,
-            unreported=tuple(float(loss) for loss in self.unreported),
+            unreported=self._unreported_losses(),
             plateau=self.plateau,
             threads=torch.get_num_threads(),
             steps=self.schedule.steps,
@@ -325,6 +322,15 @@ class Trainer:
         if self.pace is not None:
             extra["pace"] = self.pace.to_plain()
         save_checkpoint(Checkpoint(self.step, self._parts.tensors(), extra), self.path)
+
+    def _unreported_losses(self) -> tuple[float, ...]:
+        """Return the losses since the last report, but of steps that were left out."""
+        losses = torch.stack(self.unreported).tolist() if self.unreported else []
+        return tuple(loss for loss in losses if math.isfinite(loss))
+
+    def _mean_loss(self) -> float:
+        losses = self._unreported_losses()
+        return sum(losses) / len(losses) if losses else math.nan
 
     def set_aside(self) -> None:
         """Rename what an earlier training left, so that nothing goes on with it."""
@@ -344,6 +350,7 @@ class Trainer:
             self._parts.restore(checkpoint)
         except ValueError as error:
             raise unusable(self.path, error) from error
+        self.update.restored()
         minutes = self.config.optimizer.minutes
         if minutes is not None:
             self.config = with_steps(self.config, progress.steps)
@@ -352,9 +359,8 @@ class Trainer:
         self.step = progress.step
         self.seconds = progress.seconds
         self.seconds_reported = progress.seconds_reported
-        self.unreported = [
-            torch.tensor(loss, dtype=torch.float64) for loss in progress.unreported
-        ]
+        losses = torch.tensor(progress.unreported, dtype=torch.float64)
+        self.unreported = list(losses.to(self.model.device))
         if self.ranks.is_first:
             self.log.cut_after(self.step)
         return progress.threads
@@ -375,8 +381,8 @@ class Trainer:
     @property
     def _parts(self) -> TrainingParts:
         """All that has tensors."""
-        options = self.config.optimizer
-        return TrainingParts(self.model, self.average, self.optimizers, options)
+        update, options = self.update, self.config.optimizer
+        return TrainingParts(self.model, update.average, update.optimizers, options)
 
     def finish(self) -> TrainingResult:
         """Write the model file and return what was reached."""
