@@ -101,16 +101,29 @@ def conserve_with_bodies(
 ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"], RigidBodies]:
     """Return what :func:`conserve` does, and the systems as bodies after the stride."""
     index = state.system_index
-    moving = torch.cat([state.velocities, displacements, velocities], dim=1)
-    drift, shift, flow = mass_average(state, moving).split_with_sizes([3, 3, 3], dim=1)
-    displacements = displacements + (drift * horizon_fs - shift)[index]
-    velocities = velocities + (drift - flow)[index]
-    after = state.moved(state.positions + displacements, velocities)
-    bodies = RigidBodies.of(after, rule)
-    if bodies.rotations is not None:
-        missing = _missing_momentum(state, after, bodies.rotations.relative, rule)
-        velocities = velocities + bodies.rotations.turning(missing, index)
-    return displacements, velocities, bodies
+    columns = torch.cat(
+        [state.positions, displacements, state.velocities, velocities], dim=1
+    )
+    means = mass_average(state, columns)[index]
+    # In the frame that moves with the centre of mass; it leaves out the drift.
+    centered = (columns - means).split_with_sizes([3, 3, 3, 3], dim=1)
+    relative, displacements, before, velocities = centered
+    drift = means[:, 6:9]
+    turned = relative + displacements
+    displacements = displacements + drift * horizon_fs
+    after = state.moved(state.positions + displacements, velocities + drift)
+    if not _rotates(after, rule):
+        return displacements, after.velocities, RigidBodies(after, None)
+    lost = -torch.linalg.cross(turned, velocities)
+    if rule.fixed_angular is None:
+        lost = lost + torch.linalg.cross(relative, before)
+    rotations, missing = Rotations.of(after, turned, lost)
+    if rule.fixed_angular is not None:
+        # Filled where they are: a stride on a device copies nothing from the host.
+        fixed = [state.positions.new_full((1,), one) for one in rule.fixed_angular]
+        missing = missing + torch.cat(fixed)
+    velocities = after.velocities + rotations.turning(missing, index)
+    return displacements, velocities, RigidBodies(after, rotations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +132,43 @@ class Rotations:
 
     Attributes
     ----------
-    isolated : (n_systems,) bool
-        Systems without any periodic axis; the others do not rotate.
     relative : (n_atoms, 3), Å
         Positions relative to each system's centre of mass.
     inertia, inverse : (n_systems, 3, 3), amu Å² and its pseudo-inverse
+        The latter is zero for systems with a periodic axis, which do not rotate.
     n_axes : (n_systems,)
-        3; for atoms on a line 2, for a single atom 0.
+        3; for atoms on a line 2, for a single atom or a periodic system 0.
     """
 
-    isolated: Bool[Tensor, " systems"]
     relative: Float[Tensor, "atoms 3"]
     inertia: Float[Tensor, "systems 3 3"]
     inverse: Float[Tensor, "systems 3 3"]
     n_axes: Int[Tensor, " systems"]
+
+    @classmethod
+    def of(
+        cls,
+        state: State,
+        relative: Float[Tensor, "atoms 3"],
+        moments: Float[Tensor, "atoms 3"],
+    ) -> tuple[Rotations, Float[Tensor, "systems 3"]]:
+        """Return the rotations of `state`, and in the same pass a sum over systems.
+
+        Parameters
+        ----------
+        state : State
+        relative : (n_atoms, 3), Å
+        moments : (n_atoms, 3)
+            Their sum, weighted by mass, is returned, too.
+        """
+        outer = (relative[:, :, None] * relative[:, None, :]).flatten(1)
+        columns = torch.cat([outer, moments], dim=1)
+        sums = sum_systems(state, state.masses[:, None] * columns)
+        inertia = -sums[:, :9].unflatten(1, (3, 3))
+        diagonal = inertia.diagonal(dim1=1, dim2=2)
+        diagonal.sub_(diagonal.sum(dim=1, keepdim=True))
+        inverse, n_axes = _pseudo_inverse(inertia, ~state.pbc.any(dim=1))
+        return cls(relative, inertia, inverse, n_axes), sums[:, 9:]
 
     def weights(self, index: Int[Tensor, " atoms"]) -> Float[Tensor, " atoms"]:
         r"""Return :math:`\mathrm{tr}\, I^{+} (r'^2 - r' r'^T)` of each atom, 1/amu."""
@@ -159,7 +195,7 @@ class Rotations:
         if self.inertia.requires_grad:
             spin = self.inverse @ column.detach()
             column = column - (self.inertia - self.inertia.detach()) @ spin
-        spin = (self.inverse @ column).squeeze(2) * self.isolated[:, None]
+        spin = (self.inverse @ column).squeeze(2)
         turning: Tensor = torch.linalg.cross(spin[index], self.relative)
         return turning
 
@@ -181,13 +217,11 @@ class RigidBodies:
     @classmethod
     def of(cls, state: State, rule: Conservation) -> RigidBodies:
         """Return the systems of `state`; `rule` says whether they rotate."""
-        if not (rule.angular and state.has_isolated()):
+        if not _rotates(state, rule):
             return cls(state, None)
-        isolated = ~state.pbc.any(dim=1)
         relative = _relative(state)
-        inertia = _inertia(state, relative)
-        inverse, n_axes = _pseudo_inverse(inertia)
-        return cls(state, Rotations(isolated, relative, inertia, inverse, n_axes))
+        rotations, _ = Rotations.of(state, relative, torch.zeros_like(relative))
+        return cls(state, rotations)
 
     @property
     def n_conserved(self) -> Int[Tensor, " systems"]:
@@ -196,10 +230,9 @@ class RigidBodies:
         3 for periodic systems; 6 for isolated ones, 5 where all atoms lie on a line
         and 3 for a single atom.
         """
-        momentum = torch.full(self.state.pbc.shape[:1], 3, device=self.state.device)
         if self.rotations is None:
-            return momentum
-        return momentum + self.rotations.n_axes * self.rotations.isolated
+            return torch.full(self.state.pbc.shape[:1], 3, device=self.state.device)
+        return self.rotations.n_axes + 3
 
     def motion(self, velocities: Float[Tensor, "atoms 3"]) -> Float[Tensor, "atoms 3"]:
         r"""Return the velocities that the momenta of `velocities` prescribe, Å/fs.
@@ -209,57 +242,36 @@ class RigidBodies:
         rest of the motion is orthogonal to it.
         """
         index = self.state.system_index
-        drift = mass_average(self.state, velocities)[index]
         if self.rotations is None:
-            return drift
+            return mass_average(self.state, velocities)[index]
         relative = self.rotations.relative
-        momentum = _angular_momentum(self.state, relative, velocities - drift)
-        return drift + self.rotations.turning(momentum, index)
+        # About the centre of mass the drift has no moment.
+        moments = torch.linalg.cross(relative, velocities)
+        columns = torch.cat([velocities, moments], dim=1)
+        momenta = sum_systems(self.state, self.state.masses[:, None] * columns)
+        total = sum_systems(self.state, self.state.masses)[:, None]
+        drift = (momenta[:, :3] / total)[index]
+        return drift + self.rotations.turning(momenta[:, 3:], index)
 
 
-def angular_momentum(
-    state: State, relative: Float[Tensor, "atoms 3"] | None = None
-) -> Float[Tensor, "systems 3"]:
-    """Return each system's angular momentum about its centre of mass, amu Å²/fs.
-
-    `relative` are the positions from there, where they are known.
-    """
-    drift = com_velocity(state)[state.system_index]
-    if relative is None:
-        relative = _relative(state)
-    return _angular_momentum(state, relative, state.velocities - drift)
+def angular_momentum(state: State) -> Float[Tensor, "systems 3"]:
+    """Return each system's angular momentum about its centre of mass, amu Å²/fs."""
+    thermal = state.velocities - com_velocity(state)[state.system_index]
+    moments = torch.linalg.cross(_relative(state), thermal)
+    return sum_systems(state, state.masses[:, None] * moments)
 
 
-def _angular_momentum(
-    state: State,
-    relative: Float[Tensor, "atoms 3"],
-    velocities: Float[Tensor, "atoms 3"],
-) -> Float[Tensor, "systems 3"]:
-    """Return it from positions and velocities relative to the centre of mass."""
-    moment = torch.linalg.cross(relative, velocities)
-    return sum_systems(state, state.masses[:, None] * moment)
-
-
-def _missing_momentum(
-    before: State,
-    after: State,
-    relative: Float[Tensor, "atoms 3"],
-    rule: Conservation,
-) -> Float[Tensor, "systems 3"]:
-    """Return the angular momentum that a stride has lost, amu Å²/fs."""
-    if rule.fixed_angular is None:
-        target = angular_momentum(before)
-    else:
-        # Filled where they are: a stride on a device copies nothing from the host.
-        fixed = [before.positions.new_full((1,), one) for one in rule.fixed_angular]
-        target = torch.cat(fixed)
-    return target - angular_momentum(after, relative)
+def _rotates(state: State, rule: Conservation) -> bool:
+    """Return whether any system conserves its angular momentum."""
+    return rule.angular and state.has_isolated()
 
 
 def _pseudo_inverse(
-    inertia: Float[Tensor, "systems 3 3"],
+    inertia: Float[Tensor, "systems 3 3"], isolated: Bool[Tensor, " systems"]
 ) -> tuple[Float[Tensor, "systems 3 3"], Int[Tensor, " systems"]]:
     r"""Return the pseudo-inverse, without derivative, and its rank.
+
+    Both are zero for systems that are not `isolated`.
 
     In closed form, since eigenvalues make the host wait for a GPU: with the cofactors
     :math:`C` the inverse is :math:`C / \det I`. Of atoms on a line two moments are
@@ -267,21 +279,13 @@ def _pseudo_inverse(
     pseudo-inverse is :math:`I / (\mathrm{tr}\,I / 2)^2`.
     """
     rows = inertia.detach()
-    x, y, z = rows.unbind(1)
-    cofactors = torch.stack(
-        [
-            torch.linalg.cross(y, z),
-            torch.linalg.cross(z, x),
-            torch.linalg.cross(x, y),
-        ],
-        dim=1,
-    )
-    determinant = (x * cofactors[:, 0]).sum(dim=1)
+    cofactors = torch.linalg.cross(rows.roll(-1, 1), rows.roll(-2, 1))
+    determinant = (rows * cofactors).sum(dim=(1, 2)) / 3
     half_trace = 0.5 * rows.diagonal(dim1=1, dim2=2).sum(dim=1)
     products = cofactors.diagonal(dim1=1, dim2=2).sum(dim=1)
     # The least moment, where it is far below the others, which then are half the trace.
     least = determinant / torch.where(products > 0, products, 1.0)
-    exists = half_trace > SMALLEST_INERTIA
+    exists = isolated & (half_trace > SMALLEST_INERTIA)
     is_line = exists & (least <= SMALLEST_MOMENT * half_trace)
     is_body = exists & ~is_line
     # A forecast that is not finite stays so through the momentum, without an exception.
@@ -293,16 +297,6 @@ def _pseudo_inverse(
         torch.where(is_line[:, None, None], of_line, 0.0),
     )
     return inverse, 3 * is_body + 2 * is_line
-
-
-def _inertia(
-    state: State, relative: Float[Tensor, "atoms 3"]
-) -> Float[Tensor, "systems 3 3"]:
-    """Return each system's tensor of inertia about its centre of mass."""
-    identity = torch.eye(3, dtype=relative.dtype, device=relative.device)
-    squares = (relative * relative).sum(1)[:, None, None] * identity
-    outer = relative[:, :, None] * relative[:, None, :]
-    return sum_systems(state, state.masses[:, None, None] * (squares - outer))
 
 
 def _relative(state: State) -> Float[Tensor, "atoms 3"]:

@@ -7,7 +7,7 @@ front of it sees :class:`ase.Atoms`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -104,7 +104,15 @@ class State:
         velocities: Float[Tensor, "atoms 3"],
     ) -> State:
         """Return the same systems at other positions and velocities."""
-        return replace(self, positions=positions, velocities=velocities)
+        return State(
+            positions,
+            velocities,
+            self.masses,
+            self.atomic_numbers,
+            self.cell,
+            self.pbc,
+            self.system_index,
+        )
 
 
 def state_from_atoms(
