@@ -164,7 +164,7 @@ class Rotations:
         outer = (relative[:, :, None] * relative[:, None, :]).flatten(1)
         columns = torch.cat([outer, moments], dim=1)
         sums = sum_systems(state, state.masses[:, None] * columns)
-        inertia = -sums[:, :9].unflatten(1, (3, 3))
+        inertia = -sums[:, :9].reshape(-1, 3, 3)
         diagonal = inertia.diagonal(dim1=1, dim2=2)
         diagonal.sub_(diagonal.sum(dim=1, keepdim=True))
         inverse, n_axes = _pseudo_inverse(inertia, ~state.pbc.any(dim=1))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from trajcast_ase.network.graph import NetworkInputs
 from trajcast_ase.network.inference.layers import LayerInputs
 from trajcast_ase.network.inference.shape import LayerShape
 from trajcast_ase.network.weights import WeightRows
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
 
 
 def check_arrays(  # noqa: PLR0917  all that a layer reads
@@ -49,6 +55,38 @@ def check_arrays(  # noqa: PLR0917  all that a layer reads
         ("velocity rows", velocity.rows, whole, n_atoms),
     ):
         _check_array(name, tensor, dtype, like.device, expected)
+
+
+def check_inputs(network: Forecaster, inputs: NetworkInputs) -> NetworkInputs:
+    """Return what a program reads, contiguous; raise ValueError for what does not fit.
+
+    Parameters
+    ----------
+    network : Forecaster
+    inputs : NetworkInputs
+    """
+    whole, double, like = torch.int64, torch.float64, inputs.species
+    n_atoms, n_edges = like.shape[0], inputs.vectors.shape[0]
+    inputs = replace(
+        inputs,
+        velocities=inputs.velocities.contiguous(),
+        vectors=inputs.vectors.contiguous(),
+    )
+    checks: list[tuple[str, Tensor, torch.dtype, tuple[int, ...]]] = [
+        ("species", like, whole, (n_atoms,)),
+        ("velocities", inputs.velocities, double, (n_atoms, 3)),
+        ("edges", inputs.vectors, double, (n_edges, 3)),
+        ("offsets", inputs.routes.offsets, whole, (n_atoms + 1,)),
+        ("senders", inputs.routes.senders, whole, (n_edges,)),
+    ]
+    if inputs.around is not None:
+        shape = (n_atoms, (network.config.lmax + 1) ** 2, network.config.n_channels)
+        checks.append(("surroundings", inputs.around, network.dtype, shape))
+    elif network.surroundings is not None:
+        raise ValueError("the network needs the sums over its surroundings")
+    for name, tensor, dtype, expected in checks:
+        _check_array(name, tensor, dtype, network.device, expected)
+    return inputs
 
 
 def _check_array(
