@@ -72,12 +72,12 @@ class State:
 
     def has_isolated(self) -> bool:
         """Return whether any system has no periodic axis."""
-        return bool((~self.pbc.any(dim=1)).any())
+        return not bool(self.pbc.any(dim=1).all())
 
     def sums(self, values: Tensor) -> Tensor:
         """Return the sum of per-atom `values` over each system."""
         total = values.new_zeros(self.n_systems, *values.shape[1:])
-        return total.index_add(0, self.system_index, values)
+        return total.index_add_(0, self.system_index, values)
 
     def group_sums(
         self, values: Tensor, groups: Int[Tensor, " atoms"], width: int

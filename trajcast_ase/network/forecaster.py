@@ -330,7 +330,9 @@ class Forecaster(RecommendsThermostats, nn.Module):
             around = sums_over_pairs(self, self.surroundings, species, edges)
             edges = edges.within(self.config.cutoff)
         routes = Routes.of_edges(edges, species.shape[0])
-        inputs = NetworkInputs(species, velocities, edges.vectors, routes, around)
+        inputs = NetworkInputs(
+            species, velocities.contiguous(), edges.vectors.contiguous(), routes, around
+        )
         if layers is not None:
             return layers(self, inputs)
         graph = inputs.graph(self)

@@ -188,7 +188,7 @@ class CompiledNetwork:
         ValueError
             Arrays that do not fit together, which the program would misread.
         """
-        inputs = check_inputs(network, inputs)
+        check_inputs(network, inputs)
         n_atoms, n_edges = inputs.velocities.shape[0], inputs.vectors.shape[0]
         struct = _InputStruct(
             n_atoms,

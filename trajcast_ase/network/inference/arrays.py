@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,36 +56,30 @@ def check_arrays(  # noqa: PLR0917  all that a layer reads
         _check_array(name, tensor, dtype, like.device, expected)
 
 
-def check_inputs(network: Forecaster, inputs: NetworkInputs) -> NetworkInputs:
-    """Return what a program reads, contiguous; raise ValueError for what does not fit.
+def check_inputs(network: Forecaster, inputs: NetworkInputs) -> None:
+    """Raise ValueError for what the program of a network cannot read.
 
     Parameters
     ----------
     network : Forecaster
     inputs : NetworkInputs
     """
-    whole, double, like = torch.int64, torch.float64, inputs.species
-    n_atoms, n_edges = like.shape[0], inputs.vectors.shape[0]
-    inputs = replace(
-        inputs,
-        velocities=inputs.velocities.contiguous(),
-        vectors=inputs.vectors.contiguous(),
-    )
-    checks: list[tuple[str, Tensor, torch.dtype, tuple[int, ...]]] = [
-        ("species", like, whole, (n_atoms,)),
+    whole, double, around = torch.int64, torch.float64, inputs.around
+    n_atoms, n_edges = inputs.species.shape[0], inputs.vectors.shape[0]
+    device = network.device
+    for name, tensor, dtype, expected in (
+        ("species", inputs.species, whole, (n_atoms,)),
         ("velocities", inputs.velocities, double, (n_atoms, 3)),
         ("edges", inputs.vectors, double, (n_edges, 3)),
         ("offsets", inputs.routes.offsets, whole, (n_atoms + 1,)),
         ("senders", inputs.routes.senders, whole, (n_edges,)),
-    ]
-    if inputs.around is not None:
+    ):
+        _check_array(name, tensor, dtype, device, expected)
+    if around is not None:
         shape = (n_atoms, (network.config.lmax + 1) ** 2, network.config.n_channels)
-        checks.append(("surroundings", inputs.around, network.dtype, shape))
+        _check_array("surroundings", around, network.dtype, device, shape)
     elif network.surroundings is not None:
         raise ValueError("the network needs the sums over its surroundings")
-    for name, tensor, dtype, expected in checks:
-        _check_array(name, tensor, dtype, network.device, expected)
-    return inputs
 
 
 def _check_array(
@@ -96,14 +89,17 @@ def _check_array(
     device: torch.device,
     expected: Sequence[int | None],
 ) -> None:
-    if (tensor.dtype, tensor.device) != (dtype, device) or not tensor.is_contiguous():
+    if tensor.dtype != dtype or tensor.device != device or not tensor.is_contiguous():
         raise ValueError(
             f"{name} must be contiguous, {dtype} and on {device}, but are "
             f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
         )
-    fits = len(tensor.shape) == len(expected) and all(
-        wanted in {size, None}
-        for size, wanted in zip(tensor.shape, expected, strict=True)
+    fits = tensor.shape == expected or (
+        len(tensor.shape) == len(expected)
+        and all(
+            wanted in {size, None}
+            for size, wanted in zip(tensor.shape, expected, strict=True)
+        )
     )
     if not fits:
         raise ValueError(

@@ -259,17 +259,21 @@ def ready_layers(
 def _version(owners: tuple[Parameters, ...]) -> Version:
     """Return what changes with a parameter, unless it is written to by ``.data``."""
     return tuple(
-        (parameter.data_ptr(), _edition(parameter))
-        for parameters in owners
-        for parameter in parameters.values()
-        if parameter is not None
+        [
+            (parameter.data_ptr(), _edition(parameter))
+            if parameter.is_inference()
+            else (parameter.data_ptr(), parameter._version)  # noqa: SLF001
+            for parameters in owners
+            for parameter in parameters.values()
+            if parameter is not None
+        ]
     )
 
 
 def _edition(parameter: Tensor) -> int:
-    """Return a number that changes when `parameter` is written to."""
-    if parameter.is_inference():
-        # Those made under torch.inference_mode() are not counted; this is slower.
-        numbers = parameter.detach().contiguous().view(torch.uint8)
-        return zlib.crc32(numbers.cpu().numpy().data)
-    return parameter._version  # noqa: SLF001
+    """Return a number that changes when `parameter` is written to.
+
+    Of those made under torch.inference_mode(), which are not counted; this is slower.
+    """
+    numbers = parameter.detach().contiguous().view(torch.uint8)
+    return zlib.crc32(numbers.cpu().numpy().data)
