@@ -284,18 +284,14 @@ def _pseudo_inverse(
     half_trace = 0.5 * rows.diagonal(dim1=1, dim2=2).sum(dim=1)
     products = cofactors.diagonal(dim1=1, dim2=2).sum(dim=1)
     # The least moment, where it is far below the others, which then are half the trace.
-    least = determinant / torch.where(products > 0, products, 1.0)
+    least = determinant / products
     exists = isolated & (half_trace > SMALLEST_INERTIA)
     is_line = exists & (least <= SMALLEST_MOMENT * half_trace)
-    is_body = exists & ~is_line
+    is_body = exists ^ is_line
     # A forecast that is not finite stays so through the momentum, without an exception.
-    of_body = cofactors / torch.where(is_body, determinant, 1.0)[:, None, None]
-    of_line = rows / torch.where(is_line, half_trace, 1.0).square()[:, None, None]
-    inverse = torch.where(
-        is_body[:, None, None],
-        of_body,
-        torch.where(is_line[:, None, None], of_line, 0.0),
-    )
+    of_body = cofactors / torch.where(is_body, determinant, torch.inf)[:, None, None]
+    of_line = rows / torch.where(is_line, half_trace.square(), torch.inf)[:, None, None]
+    inverse = of_body + of_line
     return inverse, 3 * is_body + 2 * is_line
 
 

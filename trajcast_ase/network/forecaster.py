@@ -137,7 +137,8 @@ class Forecaster(RecommendsThermostats, nn.Module):
         self.readout = IrrepLinear(vector, (quarter,), vector, (2,))
 
     def _register_tables(self) -> None:
-        table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        # The last row stands for all other numbers.
+        table = torch.full((len(chemical_symbols) + 1,), -1, dtype=torch.int64)
         table[list(self.config.elements)] = torch.arange(len(self.config.elements))
         self.register_buffer("species_of_number", table, persistent=False)
         scales = torch.tensor(self.config.velocity_scales, dtype=torch.float64)
@@ -281,8 +282,8 @@ class Forecaster(RecommendsThermostats, nn.Module):
         ValueError
             An element that the network was not trained on.
         """
-        known = (atomic_numbers >= 0) & (atomic_numbers < len(self.species_of_number))
-        index = self.species_of_number[torch.where(known, atomic_numbers, 0)]
+        table = self.species_of_number
+        index = table[atomic_numbers.clamp(-1, len(table) - 1)]
         if bool((index < 0).any()):
             number = int(atomic_numbers[index < 0][0])
             symbol = (
