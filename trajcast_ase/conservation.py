@@ -55,8 +55,20 @@ def mass_average(
     state: State, values: Float[Tensor, "atoms columns"]
 ) -> Float[Tensor, "systems columns"]:
     """Return the mass-weighted mean of `values` over each system."""
+    return _mean(state, values, _total_mass(state))
+
+
+def _mean(
+    state: State,
+    values: Float[Tensor, "atoms columns"],
+    total_mass: Float[Tensor, "systems 1"],
+) -> Float[Tensor, "systems columns"]:
     weighted = sum_systems(state, state.masses[:, None] * values)
-    return weighted / sum_systems(state, state.masses[:, None])
+    return weighted / total_mass
+
+
+def _total_mass(state: State) -> Float[Tensor, "systems 1"]:
+    return sum_systems(state, state.masses[:, None])
 
 
 def conserve(
@@ -104,16 +116,18 @@ def conserve_with_bodies(
     columns = torch.cat(
         [state.positions, displacements, state.velocities, velocities], dim=1
     )
-    means = mass_average(state, columns)[index]
+    total_mass = _total_mass(state)
+    means = _mean(state, columns, total_mass)[index]
     # In the frame that moves with the centre of mass; it leaves out the drift.
     centered = (columns - means).split_with_sizes([3, 3, 3, 3], dim=1)
     relative, displacements, before, velocities = centered
     drift = means[:, 6:9]
-    turned = relative + displacements
     displacements = displacements + drift * horizon_fs
     after = state.moved(state.positions + displacements, velocities + drift)
     if not _rotates(after, rule):
-        return displacements, after.velocities, RigidBodies(after, None)
+        return displacements, after.velocities, RigidBodies(after, total_mass, None)
+    # From the positions alone, so that the bodies are those of `RigidBodies.of`.
+    turned = _relative(after, total_mass)
     lost = -torch.linalg.cross(turned, velocities)
     if rule.fixed_angular is None:
         lost = lost + torch.linalg.cross(relative, before)
@@ -123,7 +137,7 @@ def conserve_with_bodies(
         fixed = [state.positions.new_full((1,), one) for one in rule.fixed_angular]
         missing = missing + torch.cat(fixed)
     velocities = after.velocities + rotations.turning(missing, index)
-    return displacements, velocities, RigidBodies(after, rotations)
+    return displacements, velocities, RigidBodies(after, total_mass, rotations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,21 +221,24 @@ class RigidBodies:
     Attributes
     ----------
     state : State
+    total_mass : (n_systems, 1), amu
     rotations : Rotations or None
         None where no system conserves angular momentum.
     """
 
     state: State
+    total_mass: Float[Tensor, "systems 1"]
     rotations: Rotations | None
 
     @classmethod
     def of(cls, state: State, rule: Conservation) -> RigidBodies:
         """Return the systems of `state`; `rule` says whether they rotate."""
+        total_mass = _total_mass(state)
         if not _rotates(state, rule):
-            return cls(state, None)
-        relative = _relative(state)
+            return cls(state, total_mass, None)
+        relative = _relative(state, total_mass)
         rotations, _ = Rotations.of(state, relative, torch.zeros_like(relative))
-        return cls(state, rotations)
+        return cls(state, total_mass, rotations)
 
     @property
     def n_conserved(self) -> Int[Tensor, " systems"]:
@@ -243,21 +260,20 @@ class RigidBodies:
         """
         index = self.state.system_index
         if self.rotations is None:
-            return mass_average(self.state, velocities)[index]
+            return _mean(self.state, velocities, self.total_mass)[index]
         relative = self.rotations.relative
         # About the centre of mass the drift has no moment.
         moments = torch.linalg.cross(relative, velocities)
         columns = torch.cat([velocities, moments], dim=1)
         momenta = sum_systems(self.state, self.state.masses[:, None] * columns)
-        total = sum_systems(self.state, self.state.masses)[:, None]
-        drift = (momenta[:, :3] / total)[index]
+        drift = (momenta[:, :3] / self.total_mass)[index]
         return drift + self.rotations.turning(momenta[:, 3:], index)
 
 
 def angular_momentum(state: State) -> Float[Tensor, "systems 3"]:
     """Return each system's angular momentum about its centre of mass, amu Å²/fs."""
     thermal = state.velocities - com_velocity(state)[state.system_index]
-    moments = torch.linalg.cross(_relative(state), thermal)
+    moments = torch.linalg.cross(_relative(state, _total_mass(state)), thermal)
     return sum_systems(state, state.masses[:, None] * moments)
 
 
@@ -295,7 +311,9 @@ def _pseudo_inverse(
     return inverse, 3 * is_body + 2 * is_line
 
 
-def _relative(state: State) -> Float[Tensor, "atoms 3"]:
+def _relative(
+    state: State, total_mass: Float[Tensor, "systems 1"]
+) -> Float[Tensor, "atoms 3"]:
     """Return positions relative to each system's centre of mass."""
-    center = mass_average(state, state.positions)
+    center = _mean(state, state.positions, total_mass)
     return state.positions - center[state.system_index]
