@@ -5,9 +5,8 @@
 
 A run as users make it, with the recommended thermostats and the default guards, takes
 turns with its parts, each called alone. In turns, since what follows other code finds
-cold caches: repeated alone, a part of a microsecond looks twice or three times as
-cheap. "rest" is what the whole run takes beyond its parts. CPU time of one thread; take
-the lower quartile on a machine with other work.
+cold caches: repeated alone, a part takes half to two thirds of its time. "rest" is what
+the whole run takes beyond its parts. CPU time of one thread, lower quartiles.
 """
 
 from collections.abc import Callable

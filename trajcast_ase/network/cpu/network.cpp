@@ -1,5 +1,7 @@
 // A whole network without gradients: harmonics, places in tables, the features that enter the
 // first layer, the layers, and what is read of the last. The layers are programs of their own.
+#include <type_traits>
+
 constexpr int64_t LMAX = @lmax@, DEGREES = LMAX + 1, HARMONICS = DEGREES * DEGREES;
 constexpr int64_t TARGETS = 2, EDGES_AT_A_TIME = 1024, ATOMS_AT_A_TIME = 64;
 constexpr double LEAST_LENGTH = 1e-30;
@@ -52,7 +54,8 @@ struct Arrays {
     int64_t dim = HARMONICS;
     for (int64_t s = 0; s < network.n_stages; ++s) dim = std::max(dim, network.stages[s].dim_out);
     const auto take = [&](auto *&array, int64_t n) {
-      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(memory + bytes);
+      using Pointer = std::remove_reference_t<decltype(array)>;
+      array = reinterpret_cast<Pointer>(reinterpret_cast<uintptr_t>(memory) + bytes);
       bytes += (n * int64_t(sizeof *array) + 63) / 64 * 64;
     };
     take(lengths, input.n_edges), take(speeds, input.n_atoms);
