@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "sign",
         "conservation.py",
-        "velocities = velocities + bodies.rotations.turning(missing, index)",
-        "velocities = velocities - bodies.rotations.turning(missing, index)",
+        "velocities = after.velocities + rotations.turning(missing, index)",
+        "velocities = after.velocities - rotations.turning(missing, index)",
         ("test_conservation.py",),
     ),
     Fault(

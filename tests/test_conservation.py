@@ -23,6 +23,7 @@ from trajcast_ase.conservation import (
     angular_momentum,
     com_velocity,
     conserve,
+    conserve_with_bodies,
     mass_average,
 )
 
@@ -267,3 +268,16 @@ def test_rigid_motion_carries_the_momenta_and_the_rest_none():
     assert float(spin[3].abs().max()) > 1e-4
     product = batch.masses[:, None] * rigid * rest.velocities
     assert abs(float(product.sum())) < 1e-14
+
+
+@pytest.mark.parametrize("rule", [RULE, Conservation(angular=False)])
+def test_bodies_after_a_stride_are_those_of_its_positions_to_the_last_bit(rule):
+    # Else a replica would notice that another is lost, whose bodies are made anew.
+    batch = batch_of_four()
+    displacements, velocities, bodies = conserve_with_bodies(
+        batch, *raw(batch), HORIZON, rule
+    )
+    after = batch.moved(batch.positions + displacements, velocities)
+    expected = RigidBodies.of(after, rule)
+    assert torch.equal(bodies.n_conserved, expected.n_conserved)
+    assert torch.equal(bodies.motion(velocities), expected.motion(velocities))

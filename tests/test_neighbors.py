@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial import cKDTree
 
-from trajcast_ase.neighbors import find_edges
+from trajcast_ase import neighbors
+from trajcast_ase.neighbors import FEW_ATOMS, find_edges
 
 MAX_PAIRS = 20_000
 
@@ -255,6 +256,17 @@ def test_flat_cell_is_refused():
     state = make_state([[0.0, 0, 0]], cell=cell, pbc=True)
     with pytest.raises(ValueError, match="volume"):
         find_edges(state, 3.0)
+
+
+@pytest.mark.parametrize("n_atoms", [1, 2, 9, FEW_ATOMS, FEW_ATOMS + 1])
+def test_few_atoms_are_compared_as_many_are_searched(n_atoms, monkeypatch):
+    rng = np.random.default_rng(n_atoms)
+    state = random_state(rng, n_atoms)
+    compared = find_edges(state, 3.0)
+    monkeypatch.setattr(neighbors, "FEW_ATOMS", 0)
+    searched = find_edges(state, 3.0)
+    for name in ("receivers", "senders", "vectors"):
+        assert torch.equal(getattr(compared, name), getattr(searched, name))
 
 
 def test_unknown_backend_is_refused():

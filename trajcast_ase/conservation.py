@@ -55,8 +55,20 @@ def mass_average(
     state: State, values: Float[Tensor, "atoms columns"]
 ) -> Float[Tensor, "systems columns"]:
     """Return the mass-weighted mean of `values` over each system."""
+    return _mean(state, values, _total_mass(state))
+
+
+def _mean(
+    state: State,
+    values: Float[Tensor, "atoms columns"],
+    total_mass: Float[Tensor, "systems 1"],
+) -> Float[Tensor, "systems columns"]:
     weighted = sum_systems(state, state.masses[:, None] * values)
-    return weighted / sum_systems(state, state.masses[:, None])
+    return weighted / total_mass
+
+
+def _total_mass(state: State) -> Float[Tensor, "systems 1"]:
+    return sum_systems(state, state.masses[:, None])
 
 
 def conserve(
@@ -101,16 +113,31 @@ def conserve_with_bodies(
 ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"], RigidBodies]:
     """Return what :func:`conserve` does, and the systems as bodies after the stride."""
     index = state.system_index
-    moving = torch.cat([state.velocities, displacements, velocities], dim=1)
-    drift, shift, flow = mass_average(state, moving).split_with_sizes([3, 3, 3], dim=1)
-    displacements = displacements + (drift * horizon_fs - shift)[index]
-    velocities = velocities + (drift - flow)[index]
-    after = state.moved(state.positions + displacements, velocities)
-    bodies = RigidBodies.of(after, rule)
-    if bodies.rotations is not None:
-        missing = _missing_momentum(state, after, bodies.rotations.relative, rule)
-        velocities = velocities + bodies.rotations.turning(missing, index)
-    return displacements, velocities, bodies
+    columns = torch.cat(
+        [state.positions, displacements, state.velocities, velocities], dim=1
+    )
+    total_mass = _total_mass(state)
+    means = _mean(state, columns, total_mass)[index]
+    # In the frame that moves with the centre of mass; it leaves out the drift.
+    centered = (columns - means).split_with_sizes([3, 3, 3, 3], dim=1)
+    relative, displacements, before, velocities = centered
+    drift = means[:, 6:9]
+    displacements = displacements + drift * horizon_fs
+    after = state.moved(state.positions + displacements, velocities + drift)
+    if not _rotates(after, rule):
+        return displacements, after.velocities, RigidBodies(after, total_mass, None)
+    # From the positions alone, so that the bodies are those of `RigidBodies.of`.
+    turned = _relative(after, total_mass)
+    lost = -torch.linalg.cross(turned, velocities)
+    if rule.fixed_angular is None:
+        lost = lost + torch.linalg.cross(relative, before)
+    rotations, missing = Rotations.of(after, turned, lost)
+    if rule.fixed_angular is not None:
+        # Filled where they are: a stride on a device copies nothing from the host.
+        fixed = [state.positions.new_full((1,), one) for one in rule.fixed_angular]
+        missing = missing + torch.cat(fixed)
+    velocities = after.velocities + rotations.turning(missing, index)
+    return displacements, velocities, RigidBodies(after, total_mass, rotations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +146,43 @@ class Rotations:
 
     Attributes
     ----------
-    isolated : (n_systems,) bool
-        Systems without any periodic axis; the others do not rotate.
     relative : (n_atoms, 3), Å
         Positions relative to each system's centre of mass.
     inertia, inverse : (n_systems, 3, 3), amu Å² and its pseudo-inverse
+        The latter is zero for systems with a periodic axis, which do not rotate.
     n_axes : (n_systems,)
-        3; for atoms on a line 2, for a single atom 0.
+        3; for atoms on a line 2, for a single atom or a periodic system 0.
     """
 
-    isolated: Bool[Tensor, " systems"]
     relative: Float[Tensor, "atoms 3"]
     inertia: Float[Tensor, "systems 3 3"]
     inverse: Float[Tensor, "systems 3 3"]
     n_axes: Int[Tensor, " systems"]
+
+    @classmethod
+    def of(
+        cls,
+        state: State,
+        relative: Float[Tensor, "atoms 3"],
+        moments: Float[Tensor, "atoms 3"],
+    ) -> tuple[Rotations, Float[Tensor, "systems 3"]]:
+        """Return the rotations of `state`, and in the same pass a sum over systems.
+
+        Parameters
+        ----------
+        state : State
+        relative : (n_atoms, 3), Å
+        moments : (n_atoms, 3)
+            Their sum, weighted by mass, is returned, too.
+        """
+        outer = (relative[:, :, None] * relative[:, None, :]).flatten(1)
+        columns = torch.cat([outer, moments], dim=1)
+        sums = sum_systems(state, state.masses[:, None] * columns)
+        inertia = -sums[:, :9].reshape(-1, 3, 3)
+        diagonal = inertia.diagonal(dim1=1, dim2=2)
+        diagonal.sub_(diagonal.sum(dim=1, keepdim=True))
+        inverse, n_axes = _pseudo_inverse(inertia, ~state.pbc.any(dim=1))
+        return cls(relative, inertia, inverse, n_axes), sums[:, 9:]
 
     def weights(self, index: Int[Tensor, " atoms"]) -> Float[Tensor, " atoms"]:
         r"""Return :math:`\mathrm{tr}\, I^{+} (r'^2 - r' r'^T)` of each atom, 1/amu."""
@@ -159,7 +209,7 @@ class Rotations:
         if self.inertia.requires_grad:
             spin = self.inverse @ column.detach()
             column = column - (self.inertia - self.inertia.detach()) @ spin
-        spin = (self.inverse @ column).squeeze(2) * self.isolated[:, None]
+        spin = (self.inverse @ column).squeeze(2)
         turning: Tensor = torch.linalg.cross(spin[index], self.relative)
         return turning
 
@@ -171,23 +221,24 @@ class RigidBodies:
     Attributes
     ----------
     state : State
+    total_mass : (n_systems, 1), amu
     rotations : Rotations or None
         None where no system conserves angular momentum.
     """
 
     state: State
+    total_mass: Float[Tensor, "systems 1"]
     rotations: Rotations | None
 
     @classmethod
     def of(cls, state: State, rule: Conservation) -> RigidBodies:
         """Return the systems of `state`; `rule` says whether they rotate."""
-        if not (rule.angular and state.has_isolated()):
-            return cls(state, None)
-        isolated = ~state.pbc.any(dim=1)
-        relative = _relative(state)
-        inertia = _inertia(state, relative)
-        inverse, n_axes = _pseudo_inverse(inertia)
-        return cls(state, Rotations(isolated, relative, inertia, inverse, n_axes))
+        total_mass = _total_mass(state)
+        if not _rotates(state, rule):
+            return cls(state, total_mass, None)
+        relative = _relative(state, total_mass)
+        rotations, _ = Rotations.of(state, relative, torch.zeros_like(relative))
+        return cls(state, total_mass, rotations)
 
     @property
     def n_conserved(self) -> Int[Tensor, " systems"]:
@@ -196,10 +247,9 @@ class RigidBodies:
         3 for periodic systems; 6 for isolated ones, 5 where all atoms lie on a line
         and 3 for a single atom.
         """
-        momentum = torch.full(self.state.pbc.shape[:1], 3, device=self.state.device)
         if self.rotations is None:
-            return momentum
-        return momentum + self.rotations.n_axes * self.rotations.isolated
+            return torch.full(self.state.pbc.shape[:1], 3, device=self.state.device)
+        return self.rotations.n_axes + 3
 
     def motion(self, velocities: Float[Tensor, "atoms 3"]) -> Float[Tensor, "atoms 3"]:
         r"""Return the velocities that the momenta of `velocities` prescribe, Å/fs.
@@ -209,57 +259,35 @@ class RigidBodies:
         rest of the motion is orthogonal to it.
         """
         index = self.state.system_index
-        drift = mass_average(self.state, velocities)[index]
         if self.rotations is None:
-            return drift
+            return _mean(self.state, velocities, self.total_mass)[index]
         relative = self.rotations.relative
-        momentum = _angular_momentum(self.state, relative, velocities - drift)
-        return drift + self.rotations.turning(momentum, index)
+        # About the centre of mass the drift has no moment.
+        moments = torch.linalg.cross(relative, velocities)
+        columns = torch.cat([velocities, moments], dim=1)
+        momenta = sum_systems(self.state, self.state.masses[:, None] * columns)
+        drift = (momenta[:, :3] / self.total_mass)[index]
+        return drift + self.rotations.turning(momenta[:, 3:], index)
 
 
-def angular_momentum(
-    state: State, relative: Float[Tensor, "atoms 3"] | None = None
-) -> Float[Tensor, "systems 3"]:
-    """Return each system's angular momentum about its centre of mass, amu Å²/fs.
-
-    `relative` are the positions from there, where they are known.
-    """
-    drift = com_velocity(state)[state.system_index]
-    if relative is None:
-        relative = _relative(state)
-    return _angular_momentum(state, relative, state.velocities - drift)
+def angular_momentum(state: State) -> Float[Tensor, "systems 3"]:
+    """Return each system's angular momentum about its centre of mass, amu Å²/fs."""
+    thermal = state.velocities - com_velocity(state)[state.system_index]
+    moments = torch.linalg.cross(_relative(state, _total_mass(state)), thermal)
+    return sum_systems(state, state.masses[:, None] * moments)
 
 
-def _angular_momentum(
-    state: State,
-    relative: Float[Tensor, "atoms 3"],
-    velocities: Float[Tensor, "atoms 3"],
-) -> Float[Tensor, "systems 3"]:
-    """Return it from positions and velocities relative to the centre of mass."""
-    moment = torch.linalg.cross(relative, velocities)
-    return sum_systems(state, state.masses[:, None] * moment)
-
-
-def _missing_momentum(
-    before: State,
-    after: State,
-    relative: Float[Tensor, "atoms 3"],
-    rule: Conservation,
-) -> Float[Tensor, "systems 3"]:
-    """Return the angular momentum that a stride has lost, amu Å²/fs."""
-    if rule.fixed_angular is None:
-        target = angular_momentum(before)
-    else:
-        # Filled where they are: a stride on a device copies nothing from the host.
-        fixed = [before.positions.new_full((1,), one) for one in rule.fixed_angular]
-        target = torch.cat(fixed)
-    return target - angular_momentum(after, relative)
+def _rotates(state: State, rule: Conservation) -> bool:
+    """Return whether any system conserves its angular momentum."""
+    return rule.angular and state.has_isolated()
 
 
 def _pseudo_inverse(
-    inertia: Float[Tensor, "systems 3 3"],
+    inertia: Float[Tensor, "systems 3 3"], isolated: Bool[Tensor, " systems"]
 ) -> tuple[Float[Tensor, "systems 3 3"], Int[Tensor, " systems"]]:
     r"""Return the pseudo-inverse, without derivative, and its rank.
+
+    Both are zero for systems that are not `isolated`.
 
     In closed form, since eigenvalues make the host wait for a GPU: with the cofactors
     :math:`C` the inverse is :math:`C / \det I`. Of atoms on a line two moments are
@@ -267,45 +295,25 @@ def _pseudo_inverse(
     pseudo-inverse is :math:`I / (\mathrm{tr}\,I / 2)^2`.
     """
     rows = inertia.detach()
-    x, y, z = rows.unbind(1)
-    cofactors = torch.stack(
-        [
-            torch.linalg.cross(y, z),
-            torch.linalg.cross(z, x),
-            torch.linalg.cross(x, y),
-        ],
-        dim=1,
-    )
-    determinant = (x * cofactors[:, 0]).sum(dim=1)
+    cofactors = torch.linalg.cross(rows.roll(-1, 1), rows.roll(-2, 1))
+    determinant = (rows * cofactors).sum(dim=(1, 2)) / 3
     half_trace = 0.5 * rows.diagonal(dim1=1, dim2=2).sum(dim=1)
     products = cofactors.diagonal(dim1=1, dim2=2).sum(dim=1)
     # The least moment, where it is far below the others, which then are half the trace.
-    least = determinant / torch.where(products > 0, products, 1.0)
-    exists = half_trace > SMALLEST_INERTIA
+    least = determinant / products
+    exists = isolated & (half_trace > SMALLEST_INERTIA)
     is_line = exists & (least <= SMALLEST_MOMENT * half_trace)
-    is_body = exists & ~is_line
+    is_body = exists ^ is_line
     # A forecast that is not finite stays so through the momentum, without an exception.
-    of_body = cofactors / torch.where(is_body, determinant, 1.0)[:, None, None]
-    of_line = rows / torch.where(is_line, half_trace, 1.0).square()[:, None, None]
-    inverse = torch.where(
-        is_body[:, None, None],
-        of_body,
-        torch.where(is_line[:, None, None], of_line, 0.0),
-    )
+    of_body = cofactors / torch.where(is_body, determinant, torch.inf)[:, None, None]
+    of_line = rows / torch.where(is_line, half_trace.square(), torch.inf)[:, None, None]
+    inverse = of_body + of_line
     return inverse, 3 * is_body + 2 * is_line
 
 
-def _inertia(
-    state: State, relative: Float[Tensor, "atoms 3"]
-) -> Float[Tensor, "systems 3 3"]:
-    """Return each system's tensor of inertia about its centre of mass."""
-    identity = torch.eye(3, dtype=relative.dtype, device=relative.device)
-    squares = (relative * relative).sum(1)[:, None, None] * identity
-    outer = relative[:, :, None] * relative[:, None, :]
-    return sum_systems(state, state.masses[:, None, None] * (squares - outer))
-
-
-def _relative(state: State) -> Float[Tensor, "atoms 3"]:
+def _relative(
+    state: State, total_mass: Float[Tensor, "systems 1"]
+) -> Float[Tensor, "atoms 3"]:
     """Return positions relative to each system's centre of mass."""
-    center = mass_average(state, state.positions)
+    center = _mean(state, state.positions, total_mass)
     return state.positions - center[state.system_index]

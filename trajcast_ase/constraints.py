@@ -74,6 +74,8 @@ class Constraints:
 
     def hold_velocities(self, state: State) -> State:
         """Return `state` with the constrained part of its velocities removed."""
+        if self.free is None and self.resting is None:
+            return state
         return state.moved(state.positions, self.allowed(state.velocities, state))
 
     def allowed(

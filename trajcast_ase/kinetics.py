@@ -10,6 +10,7 @@ velocity that these prescribe (``conserved_motion``) carries no temperature:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -93,6 +94,8 @@ class ThermalSpace:
     ) -> Float[Tensor, "atoms 3"]:
         """Return the conserved part of `velocities`, Å/fs."""
         motion = self.bodies.motion(velocities)
+        if self.constraints.free is None:
+            return motion
         return torch.where(self.conserves[self.state.system_index, None], motion, 0.0)
 
     def projected(
@@ -123,9 +126,8 @@ class ThermalSpace:
         share = 3.0 * (masses > 0) - 3.0 * drift
         if self.bodies.rotations is None:
             return share
-        spins = self.bodies.rotations
-        turns = self.conserves & spins.isolated
-        return share - turns[index] * masses * spins.weights(index)
+        weights = self.bodies.rotations.weights(index)
+        return share - self.conserves[index] * masses * weights
 
 
 def _count(
@@ -145,7 +147,7 @@ def _count(
     return count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ThermalMotion:
     """What a thermostat acts on: the thermal motion of a batch of systems.
 
@@ -165,7 +167,7 @@ class ThermalMotion:
         """Number of thermal degrees of freedom of each system."""
         return self.space.n_dof
 
-    @property
+    @cached_property
     def kinetic_energies(self) -> Float[Tensor, " systems"]:
         """Kinetic energy of each system, eV."""
         return kinetic_energies(self.state)

@@ -27,6 +27,8 @@ Search = Callable[
 
 MOST_BOXES = 10_000
 """Of the size of the cutoff along one axis. Searches end the process above some 1e5."""
+FEW_ATOMS = 64
+"""Without periodic axes all pairs of so many are compared sooner than searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def find_edges(
     state : State
     cutoff : float, Å
     backend : "vesin" or "torch-cluster"
-        Both give the same pairs. The second needs the extra ``torch-cluster``.
+        Both give the same pairs. The second needs the extra ``torch-cluster``. With
+        the first, few atoms without periodic axes are not searched but compared.
 
     Raises
     ------
@@ -77,10 +80,14 @@ def find_edges(
     search = _search_vesin if backend == "vesin" else _search_torch_cluster
     found = []
     start = 0
-    for size, box in zip(state.sizes(), boxes_of_systems(state, cutoff), strict=True):
-        receivers, senders, vectors = _search_one(
-            positions[start : start + size], box, cutoff, search
-        )
+    cells, periodic = state.cell.cpu().numpy(), state.pbc.cpu().numpy()
+    for size, cell, pbc in zip(state.sizes(), cells, periodic, strict=True):
+        own = positions[start : start + size]
+        if backend == "vesin" and size <= FEW_ATOMS and not pbc.any():
+            receivers, senders, vectors = _compare_all(own, cutoff)
+        else:
+            box = _checked_box(cell, pbc, cutoff)
+            receivers, senders, vectors = _search_one(own, box, cutoff, search)
         found.append((receivers + start, senders + start, vectors))
         start += size
     merged = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -95,15 +102,22 @@ def boxes_of_systems(state: State, cutoff: float) -> list[Box]:
     ValueError
         A periodic system has a cell without volume, or one wider than 10 000 cutoffs.
     """
-    boxes = [
-        Box.of(cell, pbc)
-        for cell, pbc in zip(
-            state.cell.cpu().numpy(), state.pbc.cpu().numpy(), strict=True
-        )
+    cells, periodic = state.cell.cpu().numpy(), state.pbc.cpu().numpy()
+    return [
+        _checked_box(cell, pbc, cutoff)
+        for cell, pbc in zip(cells, periodic, strict=True)
     ]
-    for box in boxes:
-        _check_size(box, cutoff)
-    return boxes
+
+
+def _compare_all(
+    positions: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return receivers, senders and vectors of a system without periodic axes."""
+    vectors = positions - positions[:, None]
+    squares = np.einsum("ijk,ijk->ij", vectors, vectors)
+    squares.flat[:: len(positions) + 1] = np.inf  # no atom is its own neighbor
+    receivers, senders = (squares < cutoff * cutoff).nonzero()
+    return receivers, senders, vectors[receivers, senders]
 
 
 def _search_one(
@@ -139,7 +153,9 @@ def _without_gaps(
     return closed
 
 
-def _check_size(box: Box, cutoff: float) -> None:
+def _checked_box(cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> Box:
+    """Return the space of a system; raise ValueError if it cannot be searched."""
+    box = Box.of(cell, pbc)
     limit = MOST_BOXES * cutoff
     too_wide = box.pbc & (box.heights > limit)
     if too_wide.any():
@@ -149,6 +165,7 @@ def _check_size(box: Box, cutoff: float) -> None:
             f"more than the {limit:g} Å that can be searched for neighbors; set a "
             f"smaller cell or atoms.pbc[{axis}] = False"
         )
+    return box
 
 
 def _search_vesin(

@@ -7,7 +7,7 @@ front of it sees :class:`ase.Atoms`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -72,12 +72,12 @@ class State:
 
     def has_isolated(self) -> bool:
         """Return whether any system has no periodic axis."""
-        return bool((~self.pbc.any(dim=1)).any())
+        return not bool(self.pbc.any(dim=1).all())
 
     def sums(self, values: Tensor) -> Tensor:
         """Return the sum of per-atom `values` over each system."""
         total = values.new_zeros(self.n_systems, *values.shape[1:])
-        return total.index_add(0, self.system_index, values)
+        return total.index_add_(0, self.system_index, values)
 
     def group_sums(
         self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
@@ -104,7 +104,15 @@ class State:
         velocities: Float[Tensor, "atoms 3"],
     ) -> State:
         """Return the same systems at other positions and velocities."""
-        return replace(self, positions=positions, velocities=velocities)
+        return State(
+            positions,
+            velocities,
+            self.masses,
+            self.atomic_numbers,
+            self.cell,
+            self.pbc,
+            self.system_index,
+        )
 
 
 def state_from_atoms(

@@ -18,7 +18,6 @@ from trajcast_ase.neighbors import Edges, find_edges
 from trajcast_ase.network import Forecaster
 from trajcast_ase.network.backend import Backend, Reference
 from trajcast_ase.network.forecaster import VECTOR
-from trajcast_ase.network.graph import embedded_graph
 from trajcast_ase.network.neighborhood import Neighborhood, sums_over_pairs
 from trajcast_ase.state import State
 
@@ -77,8 +76,7 @@ class Problem:
         edges, around = pairs, None
         if exact.surroundings is not None:
             edges = pairs.within(model.config.cutoff)
-            graph = embedded_graph(exact, species, state.velocities, edges)
-            around = sums_over_pairs(exact, exact.surroundings, graph, pairs)
+            around = sums_over_pairs(exact, exact.surroundings, species, pairs)
         near = Neighborhood(edges, around)
         # Not the public call, which asks for unknown elements: the host would wait.
         targets = exact._targets(species, state.velocities, near, None)  # noqa: SLF001
@@ -109,10 +107,11 @@ class Problem:
                 self.around,
             )
             return
-        graph = embedded_graph(model, self.species, state.velocities, self.near.edges)
         yield (
             "surroundings",
-            lambda: sums_over_pairs(model, model.surroundings, graph, self.pairs),
+            lambda: sums_over_pairs(
+                model, model.surroundings, self.species, self.pairs
+            ),
             self.around,
         )
 

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 from trajcast_ase.models.published import import_published
 from trajcast_ase.neighbors import Edges, find_edges
-from trajcast_ase.network.graph import embedded_graph
+from trajcast_ase.network.graph import NetworkInputs
+from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.sampling import perceptron_weights
 from trajcast_ase.stride import conserved_forecast, stride
 
@@ -195,7 +196,9 @@ def test_intermediates(paracetamol):
     species = paracetamol.species_index(state.atomic_numbers)
     assert torch.equal(species, stored["atom_types"].flatten())
     edges = Edges(ours.receivers, ours.senders, stored["edge_vectors"][order])
-    graph = embedded_graph(paracetamol, species, state.velocities, edges)
+    routes = Routes.of_edges(edges, len(species))
+    inputs = NetworkInputs(species, state.velocities, edges.vectors, routes, None)
+    graph = inputs.graph(paracetamol)
     assert largest(graph.edge_harmonics, stored["edge_sh"][order]) < 1e-13
     radial = paracetamol.edge_basis(stored["edge_lengths"][order].flatten())
     assert largest(radial, stored["edge_length_embedding"][order]) < 1e-13

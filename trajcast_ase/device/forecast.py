@@ -15,7 +15,7 @@ from trajcast_ase.device.neighbors import DeviceEdges, Room, SearchPlan, search,
 from trajcast_ase.device.plans import first_room, plan_search
 from trajcast_ase.network.backend import ReadyLayers
 from trajcast_ase.network.forecaster import Forecaster
-from trajcast_ase.network.graph import graph_of_routes
+from trajcast_ase.network.graph import NetworkInputs
 from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.interaction import Interaction, LayerWeights
 from trajcast_ase.network.neighborhood import sums_over_surroundings
@@ -227,24 +227,20 @@ class _Placed:
     ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
         """Return displacements (Å) and new velocities (Å/fs), float64."""
         fixed, network = self.fixed, self.fixed.network
-        graph = graph_of_routes(
-            network,
+        inputs = NetworkInputs(
             fixed.species,
-            fixed.one_hot,
             state.velocities,
-            vectors=self.edges.vectors,
-            routes=_routes(self.edges),
-        )
-        lengths = self.edges.vectors.norm(dim=1)
-        weights = fixed.layers
-        targets = network.targets_of_graph(
-            graph,
-            lengths,
+            self.edges.vectors,
+            _routes(self.edges),
             self.around,
-            _weights_of_edges(network, lengths, graph.velocity_radial)
-            if weights is None
-            else weights,
-        ).double()
+            fixed.one_hot,
+        )
+        if fixed.layers is not None:
+            targets = fixed.layers(network, inputs).double()
+        else:
+            graph, lengths = inputs.graph(network), inputs.vectors.norm(dim=1)
+            weights = _weights_of_edges(network, lengths, graph.velocity_radial)
+            targets = network.targets_of_graph(graph, self.around, weights).double()
         config = network.config
         return (
             targets[:, 0] * config.displacement_rms,

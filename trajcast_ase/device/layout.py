@@ -6,10 +6,10 @@ are fixed when the batch is laid out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.state import State
@@ -96,6 +96,14 @@ class LaidOutState(State):
             isolated_systems=State.has_isolated(state),
             number_in_system=numbers.to(state.device),
         )
+
+    def moved(
+        self,
+        positions: Float[Tensor, "atoms 3"],
+        velocities: Float[Tensor, "atoms 3"],
+    ) -> LaidOutState:
+        """Return the same systems at other positions and velocities."""
+        return replace(self, positions=positions, velocities=velocities)
 
     def sizes(self) -> list[int]:
         """Return the number of atoms of each system."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
@@ -67,9 +66,9 @@ class LargestKick:
         if speeds is None:
             return []
         found = kicks(before, after, speeds, model.horizon_fs)
-        if float(found.max()) <= self.limit:
+        if found.max() <= self.limit:
             return []
-        return _beyond(before, host(found), self.limit, "it kicks {atom} by")
+        return _beyond(before, found, self.limit, "it kicks {atom} by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def kicks(
     after: State,
     speeds: Float[Tensor, " atoms"],
     horizon_fs: float,
-) -> Float[Tensor, " atoms"]:
+) -> Float[np.ndarray, " atoms"]:
     """Return how strongly a forecast kicks each atom, relative to a thermal speed.
 
     Parameters
@@ -118,9 +117,12 @@ def kicks(
         Thermal speeds.
     horizon_fs : float, fs
     """
-    changes = after.velocities - before.velocities
-    bends = (after.positions - before.positions) / horizon_fs - before.velocities
-    return torch.maximum(changes.norm(dim=1), bends.norm(dim=1)) / speeds
+    start, end = host(before.velocities), host(after.velocities)
+    flight = host(after.positions) - host(before.positions)
+    kicks = np.stack([end - start, flight / horizon_fs - start])
+    squares = np.einsum("kij,kij->ki", kicks, kicks)
+    sizes: np.ndarray = np.sqrt(squares.max(axis=0)) / host(speeds)
+    return sizes
 
 
 def _beyond(

@@ -23,8 +23,8 @@ from trajcast_ase.network.weights import WeightRows
 from trajcast_ase.state import State
 
 if TYPE_CHECKING:
-    from trajcast_ase.network.inference.layers import Network
-    from trajcast_ase.network.interaction import Graph
+    from trajcast_ase.network.forecaster import Forecaster
+    from trajcast_ase.network.graph import NetworkInputs
 
 
 class BackendError(RuntimeError):
@@ -32,7 +32,7 @@ class BackendError(RuntimeError):
 
 
 class ReadyLayers(Protocol):
-    """All layers of a network, made from its present parameters; no gradients."""
+    """A network ready to run, made from its present parameters; no gradients."""
 
     @property
     def is_current(self) -> bool:
@@ -43,23 +43,15 @@ class ReadyLayers(Protocol):
         """Weights of the sums over the surroundings, one group for each species."""
 
     def __call__(
-        self,
-        network: Network,
-        x: Float[Tensor, "atoms dim channels"],
-        lengths: Float[Tensor, " edges"],
-        graph: Graph,
-    ) -> Float[Tensor, "atoms dim_out channels"]:
-        """Return the features of the last layer.
+        self, network: Forecaster, inputs: NetworkInputs
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return displacement and velocity in units of their training rms.
 
         Parameters
         ----------
-        network : Network
+        network : Forecaster
             Which the layers were made from.
-        x : (n_atoms, dim, n_channels)
-            Features that enter the first layer.
-        lengths : (n_edges,) float64, Å
-        graph : Graph
-            Edges sorted by receiver, harmonics, speeds and species.
+        inputs : NetworkInputs
         """
 
 
@@ -89,12 +81,12 @@ class Backend(ABC):
     def computes_on(self, device: torch.device) -> bool:
         """Return whether the backend takes tensors on `device`."""
 
-    def layers(self, network: Network, outputs: Irreps) -> ReadyLayers | None:
+    def layers(self, network: Forecaster, outputs: Irreps) -> ReadyLayers | None:
         """Return layers that are ready to run, or None: layer by layer in torch.
 
         Parameters
         ----------
-        network : Network
+        network : Forecaster
         outputs : Irreps
             Of the last layer, that anyone reads.
         """

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
 from trajcast_ase.network.backend import Backend, BackendError, ReadyLayers, Reference
 from trajcast_ase.network.cpu.backend import Cpp
-from trajcast_ase.network.inference.layers import Network
 from trajcast_ase.network.irreps import Irreps
 from trajcast_ase.network.triton.backend import Triton
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class Engine:
         return self.backend if self.backend.computes_on(device) else REFERENCE
 
     def layers(
-        self, network: Network, device: torch.device, outputs: Irreps
+        self, network: Forecaster, device: torch.device, outputs: Irreps
     ) -> ReadyLayers | None:
         """Return the layers for the present parameters; None where torch computes."""
         if torch.is_grad_enabled():

@@ -35,7 +35,7 @@ from trajcast_ase.network.embedding import (
     SpeedEmbedding,
     ThermalEmbedding,
 )
-from trajcast_ase.network.graph import embedded_graph
+from trajcast_ase.network.graph import NetworkInputs
 from trajcast_ase.network.interaction import (
     Graph,
     Interaction,
@@ -50,6 +50,7 @@ from trajcast_ase.network.neighborhood import (
     sums_over_surroundings,
 )
 from trajcast_ase.network.radial import BesselBasis
+from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.sampling import perceptron_weights
 from trajcast_ase.network.surroundings import Surroundings, with_surroundings
 from trajcast_ase.state import State
@@ -136,7 +137,8 @@ class Forecaster(RecommendsThermostats, nn.Module):
         self.readout = IrrepLinear(vector, (quarter,), vector, (2,))
 
     def _register_tables(self) -> None:
-        table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        # The last row stands for all other numbers.
+        table = torch.full((len(chemical_symbols) + 1,), -1, dtype=torch.int64)
         table[list(self.config.elements)] = torch.arange(len(self.config.elements))
         self.register_buffer("species_of_number", table, persistent=False)
         scales = torch.tensor(self.config.velocity_scales, dtype=torch.float64)
@@ -280,8 +282,8 @@ class Forecaster(RecommendsThermostats, nn.Module):
         ValueError
             An element that the network was not trained on.
         """
-        known = (atomic_numbers >= 0) & (atomic_numbers < len(self.species_of_number))
-        index = self.species_of_number[torch.where(known, atomic_numbers, 0)]
+        table = self.species_of_number
+        index = table[atomic_numbers.clamp(-1, len(table) - 1)]
         if bool((index < 0).any()):
             number = int(atomic_numbers[index < 0][0])
             symbol = (
@@ -334,42 +336,55 @@ class Forecaster(RecommendsThermostats, nn.Module):
     ) -> Float[Tensor, "atoms 2 3"]:
         edges, around = near.edges, near.around
         if self.surroundings is not None and around is None:
+            around = sums_over_pairs(self, self.surroundings, species, edges)
             edges = edges.within(self.config.cutoff)
-        graph = embedded_graph(self, species, velocities, edges)
-        if self.surroundings is not None and around is None:
-            around = sums_over_pairs(self, self.surroundings, graph, near.edges)
-        weights = layers or perceptron_weights(self, graph, edges)
-        return self.targets_of_graph(graph, edges.vectors.norm(dim=1), around, weights)
+        routes = Routes.of_edges(edges, species.shape[0])
+        inputs = NetworkInputs(
+            species, velocities.contiguous(), edges.vectors.contiguous(), routes, around
+        )
+        if layers is not None:
+            return layers(self, inputs)
+        graph = inputs.graph(self)
+        weights = perceptron_weights(self, graph, edges)
+        return self.targets_of_graph(graph, around, weights)
 
     def targets_of_graph(
         self,
         graph: Graph,
-        lengths: Float[Tensor, " edges"],
         around: Float[Tensor, "atoms harmonics channels"] | None,
-        weights: ReadyLayers | Iterator[LayerWeights],
+        weights: Iterator[LayerWeights],
     ) -> Float[Tensor, "atoms 2 3"]:
-        """Return what :meth:`forward` does, from an embedded graph.
+        """Return what :meth:`forward` does, from an embedded graph and layer by layer.
 
         Parameters
         ----------
         graph : Graph
-        lengths : (n_edges,) float64, Å
         around : (n_atoms, (lmax + 1)², n_channels) or None
             Sums over the surroundings, where the network has any.
-        weights : ReadyLayers, or weights of each layer
+        weights : iterator of LayerWeights
+            Of each layer.
         """
-        x = self.embedding(
+        x = self.first_features(graph, around)
+        for layer, layer_weights in zip(self.layers, weights, strict=True):
+            x = layer(x, graph, layer_weights)
+        return self.read_out(x[:, self.vector_rows])
+
+    def first_features(
+        self, graph: Graph, around: Float[Tensor, "atoms harmonics channels"] | None
+    ) -> Float[Tensor, "atoms harmonics channels"]:
+        """Return the features that enter the first layer; see `targets_of_graph`."""
+        x: Tensor = self.embedding(
             graph.species_one_hot, graph.velocity_radial, graph.velocity_harmonics
         )
-        if self.surroundings is not None:
-            x = with_surroundings(x, self.surroundings(around, graph.species_one_hot))
-        if isinstance(weights, Iterator):
-            for layer, layer_weights in zip(self.layers, weights, strict=True):
-                x = layer(x, graph, layer_weights)
-            x = x[:, self.vector_rows]
-        else:
-            x = weights(self, x, lengths, graph)
-        (compressed,) = self.compression((x,))
+        if self.surroundings is None:
+            return x
+        return with_surroundings(x, self.surroundings(around, graph.species_one_hot))
+
+    def read_out(
+        self, vectors: Float[Tensor, "atoms 3 channels"]
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return what :meth:`forward` does, from the vectors of the last layer."""
+        (compressed,) = self.compression((vectors,))
         targets: Tensor = self.readout((compressed,))[0]
         return targets.transpose(1, 2)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trajcast_ase.neighbors import Edges
 from trajcast_ase.network.harmonics import spherical_harmonics
 from trajcast_ase.network.interaction import Graph
 from trajcast_ase.network.routes import Routes
@@ -17,54 +17,54 @@ if TYPE_CHECKING:
     from trajcast_ase.network.forecaster import Forecaster
 
 
-def embedded_graph(
-    network: Forecaster,
-    species: Int[Tensor, " atoms"],
-    velocities: Float[Tensor, "atoms 3"],
-    edges: Edges,
-) -> Graph:
-    """Return the embedded edges and velocities (Å/fs)."""
-    routes = Routes.of_edges(edges, species.shape[0])
-    one_hot = nn.functional.one_hot(species, len(network.config.elements))
-    return graph_of_routes(
-        network,
-        species,
-        one_hot.to(network.dtype),
-        velocities,
-        vectors=edges.vectors,
-        routes=routes,
-    )
+@dataclass(frozen=True, slots=True)
+class NetworkInputs:
+    """What a network reads of a state.
 
+    Attributes
+    ----------
+    species : (n_atoms,) int64
+    velocities : (n_atoms, 3) float64, Å/fs
+        Relative to the centre of mass of each system.
+    vectors : (n_edges, 3) float64, Å
+    routes : Routes
+    around : (n_atoms, (lmax + 1)², n_channels) or None
+        Sums over the surroundings, where the network has any.
+    one_hot : (n_atoms, n_species) or None
+        Of `species`, where somebody has it.
+    """
 
-def graph_of_routes(
-    network: Forecaster,
-    species: Int[Tensor, " atoms"],
-    one_hot: Float[Tensor, "atoms species"],
-    velocities: Float[Tensor, "atoms 3"],
-    *,
-    vectors: Float[Tensor, "edges 3"],
-    routes: Routes,
-) -> Graph:
-    """Return the embedded edges (Å) and velocities (Å/fs) where routes are known."""
-    config, dtype = network.config, network.dtype
-    thermal = config.velocity_encoding == "thermal"
-    if thermal:
-        velocities = velocities / network.velocity_scales[species, None]
-        velocities = saturated(velocities, config.velocity_saturation)
-    velocities, vectors = velocities.to(dtype), vectors.to(dtype)
-    speeds = velocities.norm(dim=1)
-    return Graph(
-        routes=routes,
-        edge_harmonics=spherical_harmonics(vectors, config.lmax, normalize=True),
-        velocity_harmonics=spherical_harmonics(
-            velocities, config.lmax, normalize=not thermal
-        ),
-        speeds=speeds,
-        velocity_radial=network.speed(speeds, one_hot),
-        species=species,
-        species_one_hot=one_hot,
-        backend=network.backend,
-    )
+    species: Int[Tensor, " atoms"]
+    velocities: Float[Tensor, "atoms 3"]
+    vectors: Float[Tensor, "edges 3"]
+    routes: Routes
+    around: Float[Tensor, "atoms harmonics channels"] | None
+    one_hot: Float[Tensor, "atoms species"] | None = None
+
+    def graph(self, network: Forecaster) -> Graph:
+        """Return the embedded edges and velocities."""
+        config, dtype, species = network.config, network.dtype, self.species
+        one_hot, velocities = self.one_hot, self.velocities
+        if one_hot is None:
+            one_hot = nn.functional.one_hot(species, len(config.elements)).to(dtype)
+        thermal = config.velocity_encoding == "thermal"
+        if thermal:
+            velocities = velocities / network.velocity_scales[species, None]
+            velocities = saturated(velocities, config.velocity_saturation)
+        velocities, vectors = velocities.to(dtype), self.vectors.to(dtype)
+        speeds = velocities.norm(dim=1)
+        return Graph(
+            routes=self.routes,
+            edge_harmonics=spherical_harmonics(vectors, config.lmax, normalize=True),
+            velocity_harmonics=spherical_harmonics(
+                velocities, config.lmax, normalize=not thermal
+            ),
+            speeds=speeds,
+            velocity_radial=network.speed(speeds, one_hot),
+            species=species,
+            species_one_hot=one_hot,
+            backend=network.backend,
+        )
 
 
 def saturated(

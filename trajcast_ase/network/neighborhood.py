@@ -11,7 +11,6 @@ from torch import Tensor
 from trajcast_ase.neighbors import Edges, find_edges
 from trajcast_ase.network.backend import ReadyLayers
 from trajcast_ase.network.harmonics import spherical_harmonics
-from trajcast_ase.network.interaction import Graph
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.sampling import sampled_lengths
 from trajcast_ase.network.surroundings import Surroundings
@@ -84,14 +83,17 @@ def sums_over_surroundings(
 
 
 def sums_over_pairs(
-    network: Forecaster, module: Surroundings, graph: Graph, edges: Edges
+    network: Forecaster,
+    module: Surroundings,
+    species: Int[Tensor, " atoms"],
+    edges: Edges,
 ) -> Float[Tensor, "atoms harmonics channels"]:
     """Return the sums over the surroundings, `edges` being all pairs."""
     vectors = edges.vectors.to(network.dtype)
     return module.sums(
-        graph.species,
+        species,
         spherical_harmonics(vectors, network.config.lmax, normalize=True),
         sampled_lengths(network, module.basis, edges).weights(module.mlp),
-        Routes.of_edges(edges, graph.routes.n_atoms),
-        graph.backend,
+        Routes.of_edges(edges, species.shape[0]),
+        network.backend,
     )

@@ -15,7 +15,6 @@ symbol                   variable                   unit
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -132,7 +131,7 @@ class CSVR(RandomThermostat):
         alpha = torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
         # One number for a system keeps what is thermal so: there is nothing to project.
         scaled = alpha[state.system_index, None] * state.velocities
-        after = replace(motion, state=state.moved(state.positions, scaled))
+        after = ThermalMotion(state.moved(state.positions, scaled), motion.space)
         return after, (alpha.square() - 1) * kinetic
 
     def todict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -11,13 +11,17 @@ from torch import Tensor
 
 from trajcast_ase.network.cpu import product as kernel
 from trajcast_ase.network.cpu.layer import CompiledLayer
+from trajcast_ase.network.cpu.network import CompiledNetwork, with_program
 from trajcast_ase.network.cpu.surroundings import HIGHEST_LMAX, surroundings_sums
 from trajcast_ase.network.cpu.threads import check_kernels
-from trajcast_ase.network.inference.layers import Layers, Network, ready_layers
+from trajcast_ase.network.inference.layers import Layers, ready_layers
 from trajcast_ase.network.inference.tables import Grid
 from trajcast_ase.network.irreps import Irreps
 from trajcast_ase.network.kernel_backend import KernelBackend, ProductKernels
 from trajcast_ase.state import State
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class Cpp(KernelBackend):
         """Return whether `device` is the CPU."""
         return device.type == "cpu"
 
-    def layers(self, network: Network, outputs: Irreps) -> Layers:
-        """Return compiled layers."""
-        return ready_layers(network, outputs, CompiledLayer)
+    def layers(self, network: Forecaster, outputs: Irreps) -> Layers | CompiledNetwork:
+        """Return compiled layers, in float32 with what stands around them."""
+        ready = ready_layers(network, outputs, CompiledLayer)
+        return with_program(network, ready)
 
     def uses_grids(self, dtype: torch.dtype) -> bool:
         """Return whether numbers are no better than an interpolation."""

@@ -28,6 +28,7 @@ def layer_source(shape: LayerShape, real: str) -> str:
             vectors_code(shape.n_channels, real),
             product_code("edge", shape.edge),
             product_code("velocity", shape.velocity, shape.updated),
+            template("layer.hpp"),
             template(
                 "layer.cpp",
                 atoms=ATOMS_AT_A_TIME,

@@ -15,21 +15,6 @@ constexpr int64_t DIM_MIDDLE = velocity::DIM_IN, DIM_OUT = @dim_out@, DIM_GATED 
                   EVEN_COLUMNS = @even_columns@ * CHANNELS, RESIDUALS = @residuals@;
 constexpr real SILU_NORM = @silu_norm@, TANH_NORM = @tanh_norm@, ROOT_HALF = 0.70710678118654752440;
 
-// Rows of weights, or, with `fractions`, of a table between whose rows they lie.
-struct Weights {
-  const real *values;
-  const int64_t *rows;
-  const double *fractions;
-};
-
-struct Layer {
-  int64_t n_atoms;
-  const int64_t *offsets, *senders, *species;
-  const real *edge_harmonics, *velocity_harmonics;
-  Weights edge_weights, velocity_weights;
-  const real *contraction, *update, *residual;
-};
-
 // What some atoms need between their features in and out.
 struct Scratch {
   static constexpr int64_t ROWS =

@@ -45,7 +45,7 @@ class _LayerStruct(ctypes.Structure):
 
 
 @cache
-def _program(shape: LayerShape, dtype: torch.dtype) -> Callable[..., None]:
+def layer_program(shape: LayerShape, dtype: torch.dtype) -> Callable[..., None]:
     """Return the entry point, compiled on first use."""
     function = load(layer_source(shape, REAL[dtype])).layer_forward
     function.argtypes = [
@@ -97,7 +97,7 @@ class CompiledLayer:
             *_pointers(self.matrices),
         )
         threads = threads_for(len(inputs.senders))
-        _program(self.shape, x.dtype)(layer, x.data_ptr(), out.data_ptr(), threads)
+        layer_program(self.shape, x.dtype)(layer, x.data_ptr(), out.data_ptr(), threads)
         return out
 
 

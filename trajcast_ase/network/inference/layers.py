@@ -11,13 +11,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trajcast_ase.network.embedding import SpeedEmbedding
+from trajcast_ase.network.graph import NetworkInputs
 from trajcast_ase.network.inference.matrices import LayerMatrices, folded
 from trajcast_ase.network.inference.shape import LayerShape
 from trajcast_ase.network.inference.tables import Grid, Places, Table
@@ -28,28 +28,13 @@ from trajcast_ase.network.inference.tabulated import (
 )
 from trajcast_ase.network.interaction import Graph, Interaction
 from trajcast_ase.network.irreps import Irreps
-from trajcast_ase.network.radial import BesselBasis
-from trajcast_ase.network.surroundings import Surroundings
 from trajcast_ase.network.weights import SampledLengths, WeightRows
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
 
 Parameters = dict[str, nn.Parameter | None]
 Version = tuple[tuple[int, int], ...]
-
-
-class Network(Protocol):
-    """What is read of a network."""
-
-    edge_basis: BesselBasis
-    speed: SpeedEmbedding
-    surroundings: Surroundings | None
-    layers: nn.ModuleList
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the parameters."""
-
-    def modules(self) -> Iterator[nn.Module]:
-        """Yield all modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +124,23 @@ class Layers:
         return any(layer.tables.edge is None for layer in self.layers)
 
     def __call__(
+        self, network: Forecaster, inputs: NetworkInputs
+    ) -> Float[Tensor, "atoms 2 3"]:
+        """Return displacement and velocity in units of their training rms.
+
+        Parameters
+        ----------
+        network : Forecaster
+        inputs : NetworkInputs
+        """
+        graph = inputs.graph(network)
+        x = network.first_features(graph, inputs.around)
+        lengths = inputs.vectors.norm(dim=1)
+        return network.read_out(self.features(network, x, lengths, graph))
+
+    def features(
         self,
-        network: Network,
+        network: Forecaster,
         x: Float[Tensor, "atoms dim channels"],
         lengths: Float[Tensor, " edges"],
         graph: Graph,
@@ -149,8 +149,9 @@ class Layers:
 
         Parameters
         ----------
-        network : Network
+        network : Forecaster
         x : (n_atoms, dim, n_channels)
+            Features that enter the first layer.
         lengths : (n_edges,) float64, Å
         graph : Graph
         """
@@ -167,7 +168,7 @@ class Layers:
         return x
 
     def _weights(
-        self, network: Network, lengths: Float[Tensor, " edges"], graph: Graph
+        self, network: Forecaster, lengths: Float[Tensor, " edges"], graph: Graph
     ) -> Iterator[tuple[WeightRows, WeightRows]]:
         """Yield the weights of both products of each layer."""
         species = graph.species
@@ -211,7 +212,7 @@ class Layers:
 
 @torch.no_grad()
 def ready_layers(
-    network: Network,
+    network: Forecaster,
     outputs: Irreps,
     make: LayerMaker,
     locate: Locator = Grid.places,
@@ -220,7 +221,7 @@ def ready_layers(
 
     Parameters
     ----------
-    network : Network
+    network : Forecaster
     outputs : Irreps
         Of the last layer, that anyone reads; the others are not computed.
     make : callable
@@ -247,7 +248,8 @@ def ready_layers(
         )
         ready.append(ReadyLayer(make(shape, folded(layer, shape)), tables))
     # Every step asks for the version: walking through the modules would take longer.
-    owners = tuple(module._parameters for module in network.modules())  # noqa: SLF001
+    every = (module._parameters for module in network.modules())  # noqa: SLF001
+    owners = tuple(parameters for parameters in every if parameters)
     around = None
     if tabulated and network.surroundings is not None:
         around = surroundings_table(network.surroundings, network.dtype)
@@ -257,17 +259,21 @@ def ready_layers(
 def _version(owners: tuple[Parameters, ...]) -> Version:
     """Return what changes with a parameter, unless it is written to by ``.data``."""
     return tuple(
-        (parameter.data_ptr(), _edition(parameter))
-        for parameters in owners
-        for parameter in parameters.values()
-        if parameter is not None
+        [
+            (parameter.data_ptr(), _edition(parameter))
+            if parameter.is_inference()
+            else (parameter.data_ptr(), parameter._version)  # noqa: SLF001
+            for parameters in owners
+            for parameter in parameters.values()
+            if parameter is not None
+        ]
     )
 
 
 def _edition(parameter: Tensor) -> int:
-    """Return a number that changes when `parameter` is written to."""
-    if parameter.is_inference():
-        # Those made under torch.inference_mode() are not counted; this is slower.
-        numbers = parameter.detach().contiguous().view(torch.uint8)
-        return zlib.crc32(numbers.cpu().numpy().data)
-    return parameter._version  # noqa: SLF001
+    """Return a number that changes when `parameter` is written to.
+
+    Of those made under torch.inference_mode(), which are not counted; this is slower.
+    """
+    numbers = parameter.detach().contiguous().view(torch.uint8)
+    return zlib.crc32(numbers.cpu().numpy().data)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trajcast_ase.network.embedding import ThermalEmbedding
 from trajcast_ase.network.inference.shape import EVEN, ODD, LayerShape
 from trajcast_ase.network.interaction import Interaction, IrrepLinear
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,65 @@ def folded(layer: Interaction, shape: LayerShape) -> LayerMatrices:
             for matrix in (contraction, update, residual)
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class EndMatrices:
+    """What stands before and behind the layers, all factors folded in.
+
+    Attributes
+    ----------
+    scalars : (n_species, n_channels)
+        Of each element.
+    radial : (n_species, n_basis, n_channels)
+        Of the Gaussians of the speed, which are 1 at their centers.
+    vectors : (n_species, lmax, n_channels)
+        Of the harmonics of the velocity, by l > 0.
+    receivers : (n_species, lmax + 1, n_channels, n_channels) or None
+        Of the sums over the surroundings, where the network has any.
+    readout : (2, n_channels)
+        Of the vectors of the last layer.
+    """
+
+    scalars: Float[Tensor, "species channels"]
+    radial: Float[Tensor, "species basis channels"]
+    vectors: Float[Tensor, "species lmax channels"]
+    receivers: Float[Tensor, "species degrees channels channels"] | None
+    readout: Float[Tensor, "2 channels"]
+
+
+def folded_ends(network: Forecaster) -> EndMatrices:
+    """Return the matrices before and behind the layers."""
+    speed, n_species = network.speed, len(network.config.elements)
+    n_basis, n_channels = speed.weight.shape[0], network.config.n_channels
+    if isinstance(network.embedding, ThermalEmbedding):
+        scale = 1.0 / math.sqrt(n_species + n_basis)
+        of_scalars = network.embedding.scalars.double() * scale
+        vectors = network.embedding.vectors.double().transpose(0, 1)
+    else:
+        of_scalars, *higher = _matrices(network.embedding.linear)
+        vectors = torch.cat(higher).expand(n_species, -1, -1)
+    of_speed = speed.weight.double().transpose(0, 1) * (
+        speed.basis.scale / math.sqrt(n_basis * n_species)
+    )
+    receivers, share, module = None, 1.0, network.surroundings
+    if module is not None:
+        share = 1.0 / math.sqrt(2.0)
+        linear = module.receivers
+        weight = linear.weight.double().view(linear.shape).permute(2, 0, 1, 3)
+        receivers = _plain(share * weight / math.sqrt(n_species * n_channels), network)
+    compression, readout = _matrices(network.compression), _matrices(network.readout)
+    return EndMatrices(
+        scalars=_plain(share * of_scalars[:n_species], network),
+        radial=_plain(share * (of_speed @ of_scalars[n_species:]), network),
+        vectors=_plain(share * vectors, network),
+        receivers=receivers,
+        readout=_plain((compression[0] @ readout[0]).T, network),
+    )
+
+
+def _plain(matrix: Tensor, network: Forecaster) -> Tensor:
+    return matrix.to(network.dtype).contiguous()
 
 
 def _update(layer: Interaction, shape: LayerShape) -> Iterator[Tensor]:

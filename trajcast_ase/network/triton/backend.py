@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,6 @@ from torch import Tensor
 from trajcast_ase.network.backend import BackendError
 from trajcast_ase.network.inference.layers import (
     Layers,
-    Network,
     ReadyLayer,
     ready_layers,
 )
@@ -27,6 +26,9 @@ from trajcast_ase.network.triton.locate import places
 from trajcast_ase.network.triton.programs import is_interpreted
 from trajcast_ase.network.triton.surroundings import surroundings_sums
 from trajcast_ase.state import State
+
+if TYPE_CHECKING:
+    from trajcast_ase.network.forecaster import Forecaster
 
 EdgeWeights = Literal["tables", "perceptrons"]
 
@@ -71,7 +73,7 @@ class Triton(KernelBackend):
         """Return whether `device` is a card, or the CPU and kernels are interpreted."""
         return device.type == "cuda" or (device.type == "cpu" and is_interpreted())
 
-    def layers(self, network: Network, outputs: Irreps) -> Layers:
+    def layers(self, network: Forecaster, outputs: Irreps) -> Layers:
         """Return layers of a few kernels each."""
         make = partial(TritonLayer.of, precision=self.precision)
         layers = ready_layers(network, outputs, make, places)
