@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from trajcast_ase.analysis.bonds import bonded_pairs
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.workers import cores
 
@@ -164,6 +165,22 @@ def _check_structure(request: Request) -> None:
             f"{atoms.symbols} has a cell but no periodic axis; set pbc to True, or "
             "remove the cell"
         )
+    check_bonds(atoms, "the structure")
+
+
+def check_bonds(atoms: Atoms, name: str) -> None:
+    """Refuse at once a cell that the report of the last stage could not judge.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        bonded_pairs(atoms)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is too small for a report, which compares bonds: {error}"
+        ) from error
 
 
 def _may_be_crystal(atoms: Atoms) -> bool:
