@@ -182,7 +182,10 @@ class _Trial:
 
         def tick(made: int) -> None:
             job.state.tick()
-            self.bar.update(n_before * self.most + made, "strides of short runs")
+            done = n_before * self.most + made
+            total = self.most * self.n_baths * len(facts.temperatures_K)
+            text = f"{done} of {total} strides of short runs"
+            self.bar.update(done, text, at_most_s=job.seconds(STAGE))
 
         runs = make_runs(
             self.model,

@@ -136,7 +136,9 @@ def _screen_all(job: Job, tests: Sequence[Test], done: list[Screening]) -> None:
     def keep(_test: Test, row: Screening) -> None:
         done.append(row)
         job.state.keep_plan(STAGE, plan | {"done": [one.to_plain() for one in done]})
-        bar.update(len(done) - before, f"screenings of round {row.round}")
+        n_done = len(done) - before
+        text = f"{n_done} of {len(tests)} short trainings of round {row.round}"
+        bar.update(n_done, text)
 
     with job.bar(len(tests)) as bar:
         if job.request.processes == 1:

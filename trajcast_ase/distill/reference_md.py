@@ -67,11 +67,14 @@ def make_reference(job: Job) -> None:
         **{name: integer(plan[name], name, 1, 10**12) for name in Lengths.__slots__}
     )
     chains = make_chains(lengths, job.request.temperatures_K, job.request.seed)
-    with job.bar(sum(segment.n_frames for chain in chains for segment in chain)) as bar:
+    total = sum(segment.n_frames for chain in chains for segment in chain)
+    with job.bar(total) as bar:
 
         def report(n_frames: int) -> None:
             job.state.tick()
-            bar.update(n_frames, f"{n_frames * setup.stride_fs * 1e-3:.1f} ps of MD")
+            ps = setup.stride_fs * 1e-3
+            text = f"{n_frames * ps:.1f} of {total * ps:.1f} ps of MD"
+            bar.update(n_frames, text, at_most_s=job.seconds(STAGE))
 
         run_chains(
             setup,

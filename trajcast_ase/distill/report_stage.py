@@ -83,7 +83,9 @@ def make_report(
 
             def tick(made: int, before: int = k * most) -> None:
                 job.state.tick()
-                bar.update(before + made, f"strides of {N_RUNS} runs")
+                done, all_of_it = before + made, most * len(facts.temperatures_K)
+                text = f"{done} of {all_of_it} strides of {N_RUNS} runs at once"
+                bar.update(done, text, at_most_s=job.seconds(STAGE))
 
             seconds = job.seconds(STAGE, len(facts.temperatures_K) - k)
             strides = Strides(min(most, least), most, seconds)

@@ -150,12 +150,15 @@ class _Stage:
     ) -> TrainingResult:
         """Train, or go on; by time, with what is left of the stage's."""
         config = self._config(name, facts, init)
+        before = 0.0 if init is None else PEEK  # of the stage
         with self.job.bar(100) as bar:
 
             def reporter(report: TrainingStep) -> None:
                 self.job.state.tick()
-                done = int(100 * report.step / report.steps)
-                bar.update(done, f"% of {report.steps} steps, loss {report.loss:.2e}")
+                done = int(100 * (before + (1.0 - before) * report.share))
+                text = f"{done} % of the training, step {report.step}"
+                text += f", loss {report.loss:.2e}"
+                bar.update(done, text, left_s=report.left_s)
 
             return train(config, reporter=reporter, until=until)
 

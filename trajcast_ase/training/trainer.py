@@ -257,22 +257,24 @@ class Trainer:
         """Show what happened since the last report, which is still to come."""
         if reporter is None or not self.ranks.is_first:
             return
-        count = len(self.unreported)
-        reporter(
-            TrainingStep(
-                self.step,
-                self.schedule.steps,
-                float(torch.stack(self.unreported).mean()),
-                self.rate,
-                (self.seconds - self.seconds_reported) / count,
-            )
+        reporter(self._told(torch.stack(self.unreported), None))
+
+    def _told(
+        self, losses: torch.Tensor, errors: ForecastErrors | None
+    ) -> TrainingStep:
+        """Return what a reporter learns of the steps since the last report."""
+        return TrainingStep(
+            step=self.step,
+            steps=self.schedule.steps,
+            share=self.schedule.share(self.step),
+            loss=float(losses.mean()),
+            learning_rate=self.rate,
+            seconds_per_step=(self.seconds - self.seconds_reported) / len(losses),
+            errors=errors,
+            left_s=None if self.pace is None else self.pace.left_s,
         )
 
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
-        losses, self.unreported = torch.stack(self.unreported), []
-        loss = float(losses.mean())
-        seconds_per_step = (self.seconds - self.seconds_reported) / len(losses)
-        self.seconds_reported = self.seconds
         errors = None
         if validate:
             began = time.monotonic()
@@ -284,16 +286,10 @@ class Trainer:
                     errors.displacement.relative_mae + errors.velocity.relative_mae,
                     self.config.optimizer,
                 )
+        report = self._told(torch.stack(self.unreported), errors)
+        self.unreported, self.seconds_reported = [], self.seconds
         if not self.ranks.is_first:
             return
-        report = TrainingStep(
-            self.step,
-            self.schedule.steps,
-            loss,
-            self.rate,
-            seconds_per_step,
-            errors,
-        )
         self.log.write(report)
         if reporter is not None:
             reporter(report)
