@@ -66,7 +66,7 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
     source = out / model_name
     final = out / f"{out.resolve().name}.trajcast"
     horizon_fs = choice.horizon_fs(facts)
-    fixed = job.request.fixed.langevin_fs
+    fixed, tried = job.request.fixed.langevin_fs, list[Tried]()
     if fixed is not None:
         best, line = fixed, f"Langevin {fixed:g} fs, as asked"
     else:
@@ -74,7 +74,12 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
         best, line = weakest(tried)
     setting = bath(best, horizon_fs, f"trajcast distill: {line}")
     with_thermostat(source, setting, final)
-    job.state.finish(STAGE, {"langevin_fs": best, "model": final.name}, line, [final])
+    result = {
+        "langevin_fs": best,
+        "tried_fs": [one.langevin_fs for one in tried],
+        "model": final.name,
+    }
+    job.state.finish(STAGE, result, line, [final])
     shutil.rmtree(out / STAGE, ignore_errors=True)
     job.say(STAGE, f"{setting}; {line}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,11 +28,17 @@ from trajcast_ase.distill.journal import write_frames
 from trajcast_ase.distill.segments import Setup
 from trajcast_ase.distill.speed import calculator_speed
 from trajcast_ase.distill.timestep import (
+    RELAXING_STEPS,
+    TRIAL_STEPS,
+    Trial,
+    Trials,
     choose_timestep,
     ladder,
     seconds_of_a_step,
 )
-from trajcast_ase.strict import integer, number
+from trajcast_ase.distill.workers import check_signals
+from trajcast_ase.dynamics.interruption import noted_signals
+from trajcast_ase.strict import integer, members, number
 from trajcast_ase.trajectory import Frames, read_frames
 
 FOLDER = "reference"
@@ -54,9 +62,11 @@ def make_reference(job: Job) -> None:
     assert job.request.atoms is not None  # noqa: S101  the caller has checked
     assert job.request.calculator is not None  # noqa: S101
     try_calculator(job.request.calculator, job.request.atoms)
-    plan = job.state.plans.get(STAGE) or _make_plan(job)
     folder = job.request.out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    plan = job.state.plans.get(STAGE, {})
+    if "timestep_fs" not in plan:
+        plan = _make_plan(job)
     setup = Setup(
         atoms=_bare(job.request.atoms),
         timestep_fs=number(plan["timestep_fs"], "timestep_fs", 0, 100),
@@ -107,16 +117,7 @@ def _make_plan(job: Job) -> dict[str, Any]:
     step_fs = job.request.fixed.timestep_fs or ladder(job.request.atoms)[0]
     per_step = seconds_of_a_step(job.request.atoms, calculator)
     job.effort.md_steps(per_step / job.processes, step_fs, n_tracks)
-    trial = choose_timestep(
-        job.request.atoms,
-        calculator,
-        job.request.temperatures_K[-1],
-        job.request.seed,
-        job.request.fixed.timestep_fs,
-    )
-    fixed = job.request.fixed.timestep_fs is not None
-    why = "as asked" if fixed else "the longest that keeps energy"
-    job.say(STAGE, f"time step {trial}, {why}")
+    trial = _tried(job, calculator)
     n_steps = job.effort.md_steps(
         trial.seconds_per_step / job.processes, trial.timestep_fs, n_tracks
     )
@@ -146,6 +147,42 @@ def _make_plan(job: Job) -> dict[str, Any]:
     )
     job.state.keep_plan(STAGE, plan)
     return plan
+
+
+def _tried(job: Job, calculator: Any) -> Trial:
+    """Return the trial of the time step that is taken."""
+    assert job.request.atoms is not None  # noqa: S101
+    plan = job.state.plans.get(STAGE, {})
+    trials = Trials(
+        _bare(job.request.atoms),
+        calculator,
+        job.request.temperatures_K[-1],
+        job.request.seed,
+        job.request.out / FOLDER,
+        tuple(map(Trial.from_plain, members(plan.get("trials", []), "trials", list))),
+    )
+    fixed_fs, total = job.request.fixed.timestep_fs, RELAXING_STEPS + TRIAL_STEPS
+
+    def keep(done: tuple[Trial, ...]) -> None:
+        job.state.keep_plan(STAGE, {"trials": [one.to_plain() for one in done]})
+
+    @contextmanager
+    def follow(step_fs: float) -> Iterator[Callable[[int], None]]:
+        with noted_signals() as signals, job.bar(total) as bar:
+
+            def tick(n_frames: int) -> None:
+                job.state.tick()
+                text = f"trial of {step_fs:g} fs: {n_frames} of {total} steps"
+                bar.update(n_frames, text)
+                check_signals(signals)
+
+            yield tick
+
+    trial = choose_timestep(trials, fixed_fs, keep=keep, follow=follow)
+    why = "as asked" if fixed_fs is not None else "the longest that keeps energy"
+    job.say(STAGE, f"time step {trial}, {why}")
+    trials.clear()
+    return trial
 
 
 def _finish(

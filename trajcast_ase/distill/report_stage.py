@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trajcast_ase.distill.advice import advice
+from trajcast_ase.distill.advice import Course, advice
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
@@ -28,7 +28,7 @@ from trajcast_ase.distill.speed import (
     stride_time,
 )
 from trajcast_ase.models.model_file import load_model
-from trajcast_ase.strict import integer
+from trajcast_ase.strict import integer, members, number
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.output import write_report
@@ -78,6 +78,7 @@ def make_report(
     least = job.effort.least_strides(choice.horizon_fs(facts))
     reports: dict[float, Report] = {}
     result, files = _result(speeds), []
+    course = _course(job, facts, choice, limit)
     with job.bar(most * len(facts.temperatures_K)) as bar:
         for k, kelvin in enumerate(facts.temperatures_K):
 
@@ -93,11 +94,11 @@ def make_report(
             found = task.report(tick)
             if isinstance(found, str):
                 result["verdict"] = f"the runs at {kelvin:g} K failed: {found}"
-                result["try"] = advice([], limit, lost=True)
+                result["try"] = advice([], course, lost=True)
                 break
             reports[kelvin] = found
         else:
-            result |= _judged(reports, limit)
+            result |= _judged(reports, course)
             files = _write(job, facts, reports)
     line = "; ".join(filter(None, (result["verdict"], result["sharpness"])))
     line += f"; {_fast(speeds)}"
@@ -169,7 +170,23 @@ def _write(job: Job, facts: Facts, reports: dict[float, Report]) -> list[Path]:
     return files
 
 
-def _judged(reports: dict[float, Report], limit: str) -> dict[str, Any]:
+def _course(job: Job, facts: Facts, choice: Candidate, limit: str) -> Course:
+    """Return what was chosen and tried, for the advice."""
+    found = job.state.stages["bath"]["result"]
+    tried = members(found.get("tried_fs"), "tried_fs", list)
+    return Course(
+        horizon_fs=choice.horizon_fs(facts),
+        cutoff_A=choice.cutoff_A,
+        n_channels=choice.n_channels,
+        langevin_fs=number(found.get("langevin_fs"), "langevin_fs", 0),
+        tried_fs=tuple(number(one, "tried_fs", 0) for one in tried),
+        limit=limit,
+        makes_md=job.request.calculator is not None,
+        budget_s=job.request.budget_s,
+    )
+
+
+def _judged(reports: dict[float, Report], course: Course) -> dict[str, Any]:
     """Return verdict and counts over the temperatures."""
     several = len(reports) > 1
     rows = [row for report in reports.values() for row in report.rows]
@@ -179,6 +196,7 @@ def _judged(reports: dict[float, Report], limit: str) -> dict[str, Any]:
         for row in report.rows
         if not row.passes
     ]
+    wrong = [row for row in rows if not row.passes]
     verdicts = [
         f"at {kelvin:g} K {report.verdict}" if several else report.verdict
         for kelvin, report in reports.items()
@@ -190,7 +208,7 @@ def _judged(reports: dict[float, Report], limit: str) -> dict[str, Any]:
         "rows": len(rows),
         "failing": failing,
         "sharpness": sharpness(list(reports.values())),
-        "try": advice(failing, limit) if failing else [],
+        "try": advice(wrong, course) if wrong else [],
     }
 
 

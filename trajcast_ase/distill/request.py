@@ -220,6 +220,12 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
+def budget_option(seconds: float) -> str:
+    """Return a budget as the option takes it, rounded up."""
+    minutes = math.ceil(seconds / 60.0)
+    return f"{minutes}min" if minutes < 120 else f"{math.ceil(minutes / 6) / 10:g}h"  # noqa: PLR2004
+
+
 def parse_temperature(text: str) -> tuple[float, ...]:
     """Return the temperatures of a text: one, or a range's ends and middle, K.
 

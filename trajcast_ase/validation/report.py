@@ -82,6 +82,11 @@ class Row:
         return self.verdict is Verdict.PASS
 
     @property
+    def is_failed(self) -> bool:
+        """Whether it fails for sure, whatever the memory of the pieces."""
+        return self.verdict is Verdict.FAIL
+
+    @property
     def share(self) -> float:
         """Difference from the reference over what is allowed: beyond 1 none passes."""
         difference = self.value - self.reference
@@ -112,7 +117,7 @@ class Report:
     @property
     def n_failed(self) -> int:
         """Number of rows that fail for sure."""
-        return sum(row.verdict is Verdict.FAIL for row in self.rows)
+        return sum(row.is_failed for row in self.rows)
 
     @property
     def n_doubtful(self) -> int:
