@@ -81,7 +81,7 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
     }
     job.state.finish(STAGE, result, line, [final])
     shutil.rmtree(out / STAGE, ignore_errors=True)
-    job.say(STAGE, f"{setting}; {line}")
+    job.say(STAGE, f"thermostat of the model {setting}: {line}")
 
 
 def weakest(tried: list[Tried]) -> tuple[float, str]:
@@ -101,8 +101,8 @@ def weakest(tried: list[Tried]) -> tuple[float, str]:
     return (
         best.langevin_fs,
         (
-            "the weakest Langevin bath with the most rows of a short report passed "
-            f"({counts})"
+            f"of {len(tried)} the weakest Langevin bath whose short report passes "
+            f"most rows ({counts})"
         ),
     )
 

@@ -36,6 +36,7 @@ from trajcast_ase.distill.timestep import (
     ladder,
     seconds_of_a_step,
 )
+from trajcast_ase.distill.words import counted, figures
 from trajcast_ase.distill.workers import check_signals
 from trajcast_ase.dynamics.interruption import noted_signals
 from trajcast_ase.strict import integer, members, number
@@ -138,12 +139,13 @@ def _make_plan(job: Job) -> dict[str, Any]:
     ps = frame_steps * trial.timestep_fs * 1e-3
     job.say(
         STAGE,
-        f"frames every {1e3 * ps:g} fs, since the fastest motion has a period of "
-        f"{trial.fastest_period_fs:.3g} fs; {lengths.n_tracks * lengths.n_rounds} NVE "
-        f"runs of {lengths.nve * ps:.3g} ps from snapshots {lengths.pause * ps:.2g} ps "
-        f"apart, and {lengths.n_tracks} canonical runs of "
-        f"{lengths.n_rounds * lengths.canonical * ps:.3g} ps to choose the bath and "
-        f"for the report, in {job.processes} processes",
+        f"planned: {lengths.n_tracks * lengths.n_rounds} runs at constant energy of "
+        f"{figures(lengths.nve * ps)} ps to learn from, begun {lengths.pause * ps:.2g} "
+        f"ps apart, and {lengths.n_tracks} canonical runs of "
+        f"{figures(lengths.n_rounds * lengths.canonical * ps)} ps to choose the bath "
+        f"of the model and for the report; a frame every {1e3 * ps:g} fs, as the "
+        f"fastest motion has a period of {trial.fastest_period_fs:.3g} fs; in "
+        + counted(job.processes, "process", "processes"),
     )
     job.state.keep_plan(STAGE, plan)
     return plan
@@ -179,8 +181,8 @@ def _tried(job: Job, calculator: Any) -> Trial:
             yield tick
 
     trial = choose_timestep(trials, fixed_fs, keep=keep, follow=follow)
-    why = "as asked" if fixed_fs is not None else "the longest that keeps energy"
-    job.say(STAGE, f"time step {trial}, {why}")
+    why = "as asked" if fixed_fs is not None else "the longest that keeps the energy"
+    job.say(STAGE, f"time step, {why}: {trial}")
     trials.clear()
     return trial
 
@@ -222,7 +224,10 @@ def _finish(
     line = _told(facts, setup, runs, list(canonical.values()))
     left_out = lengths.n_tracks * lengths.n_rounds - len(nve)
     if left_out:
-        line += f"; {left_out} more were planned, but the machine was slower"
+        line += (
+            f"; {left_out} more at constant energy were planned, but the machine was "
+            "slower than on trial and their time was over"
+        )
     for note in notes:
         line += f"; note: {note}"
     kept = facts.train + facts.validation + facts.bath + facts.report
@@ -282,7 +287,8 @@ def _told(
     of_report = sum(run.n_frames for run in canonical[len(facts.bath) :])
     ps = setup.stride_fs * 1e-3
     return (
-        f"{nve_ps:.3g} ps at constant energy in {len(runs)} runs (one is held out), "
-        f"canonical runs of {of_bath * ps:.3g} ps for the bath and of "
-        f"{of_report * ps:.3g} ps for the report"
+        f"made {figures(nve_ps)} ps at constant energy in {len(runs)} runs (one is "
+        "held out of the training), canonical runs of "
+        f"{figures(of_bath * ps)} ps for the bath and of {figures(of_report * ps)} ps "
+        "for the report"
     )

@@ -27,12 +27,13 @@ from trajcast_ase.distill.speed import (
     model_speed,
     stride_time,
 )
+from trajcast_ase.distill.words import figures, listed
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.strict import integer, members, number
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.output import write_report
-from trajcast_ase.validation.report import Report
+from trajcast_ase.validation.report import Report, Row
 
 STAGE = "report"
 N_RUNS = 3
@@ -93,17 +94,20 @@ def make_report(
             task = _Task(job, facts, choice, model_name, kelvin, strides)
             found = task.report(tick)
             if isinstance(found, str):
-                result["verdict"] = f"the runs at {kelvin:g} K failed: {found}"
+                result["verdict"] = f"at {kelvin:g} K {found}"
                 result["try"] = advice([], course, lost=True)
                 break
             reports[kelvin] = found
         else:
             result |= _judged(reports, course)
             files = _write(job, facts, reports)
-    line = "; ".join(filter(None, (result["verdict"], result["sharpness"])))
-    line += f"; {_fast(speeds)}"
-    job.state.finish(STAGE, result, line, files)
-    job.say(STAGE, line)
+    first = result["verdict"]
+    if len(reports) == len(facts.temperatures_K):
+        first += named(wrong_rows(reports))
+    lines = [*filter(None, (first, result["sharpness"])), _fast(speeds)]
+    job.state.finish(STAGE, result, "; ".join(lines), files)
+    for line in lines:
+        job.say(STAGE, line)
 
 
 def _n_strides(job: Job, facts: Facts, choice: Candidate, model_name: str) -> int:
@@ -190,26 +194,44 @@ def _judged(reports: dict[float, Report], course: Course) -> dict[str, Any]:
     """Return verdict and counts over the temperatures."""
     several = len(reports) > 1
     rows = [row for report in reports.values() for row in report.rows]
-    failing = [
-        f"{row.observable} at {kelvin:g} K" if several else row.observable
-        for kelvin, report in reports.items()
-        for row in report.rows
-        if not row.passes
-    ]
-    wrong = [row for row in rows if not row.passes]
+    wrong = wrong_rows(reports)
     verdicts = [
         f"at {kelvin:g} K {report.verdict}" if several else report.verdict
         for kelvin, report in reports.items()
     ]
     return {
-        "passes": not failing,
+        "passes": not wrong,
         "verdict": ", ".join(verdicts),
-        "passed": len(rows) - len(failing),
+        "passed": len(rows) - len(wrong),
         "rows": len(rows),
-        "failing": failing,
+        "failing": list(wrong),
         "sharpness": sharpness(list(reports.values())),
-        "try": advice(wrong, course) if wrong else [],
+        "try": advice(list(wrong.values()), course) if wrong else [],
     }
+
+
+def wrong_rows(reports: dict[float, Report]) -> dict[str, Row]:
+    """Return the rows that do not pass, by name and, of several, temperature."""
+    several = len(reports) > 1
+    return {
+        f"{row.observable} at {kelvin:g} K" if several else row.observable: row
+        for kelvin, report in reports.items()
+        for row in report.rows
+        if not row.passes
+    }
+
+
+def named(wrong: dict[str, Row]) -> str:
+    """Return which rows do not pass, with what doubt means, in words."""
+    failed = [name for name, row in wrong.items() if row.is_failed]
+    doubtful = [name for name, row in wrong.items() if not row.is_failed]
+    text = f"; failed: {listed(failed)}" if failed else ""
+    if doubtful:
+        text += (
+            f"; not trustworthy: {listed(doubtful)} (off by more than chance in the "
+            "pieces, but slow motions may be why; longer runs decide)"
+        )
+    return text
 
 
 def sharpness(reports: Sequence[Report]) -> str:
@@ -222,13 +244,13 @@ def sharpness(reports: Sequence[Report]) -> str:
     if off and np.isfinite(max(off)):
         seen.append(f"a mean temperature off by {max(off):.0f} K")
     if curves and min(curves) > 0:
-        seen.append(f"any overlap below {min(curves):.2g}")
+        seen.append(f"any overlap of curves below {min(curves):.2g}")
     ours = sum(report.run.length_ps for report in reports)
     theirs = sum(report.reference.length_ps for report in reports)
-    text = f"{ours:.3g} ps of the model beside {theirs:.3g} ps of MD"
+    text = f"{figures(ours)} ps of the model beside {figures(theirs)} ps of MD"
     if not seen:
         return f"{text}, too short to be sure to show any deviation"
-    return f"{text} would have shown {' and '.join(seen)} (odds of 80 %)"
+    return f"{text}, which show {' and '.join(seen)} in four of five cases"
 
 
 def _result(speeds: Speeds) -> dict[str, Any]:
@@ -258,8 +280,8 @@ def _speeds(job: Job, facts: Facts, model_name: str) -> Speeds:
 
 
 def _fast(speeds: Speeds) -> str:
-    text = f"{speeds.model:.3g} ns/day on one core"
+    text = f"{figures(speeds.model)} ns/day on one core"
     if speeds.calculator is None:
         return text
-    ratio = speeds.model / speeds.calculator
-    return f"{text}, the calculator {speeds.calculator:.3g} ({ratio:.2g} times)"
+    ratio, theirs = speeds.model / speeds.calculator, figures(speeds.calculator)
+    return f"{text}, {figures(ratio)} times the calculator's {theirs}"

@@ -92,9 +92,10 @@ class Trial:
         """Return the step and what was found, with the limits."""
         limit = max(DRIFT_LIMIT, self.resolution)
         return (
-            f"{self.timestep_fs:g} fs (energy drifts by {self.drift:.1e} kT per atom "
-            f"and ps, limit {limit:.2g}; swings by {100 * self.swing:.1f} % of the "
-            f"kinetic energy, limit {100 * SWING_LIMIT:g} %)"
+            f"{self.timestep_fs:g} fs (the total energy drifts by {self.drift:.1e} kT "
+            f"per atom and ps, limit {limit:.2g}; it swings by "
+            f"{100 * self.swing:.1f} % of what the kinetic energy does, limit "
+            f"{100 * SWING_LIMIT:g} %)"
         )
 
 

@@ -120,7 +120,7 @@ class _Stage:
         if steps < LONG_TRAINING:
             plan["learning_rate"] = HIGH_RATE
         self.job.state.keep_plan(STAGE, plan)
-        time = "" if length.seconds is None else f", {shown(length.seconds)}"
+        time = "" if length.seconds is None else f" in {shown(length.seconds)}"
         self.job.say(
             STAGE,
             f"about {steps:.0f} steps of {1e3 * probed.seconds_per_step:.3g} ms{time}",
@@ -243,16 +243,17 @@ def _finish(
     held_out, errors = result.errors, seen.errors
     limit = "data" if _gap(result, seen) > GAP else "steps"
     means = {
-        "data": "so more reference MD would help, more steps less",
-        "steps": "or the network does, so more steps (a longer --budget), more "
-        "--channels or a shorter --horizon would help, more data less",
+        "data": "data limit it: more reference MD would help, more steps less",
+        "steps": "steps or the network limit it, not the data: more steps (a larger "
+        "--budget) would help, more MD less",
     }
     line = (
-        f"held-out errors {100 * held_out.displacement.relative_mae:.2f} % of the "
-        f"displacement and {100 * held_out.velocity.relative_mae:.2f} % of the "
-        f"velocity after {result.steps} steps, on {seen.n_pairs} training pairs "
+        f"errors of one stride on held-out MD "
+        f"{100 * held_out.displacement.relative_mae:.2f} % of the displacement and "
+        f"{100 * held_out.velocity.relative_mae:.2f} % of the velocity after "
+        f"{result.steps} steps, on the {seen.n_pairs} pairs of frames trained on "
         f"{100 * errors.displacement.relative_mae:.2f} and "
-        f"{100 * errors.velocity.relative_mae:.2f} %: {limit} limit it, {means[limit]}"
+        f"{100 * errors.velocity.relative_mae:.2f} %: {means[limit]}"
     )
     if extra:
         line += (
