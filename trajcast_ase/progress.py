@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from trajcast_ase.units import ns_per_day
 
@@ -41,12 +41,11 @@ class _Progress:
         self._first: int | None = None
         self._bar = Progress(
             BarColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}{task.fields[left]}", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task("", total=total, left="")
 
     def __enter__(self) -> Self:
         """Start the clock and show the bar."""
@@ -68,32 +67,41 @@ class _Progress:
     def _wait(self) -> float:
         return LINE_INTERVAL_S if self.interval_s is None else self.interval_s
 
-    def _show(self, n_done: int, text: str) -> None:
-        """Move the bar, or print a line where one is due."""
+    def _show(self, n_done: int, text: str, left_s: float | None = None) -> None:
+        """Move the bar, or print a line where one is due.
+
+        `left_s`, where it is known, takes the place of the time left at this speed.
+        """
         if self._first is None:
             self._first = n_done
         if not self._bar.disable:
-            self._bar.update(self._task, completed=n_done, description=text)
+            left = self._time_left(n_done, left_s)
+            self._bar.update(self._task, completed=n_done, description=text, left=left)
             return
         now = time.perf_counter()
         if now >= self._next_line or n_done >= self._total:
             spacing = max(self._wait, 0.05 * (now - self._start))
             self._next_line = now + spacing
-            self._print_line(n_done, text)
+            line = self._line(n_done, text) + self._time_left(n_done, left_s)
+            self._console.print(line, soft_wrap=True)
 
-    def _print_line(self, n_done: int, text: str) -> None:
-        counts = f"{n_done}/{self._total}"
-        self._console.print(
-            f"{counts}  {text}{self._time_left(n_done)}", soft_wrap=True
-        )
+    def _line(self, n_done: int, text: str) -> str:
+        return f"{n_done}/{self._total}  {text}"
 
-    def _time_left(self, n_done: int) -> str:
-        """Return the time left at the mean speed so far, empty at either end."""
-        n_fresh = n_done - (self._first or 0)
-        if n_fresh == 0 or n_done >= self._total:
+    def _time_left(self, n_done: int, left_s: float | None) -> str:
+        """Return the time left in words; empty where unknown, and at the end."""
+        seconds = self._seconds_left(n_done) if left_s is None else left_s
+        if seconds is None or n_done >= self._total:
             return ""
+        return f"  {duration(seconds)} left"
+
+    def _seconds_left(self, n_done: int) -> float | None:
+        """Return the time left at the mean speed so far, s; None without one."""
+        n_fresh = n_done - (self._first or 0)
+        if n_fresh == 0:
+            return None
         elapsed = time.perf_counter() - self._start
-        return f"  {duration(elapsed / n_fresh * (self._total - n_done))} left"
+        return elapsed / n_fresh * (self._total - n_done)
 
 
 def duration(seconds: float) -> str:
@@ -239,6 +247,7 @@ class TrainingProgress(_Progress):
 
     def __init__(self, *, console: Console | None = None) -> None:
         super().__init__(1, console)
+        self._by_time = False
 
     def announce(self, plan: TrainingPlan) -> None:
         """Print what the training is going to do."""
@@ -274,7 +283,10 @@ class TrainingProgress(_Progress):
             f"loss {report.loss:.3e}  lr {report.learning_rate:.1e}  "
             f"{1e3 * report.seconds_per_step:.1f} ms/step"
         )
-        self._show(report.step, text)
+        if report.left_s is None:
+            self._show(report.step, text)
+        else:
+            self._show_by_time(report, text)
         if report.errors is not None:
             displacement, velocity = (
                 report.errors.displacement,
@@ -288,9 +300,19 @@ class TrainingProgress(_Progress):
                 soft_wrap=True,
             )
 
+    def _show_by_time(self, report: TrainingStep, text: str) -> None:
+        """Show the part that is done: how many steps fit is planned anew each time."""
+        self._by_time, self._total = True, 100
+        self._bar.update(self._task, total=self._total)
+        done = int(100 * report.share)
+        self._show(done, f"{done} %  step {report.step}  {text}", report.left_s)
+
+    def _line(self, n_done: int, text: str) -> str:
+        return text if self._by_time else super()._line(n_done, text)
+
 
 class StageProgress(_Progress):
-    """How much of a stage is done.
+    """How much of a stage is done, in the words of the stage.
 
     Parameters
     ----------
@@ -302,6 +324,33 @@ class StageProgress(_Progress):
     def __init__(self, total: int, *, console: Console | None = None) -> None:
         super().__init__(total, console)
 
-    def update(self, n_done: int, text: str) -> None:
-        """Show that `n_done` are done, with what they are."""
-        self._show(n_done, text)
+    def update(
+        self,
+        n_done: int,
+        text: str,
+        *,
+        left_s: float | None = None,
+        at_most_s: float | None = None,
+    ) -> None:
+        """Show that `n_done` are done.
+
+        Parameters
+        ----------
+        n_done : int
+        text : str
+            How far the stage is.
+        left_s : float, s, optional
+            Until the end, where that is known.
+        at_most_s : float, s, optional
+            After which the stage ends with what it has.
+        """
+        if left_s is None and at_most_s is not None:
+            left_s = self._seconds_left(n_done)
+            # Beyond its time it makes what it needs at least.
+            if left_s is not None and at_most_s > 0.0:
+                left_s = min(left_s, at_most_s)
+        self._show(n_done, text, left_s)
+
+    def _line(self, n_done: int, text: str) -> str:
+        del n_done
+        return text

@@ -26,7 +26,6 @@ from trajcast_ase.distill import (
     speed,
     training_stage,
 )
-from trajcast_ase.distill.advice import advice
 from trajcast_ase.distill.bath import Tried, weakest
 from trajcast_ase.distill.calculators import CalculatorError, CalculatorSpec
 from trajcast_ase.distill.card import write_card
@@ -287,13 +286,6 @@ def test_break_even_is_where_both_have_taken_as_long():
     assert np.isclose(after / 10.0, 0.1 + after / 100.0)
     assert Speeds(5.0, 10.0).breaks_even(1.0) is None
     assert Speeds(5.0, None).breaks_even(1.0) is None
-
-
-def test_advice_is_about_the_rows_that_fail():
-    found = advice(["overlap of spectrum", "MSD of Ar after 1 ps"], "data")
-
-    assert len(found) == 3
-    assert "data limit the training" in found[-1]
 
 
 def run_command(*arguments):

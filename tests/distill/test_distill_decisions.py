@@ -28,15 +28,19 @@ from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.more_md import latest_sane, plan_round
-from trajcast_ase.distill.report_stage import sharpness
+from trajcast_ase.distill.report_stage import named, sharpness, wrong_rows
 from trajcast_ase.distill.request import Fixed, Request
-from trajcast_ase.distill.rollouts import Strides
+from trajcast_ase.distill.rollouts import Strides, broken
 from trajcast_ase.distill.screening import Screening
 from trajcast_ase.distill.segments import Setup
 from trajcast_ase.distill.state import StateFile
+from trajcast_ase.distill.words import counted, figures
 from trajcast_ase.distill.workers import run_all
+from trajcast_ase.dynamics.losses import LostReplica, LostReplicasError
 from trajcast_ase.dynamics.rollout import Ending
 from trajcast_ase.trajectory import Frames
+from trajcast_ase.validation.difference import Verdict
+from trajcast_ase.validation.report import Row
 
 LENGTHS = Lengths(
     equilibration=4, pause=3, nve=5, canonical=4, n_rounds=3, n_needed=2, n_tracks=4
@@ -243,11 +247,62 @@ def test_the_line_of_the_report_tells_how_sharp_it_is():
 
     text = sharpness([one, two])
 
-    assert text.startswith("600 ps of the model beside 200 ps of MD would have shown")
+    assert text.startswith("600 ps of the model beside 200 ps of MD, which show")
     assert "a mean temperature off by 5 K" in text
-    assert "any overlap below 0.91" in text
+    assert "any overlap of curves below 0.91 in four of five cases" in text
     blunt = report_of(("temperature", np.inf), ("overlap of g(r)", -np.inf))
     assert "too short to be sure" in sharpness([blunt])
+
+
+def row(name, verdict):
+    return Row(name, "", 0.0, 0.1, 1.0, 0.1, "", 0.1, None, verdict, None)
+
+
+def test_rows_that_do_not_pass_are_named_and_doubt_is_explained():
+    rows = [row(f"bond {k}", Verdict.FAIL) for k in range(7)]
+    rows += [row("angle", Verdict.PASS), row("bond H-O", Verdict.DOUBTFUL)]
+    one = SimpleNamespace(rows=rows)
+
+    text = named(wrong_rows({300.0: one}))
+
+    assert text.startswith(
+        "; failed: bond 0, bond 1, bond 2, bond 3, bond 4 and 2 more; not trustworthy: "
+        "bond H-O (off by more than chance"
+    )
+    assert "angle" not in text
+    assert named({}) == ""
+    several = wrong_rows({280.0: one, 350.0: one})
+    assert len(several) == 16
+    assert "bond H-O at 350 K" in several
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1310.4, "1310"), (138.2, "138"), (0.6864, "0.686"), (7280.0, "7280"), (21, "21")],
+)
+def test_numbers_have_three_figures_and_no_powers_of_ten(value, text):
+    assert figures(value) == text
+
+
+def test_nouns_follow_their_numbers():
+    assert counted(1, "process", "processes") == "1 process"
+    assert counted(2, "process", "processes") == "2 processes"
+
+
+def test_runs_that_break_down_are_told_in_a_line(tmp_path):
+    reason = (
+        "the forecast of step 508 is refused: it kicks atom 27 (Cu) by 13.2 times the "
+        "thermal speed; the Atoms hold step 507; guards= chooses what is looked at"
+    )
+    (tmp_path / "run-00.evidence.extxyz").touch()
+    error = LostReplicasError([LostReplica(0, 507, reason, ValueError())], 3)
+    paths = tuple(tmp_path / f"run-0{k}.traj" for k in range(3))
+
+    assert broken(error, paths) == (
+        "1 of 3 runs broke down: run-00 after 507 strides (the forecast of step 508 is "
+        "refused: it kicks atom 27 (Cu) by 13.2 times the thermal speed); the last "
+        f"frames are in {tmp_path}/*.evidence.extxyz"
+    )
 
 
 def environment(name):

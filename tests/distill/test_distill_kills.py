@@ -36,6 +36,7 @@ distill(
 )
 """
 SIGNS = (
+    "reference/trial-5fs*.h5.part",
     "reference/piece-1-01.h5.part",
     "screening/*/checkpoint.safetensors",
     "training/first/checkpoint.safetensors",

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from distill_system import STIFFNESS, Springs, tetrahedron
 
-from trajcast_ase.distill import journal
+from trajcast_ase.distill import journal, timestep
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.chains import (
     Lengths,
@@ -22,7 +24,14 @@ from trajcast_ase.distill.chains import (
 from trajcast_ase.distill.findings import findings
 from trajcast_ase.distill.journal import Frame, Journal, JournalError
 from trajcast_ase.distill.segments import MDError, Segment, Setup, run_segments
-from trajcast_ase.distill.timestep import SWING_LIMIT, choose_timestep
+from trajcast_ase.distill.timestep import (
+    RELAXING_STEPS,
+    SWING_LIMIT,
+    TRIAL_STEPS,
+    Trial,
+    Trials,
+    choose_timestep,
+)
 from trajcast_ase.distill.workers import WorkerError
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.inputs import read_run
@@ -277,26 +286,82 @@ def test_all_steps_are_planned_and_no_more():
         assert 0.95 < 2 * frames / n_steps < 1.05
 
 
-def test_a_time_step_that_swings_is_passed_over():
-    trial = choose_timestep(tetrahedron(), Springs(), 300.0, 0, None)
+def chosen(folder, fixed_fs=None, calculator=None, *, done=(), tick=lambda _: None):
+    """Return the trial of the time step chosen, and all that were kept."""
+    folder.mkdir(exist_ok=True)
+    kept = []
+    trials = Trials(
+        tetrahedron(), calculator or Springs(), 300.0, 0, folder, tuple(done)
+    )
+    trial = choose_timestep(
+        trials, fixed_fs, keep=kept.append, follow=lambda _: nullcontext(tick)
+    )
+    return trial, kept[-1]
+
+
+def test_a_time_step_that_swings_is_passed_over(tmp_path):
+    trial, _ = chosen(tmp_path)
 
     assert trial.passes
     # The frequency of the breathing mode of a tetrahedron of springs, 4 k / m.
     period = 2 * np.pi / np.sqrt(4 * STIFFNESS / 63.546) / 0.0982269
     assert 0.5 * period < 10 * trial.fastest_period_fs / 10 < 2 * period
-    stiff = choose_timestep(tetrahedron(), Springs(), 300.0, 0, 40.0)
+    stiff, _ = chosen(tmp_path, 40.0)
     assert stiff.swing > SWING_LIMIT
     assert not stiff.passes
 
 
-def test_forces_that_do_not_belong_to_the_energy_are_explained():
+@pytest.mark.parametrize("after", [90, 201, 230, 695])
+def test_a_trial_that_is_killed_goes_on_at_its_frame(tmp_path, after):
+    whole, _ = chosen(tmp_path / "whole", 5.0)
+    calculator, frames = Springs(), []
+
+    def killed(n_frames):
+        frames.append(n_frames)
+        if n_frames == after:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        chosen(tmp_path / "cut", 5.0, tick=killed)
+    found, _ = chosen(tmp_path / "cut", 5.0, calculator, tick=frames.append)
+
+    for name in ("drift", "resolution", "swing", "fastest_period_fs"):
+        assert getattr(found, name) == getattr(whole, name)
+    assert 0.0 < found.seconds_per_step < 1.0
+    assert frames[-1] == RELAXING_STEPS + TRIAL_STEPS
+    assert calculator.n_calls <= RELAXING_STEPS + TRIAL_STEPS - after + 10
+
+
+def test_finished_trials_are_kept_also_those_that_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(timestep, "ladder", lambda _: (400.0, 5.0))
+    with pytest.raises(KilledError):
+        chosen(tmp_path, tick=lambda n: n == 300 and stop())
+    trial, kept = chosen(tmp_path)
+    assert [one.timestep_fs for one in kept] == [400.0, 5.0]
+    assert not kept[0].passes
+    assert trial == kept[1]
+
+    plain = json.loads(json.dumps([one.to_plain() for one in kept], allow_nan=False))
+    calculator = Springs()
+    again, _ = chosen(tmp_path, None, calculator, done=map(Trial.from_plain, plain))
+    assert again == trial
+    assert calculator.n_calls == 0
+    with pytest.raises(ValueError, match="lacks a key or has another"):
+        Trial.from_plain({"drift": 1.0})
+
+
+def stop():
+    raise KilledError
+
+
+def test_forces_that_do_not_belong_to_the_energy_are_explained(tmp_path):
     class Leaking(Springs):
         def calculate(self, *args, **kwargs):
             super().calculate(*args, **kwargs)
             self.results["energy"] *= 3.0
 
     with pytest.raises(MDError, match="no time step keeps the energy"):
-        choose_timestep(tetrahedron(), Leaking(), 300.0, 0, None)
+        chosen(tmp_path, calculator=Leaking())
 
 
 def test_a_cluster_that_flies_apart_is_noticed(tmp_path):

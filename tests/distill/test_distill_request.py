@@ -79,6 +79,7 @@ def bad(**changes):
         ({"atoms": bad(cell=None)}, "periodic but has no cell"),
         ({"atoms": bad(pbc=False)}, "no periodic axis"),
         ({"atoms": bad(constraints=FixAtoms([0]))}, "constraints"),
+        ({"atoms": bad()}, "too small for a report.*repeat the cell"),
     ],
 )
 def test_requests_that_cannot_be_met_are_refused(changes, match):

@@ -86,11 +86,12 @@ class Clock:
 def test_a_training_by_time_ends_in_time_at_any_pace(
     folder, tmp_path, monkeypatch, slower
 ):
-    clock, rates = Clock(monkeypatch, 1.0), []
+    clock, rates, told = Clock(monkeypatch, 1.0), [], []
     monkeypatch.setattr(trainer, "QUIET_S", -1.0)  # a report at each step
 
     def report(step):
         rates.append(step.learning_rate)
+        told.append((step.share, step.left_s + clock.now))
         if clock.now > 20.0:
             clock.pace = slower
 
@@ -104,6 +105,10 @@ def test_a_training_by_time_ends_in_time_at_any_pace(
     falls = [a - b for a, b in pairwise(rates[30:])]
     assert max(falls) < 0.25 * max(rates)  # and never jumps
     assert min(falls) > -1e-9
+    shares, ends = zip(*told, strict=True)
+    assert list(shares) == sorted(shares)  # although steps are planned anew
+    assert shares[-1] == 1.0
+    assert ends == pytest.approx([90.0] * len(ends), abs=2.0)
 
 
 def test_a_training_by_time_that_was_cut_goes_on_in_its_plan(

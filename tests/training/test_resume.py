@@ -222,7 +222,7 @@ def test_a_log_without_its_checkpoint_is_set_aside(folder, data):
 def test_a_kill_while_the_log_is_cut_leaves_it_whole(tmp_path, monkeypatch):
     log = CsvLog(tmp_path, tensorboard=False)
     for step in (1, 2, 3):
-        log.write(TrainingStep(step, 9, 0.5, 0.1, 0.2))
+        log.write(TrainingStep(step, 9, step / 9, 0.5, 0.1, 0.2))
     whole = log.path.read_bytes()
 
     def die(*_):

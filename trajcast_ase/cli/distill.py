@@ -107,7 +107,14 @@ def distill(
     except Interrupted as interrupted:
         console.print(str(interrupted), soft_wrap=True)
         raise typer.Exit(interrupted.exit_status) from interrupted
-    console.print(f"wrote {outcome.model}, {outcome.card}", soft_wrap=True)
+    if outcome.pays_after_ns is not None:
+        ns = f"{outcome.pays_after_ns:.2g}"
+        console.print(f"all of it has paid for itself after {ns} ns of simulated time")
+    console.print(
+        f"wrote the model {outcome.model} and its card {outcome.card}, which tells "
+        "all of this",
+        soft_wrap=True,
+    )
     for one in outcome.to_try:
         console.print(f"to try: {one}", soft_wrap=True, markup=False)
     if not outcome.passes:

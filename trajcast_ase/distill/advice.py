@@ -1,55 +1,156 @@
-"""What to try when a report has not passed."""
+"""What to try when a report has not passed: each remedy once, and none tried before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 
-_TEMPERATURE = (
-    "temperatures of bands or elements are off: the forecast loses energy faster than "
-    "the bath returns it; train longer (a larger --budget), or try a stronger bath "
-    "(--langevin 500 in another --out)"
-)
-_SPECTRUM = (
-    "spectra differ: a shorter --horizon makes a stride easier to learn, and a weaker "
-    "bath (--langevin 5000) broadens lines less"
-)
-_STRUCTURE = (
-    "structure or diffusion differ: a larger --cutoff lets a stride see farther"
-)
-_BONDS = "bonds or angles differ: a shorter --horizon, or more --channels and --layers"
-TRIES = (
-    (("temperature",), _TEMPERATURE),
-    (("spectrum",), _SPECTRUM),
-    (("MSD", "distribution", "order"), _STRUCTURE),
-    (("bond", "angle"), _BONDS),
-)
+from trajcast_ase.distill.request import budget_option
+from trajcast_ase.validation.report import Row
+
+ANOTHER = "in another --out"
+MORE_BUDGET = 2.0
+FARTHER = 1.25
+"""Cutoff to try, over the one that was chosen."""
 
 
-def advice(failing: Sequence[str], limit: str, *, lost: bool = False) -> list[str]:
-    """Return what to try, by the rows that fail and by what limits the training.
+class Fault(Enum):
+    """What is wrong with the runs of a model."""
+
+    COLD = auto()
+    HOT = auto()
+    SPECTRUM = auto()
+    STRUCTURE = auto()
+    BONDS = auto()
+    LOST = auto()
+
+
+WORDS = {
+    Fault.COLD: "motions that are too cold",
+    Fault.HOT: "motions that are too hot",
+    Fault.SPECTRUM: "the spectrum",
+    Fault.STRUCTURE: "structure or diffusion",
+    Fault.BONDS: "bonds or angles",
+    Fault.LOST: "runs that break down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a distillation has chosen and tried.
+
+    Attributes
+    ----------
+    horizon_fs : float, fs
+    cutoff_A : float, Å
+    n_channels : int
+    langevin_fs : float, fs
+        Of the model's bath.
+    tried_fs : tuple of float, fs
+        Baths that were tried.
+    limit : "data" or "steps"
+        What limits the training.
+    makes_md : bool
+        Whether there is a calculator.
+    budget_s : float, s
+    """
+
+    horizon_fs: float
+    cutoff_A: float
+    n_channels: int
+    langevin_fs: float
+    tried_fs: tuple[float, ...]
+    limit: str
+    makes_md: bool
+    budget_s: float
+
+    @property
+    def more(self) -> str:
+        """The option of a larger budget."""
+        return f"--budget {budget_option(MORE_BUDGET * self.budget_s)}"
+
+
+def advice(rows: Sequence[Row], course: Course, *, lost: bool = False) -> list[str]:
+    """Return what to try, the likeliest first.
 
     Parameters
     ----------
-    failing : sequence of str
-        Names of observables.
-    limit : "data" or "steps"
+    rows : sequence of Row
+        Those that do not pass.
+    course : Course
     lost : bool
         Whether runs have broken down.
     """
-    found = []
-    if lost:
+    if rows and not any(row.is_failed for row in rows):
+        longer = "longer runs on both sides, since no row fails for sure"
+        return [f"{longer}: {course.more} {ANOTHER}", _training(course)]
+    kinds = dict.fromkeys(map(_fault, rows))
+    faults = [*([Fault.LOST] if lost else []), *(one for one in kinds if one)]
+    found = [_training(course), *_bath(course, faults)]
+    learnable = [f for f in faults if f not in (Fault.COLD, Fault.STRUCTURE)]
+    if learnable:
         found.append(
-            "runs break down: train longer (a larger --budget), or choose a shorter "
-            "--horizon"
+            f"a shorter stride, which is easier to learn ({_named(learnable)}): "
+            f"--horizon {0.5 * course.horizon_fs:.2g} {ANOTHER}"
         )
-    for words, text in TRIES:
-        if any(word in name for name in failing for word in words):
-            found.append(text)
-    found.append(
-        "data limit the training: more reference MD (a larger --budget, more "
-        "--processes)"
-        if limit == "data"
-        else "steps or the network limit the training: a larger --budget, more "
-        "--channels or a shorter --horizon"
-    )
+    detailed = [f for f in faults if f in (Fault.SPECTRUM, Fault.BONDS)]
+    if detailed and course.limit == "steps":
+        found.append(
+            f"a larger network with more time to train it ({_named(detailed)}): "
+            f"--channels {2 * course.n_channels} {course.more} {ANOTHER}"
+        )
+    if Fault.STRUCTURE in faults:
+        found.append(
+            f"a stride that sees farther ({WORDS[Fault.STRUCTURE]}): "
+            f"--cutoff {FARTHER * course.cutoff_A:.2g} {ANOTHER}"
+        )
     return found
+
+
+def _fault(row: Row) -> Fault | None:
+    name = row.observable
+    if name == "sd of temperature":  # by the coupling of either side, most of all
+        return None
+    if "temperature" in name:
+        return Fault.COLD if row.value < row.reference else Fault.HOT
+    if "spectrum" in name:
+        return Fault.SPECTRUM
+    if "bond" in name or "angle" in name:
+        return Fault.BONDS
+    return Fault.STRUCTURE
+
+
+def _named(faults: Sequence[Fault]) -> str:
+    return ", ".join(WORDS[one] for one in faults)
+
+
+def _training(course: Course) -> str:
+    if course.limit != "data":
+        return (
+            "a longer training, since steps or the network limit it: the same command "
+            f"with --redo training {course.more}"
+        )
+    if course.makes_md:
+        return (
+            "more reference MD, since data limit the training: the same command with "
+            f"--redo training {course.more} makes more"
+        )
+    return f"more trajectories, since data limit the training, {ANOTHER}"
+
+
+def _bath(course: Course, faults: Sequence[Fault]) -> list[str]:
+    """Return a bath that was not tried, where none of the faults speaks against it."""
+    chosen = course.langevin_fs
+    cold, broad = Fault.COLD in faults, Fault.SPECTRUM in faults
+    if cold and not broad and all(one >= chosen for one in course.tried_fs):
+        what = f"stronger than {chosen:g} fs, which returns energy faster"
+        return [f"a bath {what} ({WORDS[Fault.COLD]}): {_langevin(0.5 * chosen)}"]
+    if broad and not cold and all(one <= chosen for one in course.tried_fs):
+        what = f"weaker than {chosen:g} fs, which broadens lines less"
+        return [f"a bath {what} ({WORDS[Fault.SPECTRUM]}): {_langevin(2 * chosen)}"]
+    return []
+
+
+def _langevin(time_fs: float) -> str:
+    return f"--langevin {time_fs:g} {ANOTHER}"

@@ -66,7 +66,7 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
     source = out / model_name
     final = out / f"{out.resolve().name}.trajcast"
     horizon_fs = choice.horizon_fs(facts)
-    fixed = job.request.fixed.langevin_fs
+    fixed, tried = job.request.fixed.langevin_fs, list[Tried]()
     if fixed is not None:
         best, line = fixed, f"Langevin {fixed:g} fs, as asked"
     else:
@@ -74,9 +74,14 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
         best, line = weakest(tried)
     setting = bath(best, horizon_fs, f"trajcast distill: {line}")
     with_thermostat(source, setting, final)
-    job.state.finish(STAGE, {"langevin_fs": best, "model": final.name}, line, [final])
+    result = {
+        "langevin_fs": best,
+        "tried_fs": [one.langevin_fs for one in tried],
+        "model": final.name,
+    }
+    job.state.finish(STAGE, result, line, [final])
     shutil.rmtree(out / STAGE, ignore_errors=True)
-    job.say(STAGE, f"{setting}; {line}")
+    job.say(STAGE, f"thermostat of the model {setting}: {line}")
 
 
 def weakest(tried: list[Tried]) -> tuple[float, str]:
@@ -96,8 +101,8 @@ def weakest(tried: list[Tried]) -> tuple[float, str]:
     return (
         best.langevin_fs,
         (
-            "the weakest Langevin bath with the most rows of a short report passed "
-            f"({counts})"
+            f"of {len(tried)} the weakest Langevin bath whose short report passes "
+            f"most rows ({counts})"
         ),
     )
 
@@ -182,7 +187,10 @@ class _Trial:
 
         def tick(made: int) -> None:
             job.state.tick()
-            self.bar.update(n_before * self.most + made, "strides of short runs")
+            done = n_before * self.most + made
+            total = self.most * self.n_baths * len(facts.temperatures_K)
+            text = f"{done} of {total} strides of short runs"
+            self.bar.update(done, text, at_most_s=job.seconds(STAGE))
 
         runs = make_runs(
             self.model,

@@ -9,6 +9,7 @@ from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.report_stage import Speeds, report_folder
 from trajcast_ase.distill.request import Request, shown, shown_range
 from trajcast_ase.distill.state import STAGES, StateFile
+from trajcast_ase.distill.words import figures
 from trajcast_ase.files import write_atomically
 
 CARD_NAME = "README.md"
@@ -114,10 +115,10 @@ def _advice(result: dict[str, Any]) -> list[str]:
 
 
 def _pays(speeds: Speeds, spent_s: float) -> str:
-    text = f"One run on one core: {speeds.model:.3g} ns/day"
+    text = f"One run on one core: {figures(speeds.model)} ns/day"
     if speeds.calculator is None:
         return f"{text}. The speed of the MD that made the trajectories is not known."
-    text += f" with the model, {speeds.calculator:.3g} ns/day with the calculator"
+    text += f" with the model, {figures(speeds.calculator)} ns/day with the calculator"
     after = speeds.breaks_even(spent_s)
     if after is None:
         return f"{text}: the model is not faster, and never pays."

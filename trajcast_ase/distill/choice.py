@@ -13,6 +13,7 @@ from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate, Probe, Task, probe
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.screening import Screening, Test, screen
+from trajcast_ase.distill.words import figures
 from trajcast_ase.distill.workers import run_all
 from trajcast_ase.dynamics.interruption import noted_signals
 from trajcast_ase.strict import integer, members, number
@@ -65,13 +66,15 @@ def choose(job: Job, facts: Facts) -> None:
 def _why(row: Screening, n_first: int, goal: float) -> str:
     """Return why a candidate was chosen, in words."""
     text = (
-        f"of {n_first} tried it has the lowest error growth per ps, weighed by the "
-        f"speed: {100 * row.growth_per_ps:.3g} % per ps at {row.speed:.3g} ns/day"
+        f"the best of {n_first} in error and speed together: after a short training "
+        f"the error grows by {figures(100 * row.growth_per_ps)} % per ps, at "
+        f"{figures(row.speed)} ns/day"
     )
     if not goal:
         return text
     word = "beyond" if row.speed >= goal else "short of"
-    return f"{text}, {word} {GOAL:g} times the calculator's {goal / GOAL:.3g}"
+    times = f"{GOAL:g} times the calculator's {figures(goal / GOAL)}"
+    return f"{text} ({word} the goal, {times})"
 
 
 def _probed(job: Job, facts: Facts, likeliest: Candidate, n_atoms: int) -> Probe:
@@ -136,7 +139,9 @@ def _screen_all(job: Job, tests: Sequence[Test], done: list[Screening]) -> None:
     def keep(_test: Test, row: Screening) -> None:
         done.append(row)
         job.state.keep_plan(STAGE, plan | {"done": [one.to_plain() for one in done]})
-        bar.update(len(done) - before, f"screenings of round {row.round}")
+        n_done = len(done) - before
+        text = f"{n_done} of {len(tests)} short trainings of round {row.round}"
+        bar.update(n_done, text)
 
     with job.bar(len(tests)) as bar:
         if job.request.processes == 1:
@@ -165,7 +170,8 @@ def _settle(
     files: list[Path] = []
     if done:
         files = write_table(done, best, goal_of(facts), job.request.out)
-    line = f"horizon {best.horizon_fs(facts):g} fs, {best.network}: {why}"
+    horizon = f"horizon (the time of one stride) {best.horizon_fs(facts):g} fs"
+    line = f"{horizon}, {best.network}: {why}"
     job.state.finish(STAGE, best.to_plain(), line, files)
     shutil.rmtree(job.request.out / "screening", ignore_errors=True)
     job.say(STAGE, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from trajcast_ase.distill.request import shown
+from trajcast_ase.distill.request import budget_option, shown
 
 SHARES = {
     "reference": 0.36,
@@ -172,9 +172,8 @@ class WallClock:
 
 
 def needed_budget(seconds: float) -> str:
-    """Return a budget as the option takes it, rounded up."""
-    minutes = int(SPARE * seconds / 60.0) + 1
-    return f"{minutes}min" if minutes < 120 else f"{minutes / 60.0 + 0.05:.1f}h"  # noqa: PLR2004
+    """Return a budget as the option takes it, with something to spare."""
+    return budget_option(SPARE * seconds)
 
 
 @dataclass(frozen=True, slots=True)

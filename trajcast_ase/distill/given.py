@@ -12,7 +12,7 @@ from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.journal import write_frames
 from trajcast_ase.distill.reference_md import FOLDER, STAGE
-from trajcast_ase.distill.request import Request
+from trajcast_ase.distill.request import Request, check_bonds
 from trajcast_ase.distill.timestep import fastest_period
 from trajcast_ase.kinetics import run_dof, run_temperature
 from trajcast_ase.training.motion import check_motion
@@ -37,11 +37,14 @@ def take_trajectories(job: Job) -> None:
     ------
     TrajectoryError
         They cannot serve together.
+    ValueError
+        Their cell is too small for a report.
     """
     runs = [read_frames(path) for path in job.request.trajectories]
     for frames in runs:
         check_motion(frames)
     _check_alike(runs)
+    check_bonds(runs[0].atoms(0), job.request.trajectories[0])
     if job.request.temperatures_K:
         (temperature,) = job.request.temperatures_K
     else:

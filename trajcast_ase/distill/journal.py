@@ -240,3 +240,12 @@ def last_frame(path: Path) -> Frame:
         ]
         kinetic = float(file["kinetic_energy"][-1])
     return Frame(values[0], values[1], float(values[2]), kinetic)
+
+
+def energies_of(path: Path) -> Float[np.ndarray, "frames 2"]:
+    """Return potential and kinetic energy of a trajectory of this module, eV."""
+    import h5py  # noqa: PLC0415  100 ms that other stages need not pay
+
+    with h5py.File(path, "r") as file:
+        names = "potential_energy", "kinetic_energy"
+        return np.stack([np.array(file[name]) for name in names], axis=1)

@@ -121,11 +121,14 @@ def make_more(
     try:
         if not all((folder / f"{chain[0].start}.h5").exists() for chain in chains):
             _write_starts(job, facts, choice, model_name, setup=setup, chains=chains)
-        with job.bar(sum(one.n_frames for chain in chains for one in chain)) as bar:
+        total = sum(one.n_frames for chain in chains for one in chain)
+        with job.bar(total) as bar:
 
             def report(n_frames: int) -> None:
                 job.state.tick()
-                bar.update(n_frames, "frames of more MD")
+                ps = facts.stride_fs * 1e-3
+                text = f"{n_frames * ps:.1f} of {total * ps:.1f} ps of more MD"
+                bar.update(n_frames, text)
 
             run_chains(
                 setup,

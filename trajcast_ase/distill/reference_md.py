@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,11 +28,18 @@ from trajcast_ase.distill.journal import write_frames
 from trajcast_ase.distill.segments import Setup
 from trajcast_ase.distill.speed import calculator_speed
 from trajcast_ase.distill.timestep import (
+    RELAXING_STEPS,
+    TRIAL_STEPS,
+    Trial,
+    Trials,
     choose_timestep,
     ladder,
     seconds_of_a_step,
 )
-from trajcast_ase.strict import integer, number
+from trajcast_ase.distill.words import counted, figures
+from trajcast_ase.distill.workers import check_signals
+from trajcast_ase.dynamics.interruption import noted_signals
+from trajcast_ase.strict import integer, members, number
 from trajcast_ase.trajectory import Frames, read_frames
 
 FOLDER = "reference"
@@ -54,9 +63,11 @@ def make_reference(job: Job) -> None:
     assert job.request.atoms is not None  # noqa: S101  the caller has checked
     assert job.request.calculator is not None  # noqa: S101
     try_calculator(job.request.calculator, job.request.atoms)
-    plan = job.state.plans.get(STAGE) or _make_plan(job)
     folder = job.request.out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    plan = job.state.plans.get(STAGE, {})
+    if "timestep_fs" not in plan:
+        plan = _make_plan(job)
     setup = Setup(
         atoms=_bare(job.request.atoms),
         timestep_fs=number(plan["timestep_fs"], "timestep_fs", 0, 100),
@@ -67,11 +78,14 @@ def make_reference(job: Job) -> None:
         **{name: integer(plan[name], name, 1, 10**12) for name in Lengths.__slots__}
     )
     chains = make_chains(lengths, job.request.temperatures_K, job.request.seed)
-    with job.bar(sum(segment.n_frames for chain in chains for segment in chain)) as bar:
+    total = sum(segment.n_frames for chain in chains for segment in chain)
+    with job.bar(total) as bar:
 
         def report(n_frames: int) -> None:
             job.state.tick()
-            bar.update(n_frames, f"{n_frames * setup.stride_fs * 1e-3:.1f} ps of MD")
+            ps = setup.stride_fs * 1e-3
+            text = f"{n_frames * ps:.1f} of {total * ps:.1f} ps of MD"
+            bar.update(n_frames, text, at_most_s=job.seconds(STAGE))
 
         run_chains(
             setup,
@@ -104,16 +118,7 @@ def _make_plan(job: Job) -> dict[str, Any]:
     step_fs = job.request.fixed.timestep_fs or ladder(job.request.atoms)[0]
     per_step = seconds_of_a_step(job.request.atoms, calculator)
     job.effort.md_steps(per_step / job.processes, step_fs, n_tracks)
-    trial = choose_timestep(
-        job.request.atoms,
-        calculator,
-        job.request.temperatures_K[-1],
-        job.request.seed,
-        job.request.fixed.timestep_fs,
-    )
-    fixed = job.request.fixed.timestep_fs is not None
-    why = "as asked" if fixed else "the longest that keeps energy"
-    job.say(STAGE, f"time step {trial}, {why}")
+    trial = _tried(job, calculator)
     n_steps = job.effort.md_steps(
         trial.seconds_per_step / job.processes, trial.timestep_fs, n_tracks
     )
@@ -134,15 +139,52 @@ def _make_plan(job: Job) -> dict[str, Any]:
     ps = frame_steps * trial.timestep_fs * 1e-3
     job.say(
         STAGE,
-        f"frames every {1e3 * ps:g} fs, since the fastest motion has a period of "
-        f"{trial.fastest_period_fs:.3g} fs; {lengths.n_tracks * lengths.n_rounds} NVE "
-        f"runs of {lengths.nve * ps:.3g} ps from snapshots {lengths.pause * ps:.2g} ps "
-        f"apart, and {lengths.n_tracks} canonical runs of "
-        f"{lengths.n_rounds * lengths.canonical * ps:.3g} ps to choose the bath and "
-        f"for the report, in {job.processes} processes",
+        f"planned: {lengths.n_tracks * lengths.n_rounds} runs at constant energy of "
+        f"{figures(lengths.nve * ps)} ps to learn from, begun {lengths.pause * ps:.2g} "
+        f"ps apart, and {lengths.n_tracks} canonical runs of "
+        f"{figures(lengths.n_rounds * lengths.canonical * ps)} ps to choose the bath "
+        f"of the model and for the report; a frame every {1e3 * ps:g} fs, as the "
+        f"fastest motion has a period of {trial.fastest_period_fs:.3g} fs; in "
+        + counted(job.processes, "process", "processes"),
     )
     job.state.keep_plan(STAGE, plan)
     return plan
+
+
+def _tried(job: Job, calculator: Any) -> Trial:
+    """Return the trial of the time step that is taken."""
+    assert job.request.atoms is not None  # noqa: S101
+    plan = job.state.plans.get(STAGE, {})
+    trials = Trials(
+        _bare(job.request.atoms),
+        calculator,
+        job.request.temperatures_K[-1],
+        job.request.seed,
+        job.request.out / FOLDER,
+        tuple(map(Trial.from_plain, members(plan.get("trials", []), "trials", list))),
+    )
+    fixed_fs, total = job.request.fixed.timestep_fs, RELAXING_STEPS + TRIAL_STEPS
+
+    def keep(done: tuple[Trial, ...]) -> None:
+        job.state.keep_plan(STAGE, {"trials": [one.to_plain() for one in done]})
+
+    @contextmanager
+    def follow(step_fs: float) -> Iterator[Callable[[int], None]]:
+        with noted_signals() as signals, job.bar(total) as bar:
+
+            def tick(n_frames: int) -> None:
+                job.state.tick()
+                text = f"trial of {step_fs:g} fs: {n_frames} of {total} steps"
+                bar.update(n_frames, text)
+                check_signals(signals)
+
+            yield tick
+
+    trial = choose_timestep(trials, fixed_fs, keep=keep, follow=follow)
+    why = "as asked" if fixed_fs is not None else "the longest that keeps the energy"
+    job.say(STAGE, f"time step, {why}: {trial}")
+    trials.clear()
+    return trial
 
 
 def _finish(
@@ -182,7 +224,10 @@ def _finish(
     line = _told(facts, setup, runs, list(canonical.values()))
     left_out = lengths.n_tracks * lengths.n_rounds - len(nve)
     if left_out:
-        line += f"; {left_out} more were planned, but the machine was slower"
+        line += (
+            f"; {left_out} more at constant energy were planned, but the machine was "
+            "slower than on trial and their time was over"
+        )
     for note in notes:
         line += f"; note: {note}"
     kept = facts.train + facts.validation + facts.bath + facts.report
@@ -242,7 +287,8 @@ def _told(
     of_report = sum(run.n_frames for run in canonical[len(facts.bath) :])
     ps = setup.stride_fs * 1e-3
     return (
-        f"{nve_ps:.3g} ps at constant energy in {len(runs)} runs (one is held out), "
-        f"canonical runs of {of_bath * ps:.3g} ps for the bath and of "
-        f"{of_report * ps:.3g} ps for the report"
+        f"made {figures(nve_ps)} ps at constant energy in {len(runs)} runs (one is "
+        "held out of the training), canonical runs of "
+        f"{figures(of_bath * ps)} ps for the bath and of {figures(of_report * ps)} ps "
+        "for the report"
     )

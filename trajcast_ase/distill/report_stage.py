@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trajcast_ase.distill.advice import advice
+from trajcast_ase.distill.advice import Course, advice
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
@@ -27,12 +27,13 @@ from trajcast_ase.distill.speed import (
     model_speed,
     stride_time,
 )
+from trajcast_ase.distill.words import figures, listed
 from trajcast_ase.models.model_file import load_model
-from trajcast_ase.strict import integer
+from trajcast_ase.strict import integer, members, number
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.output import write_report
-from trajcast_ase.validation.report import Report
+from trajcast_ase.validation.report import Report, Row
 
 STAGE = "report"
 N_RUNS = 3
@@ -78,29 +79,35 @@ def make_report(
     least = job.effort.least_strides(choice.horizon_fs(facts))
     reports: dict[float, Report] = {}
     result, files = _result(speeds), []
+    course = _course(job, facts, choice, limit)
     with job.bar(most * len(facts.temperatures_K)) as bar:
         for k, kelvin in enumerate(facts.temperatures_K):
 
             def tick(made: int, before: int = k * most) -> None:
                 job.state.tick()
-                bar.update(before + made, f"strides of {N_RUNS} runs")
+                done, all_of_it = before + made, most * len(facts.temperatures_K)
+                text = f"{done} of {all_of_it} strides of {N_RUNS} runs at once"
+                bar.update(done, text, at_most_s=job.seconds(STAGE))
 
             seconds = job.seconds(STAGE, len(facts.temperatures_K) - k)
             strides = Strides(min(most, least), most, seconds)
             task = _Task(job, facts, choice, model_name, kelvin, strides)
             found = task.report(tick)
             if isinstance(found, str):
-                result["verdict"] = f"the runs at {kelvin:g} K failed: {found}"
-                result["try"] = advice([], limit, lost=True)
+                result["verdict"] = f"at {kelvin:g} K {found}"
+                result["try"] = advice([], course, lost=True)
                 break
             reports[kelvin] = found
         else:
-            result |= _judged(reports, limit)
+            result |= _judged(reports, course)
             files = _write(job, facts, reports)
-    line = "; ".join(filter(None, (result["verdict"], result["sharpness"])))
-    line += f"; {_fast(speeds)}"
-    job.state.finish(STAGE, result, line, files)
-    job.say(STAGE, line)
+    first = result["verdict"]
+    if len(reports) == len(facts.temperatures_K):
+        first += named(wrong_rows(reports))
+    lines = [*filter(None, (first, result["sharpness"])), _fast(speeds)]
+    job.state.finish(STAGE, result, "; ".join(lines), files)
+    for line in lines:
+        job.say(STAGE, line)
 
 
 def _n_strides(job: Job, facts: Facts, choice: Candidate, model_name: str) -> int:
@@ -167,29 +174,64 @@ def _write(job: Job, facts: Facts, reports: dict[float, Report]) -> list[Path]:
     return files
 
 
-def _judged(reports: dict[float, Report], limit: str) -> dict[str, Any]:
+def _course(job: Job, facts: Facts, choice: Candidate, limit: str) -> Course:
+    """Return what was chosen and tried, for the advice."""
+    found = job.state.stages["bath"]["result"]
+    tried = members(found.get("tried_fs"), "tried_fs", list)
+    return Course(
+        horizon_fs=choice.horizon_fs(facts),
+        cutoff_A=choice.cutoff_A,
+        n_channels=choice.n_channels,
+        langevin_fs=number(found.get("langevin_fs"), "langevin_fs", 0),
+        tried_fs=tuple(number(one, "tried_fs", 0) for one in tried),
+        limit=limit,
+        makes_md=job.request.calculator is not None,
+        budget_s=job.request.budget_s,
+    )
+
+
+def _judged(reports: dict[float, Report], course: Course) -> dict[str, Any]:
     """Return verdict and counts over the temperatures."""
     several = len(reports) > 1
     rows = [row for report in reports.values() for row in report.rows]
-    failing = [
-        f"{row.observable} at {kelvin:g} K" if several else row.observable
-        for kelvin, report in reports.items()
-        for row in report.rows
-        if not row.passes
-    ]
+    wrong = wrong_rows(reports)
     verdicts = [
         f"at {kelvin:g} K {report.verdict}" if several else report.verdict
         for kelvin, report in reports.items()
     ]
     return {
-        "passes": not failing,
+        "passes": not wrong,
         "verdict": ", ".join(verdicts),
-        "passed": len(rows) - len(failing),
+        "passed": len(rows) - len(wrong),
         "rows": len(rows),
-        "failing": failing,
+        "failing": list(wrong),
         "sharpness": sharpness(list(reports.values())),
-        "try": advice(failing, limit) if failing else [],
+        "try": advice(list(wrong.values()), course) if wrong else [],
     }
+
+
+def wrong_rows(reports: dict[float, Report]) -> dict[str, Row]:
+    """Return the rows that do not pass, by name and, of several, temperature."""
+    several = len(reports) > 1
+    return {
+        f"{row.observable} at {kelvin:g} K" if several else row.observable: row
+        for kelvin, report in reports.items()
+        for row in report.rows
+        if not row.passes
+    }
+
+
+def named(wrong: dict[str, Row]) -> str:
+    """Return which rows do not pass, with what doubt means, in words."""
+    failed = [name for name, row in wrong.items() if row.is_failed]
+    doubtful = [name for name, row in wrong.items() if not row.is_failed]
+    text = f"; failed: {listed(failed)}" if failed else ""
+    if doubtful:
+        text += (
+            f"; not trustworthy: {listed(doubtful)} (off by more than chance in the "
+            "pieces, but slow motions may be why; longer runs decide)"
+        )
+    return text
 
 
 def sharpness(reports: Sequence[Report]) -> str:
@@ -202,13 +244,13 @@ def sharpness(reports: Sequence[Report]) -> str:
     if off and np.isfinite(max(off)):
         seen.append(f"a mean temperature off by {max(off):.0f} K")
     if curves and min(curves) > 0:
-        seen.append(f"any overlap below {min(curves):.2g}")
+        seen.append(f"any overlap of curves below {min(curves):.2g}")
     ours = sum(report.run.length_ps for report in reports)
     theirs = sum(report.reference.length_ps for report in reports)
-    text = f"{ours:.3g} ps of the model beside {theirs:.3g} ps of MD"
+    text = f"{figures(ours)} ps of the model beside {figures(theirs)} ps of MD"
     if not seen:
         return f"{text}, too short to be sure to show any deviation"
-    return f"{text} would have shown {' and '.join(seen)} (odds of 80 %)"
+    return f"{text}, which show {' and '.join(seen)} in four of five cases"
 
 
 def _result(speeds: Speeds) -> dict[str, Any]:
@@ -238,8 +280,8 @@ def _speeds(job: Job, facts: Facts, model_name: str) -> Speeds:
 
 
 def _fast(speeds: Speeds) -> str:
-    text = f"{speeds.model:.3g} ns/day on one core"
+    text = f"{figures(speeds.model)} ns/day on one core"
     if speeds.calculator is None:
         return text
-    ratio = speeds.model / speeds.calculator
-    return f"{text}, the calculator {speeds.calculator:.3g} ({ratio:.2g} times)"
+    ratio, theirs = speeds.model / speeds.calculator, figures(speeds.calculator)
+    return f"{text}, {figures(ratio)} times the calculator's {theirs}"

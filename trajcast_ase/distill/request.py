@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from trajcast_ase.analysis.bonds import bonded_pairs
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.workers import cores
 
@@ -164,6 +165,22 @@ def _check_structure(request: Request) -> None:
             f"{atoms.symbols} has a cell but no periodic axis; set pbc to True, or "
             "remove the cell"
         )
+    check_bonds(atoms, "the structure")
+
+
+def check_bonds(atoms: Atoms, name: str) -> None:
+    """Refuse at once a cell that the report of the last stage could not judge.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        bonded_pairs(atoms)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is too small for a report, which compares bonds: {error}"
+        ) from error
 
 
 def _may_be_crystal(atoms: Atoms) -> bool:
@@ -201,6 +218,12 @@ def parse_budget(text: str) -> float:
             f"--budget {text!r} is no time; write for example 2h, 90min or 1h 30min"
         )
     return seconds
+
+
+def budget_option(seconds: float) -> str:
+    """Return a budget as the option takes it, rounded up."""
+    minutes = math.ceil(seconds / 60.0)
+    return f"{minutes}min" if minutes < 120 else f"{math.ceil(minutes / 6) / 10:g}h"  # noqa: PLR2004
 
 
 def parse_temperature(text: str) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.speed import atoms_of, one_thread
+from trajcast_ase.distill.words import counted
 from trajcast_ase.dynamics.checkpoint import has_checkpoint
 from trajcast_ase.dynamics.interruption import Interrupted
 from trajcast_ase.dynamics.losses import LostReplicasError, LostReplicaWarning
@@ -144,13 +145,27 @@ def make_runs(
                 ending = _carry_on(replicas, strides, checkpoint)
                 replicas.raise_if_lost()
             except LostReplicasError as error:
-                return Rollouts(paths, str(error))
+                return Rollouts(paths, broken(error, paths))
     if ending.exit_status not in (0, EXIT_TO_BE_CONTINUED):
         raise Interrupted(
             f"interrupted by {ending.reason}; the same command goes on",
             ending.exit_status - 128,
         )
     return Rollouts(paths, "")
+
+
+def broken(error: LostReplicasError, paths: Sequence[Path]) -> str:
+    """Return which runs broke down, when and why, and where their ends are."""
+    each = "; ".join(
+        f"{paths[one.number].stem} after {counted(one.stride, 'stride', 'strides')} "
+        f"({one.reason.split('; ')[0]})"
+        for one in error.lost
+    )
+    text = f"{len(error.lost)} of {len(paths)} runs broke down: {each}"
+    folder = paths[0].parent
+    if any(folder.glob("*.evidence.extxyz")):
+        text += f"; the last frames are in {folder}/*.evidence.extxyz"
+    return text
 
 
 def _carry_on(replicas: Replicas, strides: Strides, checkpoint: Path) -> Ending:

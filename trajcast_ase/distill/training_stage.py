@@ -120,7 +120,7 @@ class _Stage:
         if steps < LONG_TRAINING:
             plan["learning_rate"] = HIGH_RATE
         self.job.state.keep_plan(STAGE, plan)
-        time = "" if length.seconds is None else f", {shown(length.seconds)}"
+        time = "" if length.seconds is None else f" in {shown(length.seconds)}"
         self.job.say(
             STAGE,
             f"about {steps:.0f} steps of {1e3 * probed.seconds_per_step:.3g} ms{time}",
@@ -150,12 +150,15 @@ class _Stage:
     ) -> TrainingResult:
         """Train, or go on; by time, with what is left of the stage's."""
         config = self._config(name, facts, init)
+        before = 0.0 if init is None else PEEK  # of the stage
         with self.job.bar(100) as bar:
 
             def reporter(report: TrainingStep) -> None:
                 self.job.state.tick()
-                done = int(100 * report.step / report.steps)
-                bar.update(done, f"% of {report.steps} steps, loss {report.loss:.2e}")
+                done = int(100 * (before + (1.0 - before) * report.share))
+                text = f"{done} % of the training, step {report.step}"
+                text += f", loss {report.loss:.2e}"
+                bar.update(done, text, left_s=report.left_s)
 
             return train(config, reporter=reporter, until=until)
 
@@ -240,16 +243,17 @@ def _finish(
     held_out, errors = result.errors, seen.errors
     limit = "data" if _gap(result, seen) > GAP else "steps"
     means = {
-        "data": "so more reference MD would help, more steps less",
-        "steps": "or the network does, so more steps (a longer --budget), more "
-        "--channels or a shorter --horizon would help, more data less",
+        "data": "data limit it: more reference MD would help, more steps less",
+        "steps": "steps or the network limit it, not the data: more steps (a larger "
+        "--budget) would help, more MD less",
     }
     line = (
-        f"held-out errors {100 * held_out.displacement.relative_mae:.2f} % of the "
-        f"displacement and {100 * held_out.velocity.relative_mae:.2f} % of the "
-        f"velocity after {result.steps} steps, on {seen.n_pairs} training pairs "
+        f"errors of one stride on held-out MD "
+        f"{100 * held_out.displacement.relative_mae:.2f} % of the displacement and "
+        f"{100 * held_out.velocity.relative_mae:.2f} % of the velocity after "
+        f"{result.steps} steps, on the {seen.n_pairs} pairs of frames trained on "
         f"{100 * errors.displacement.relative_mae:.2f} and "
-        f"{100 * errors.velocity.relative_mae:.2f} %: {limit} limit it, {means[limit]}"
+        f"{100 * errors.velocity.relative_mae:.2f} %: {means[limit]}"
     )
     if extra:
         line += (

@@ -30,20 +30,26 @@ class TrainingStep:
     Attributes
     ----------
     step, steps : int
+    share : float
+        Of the training that is done; it never falls, also where steps are planned anew.
     loss : float
         Mean over the steps since the last report.
     learning_rate : float
     seconds_per_step : float
     errors : ForecastErrors or None
         Validation errors, where this step was validated.
+    left_s : float or None, s
+        Until the end of a training by time; None where steps are given.
     """
 
     step: int
     steps: int
+    share: float
     loss: float
     learning_rate: float
     seconds_per_step: float
     errors: ForecastErrors | None = None
+    left_s: float | None = None
 
 
 class Reporter(Protocol):

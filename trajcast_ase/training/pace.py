@@ -69,6 +69,12 @@ class Pace:
             "schedule": asdict(self.schedule),
         }
 
+    @property
+    def left_s(self) -> float:
+        """Time until the end, s."""
+        self._count()
+        return max(0.0, self.seconds - self.elapsed)
+
     def validated(self, seconds: float) -> None:
         """Take note of what a validation takes, which is not the pace of steps."""
         self.validation_s = seconds

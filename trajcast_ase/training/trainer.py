@@ -257,21 +257,23 @@ class Trainer:
         """Show what happened since the last report, which is still to come."""
         if reporter is None or not self.ranks.is_first:
             return
-        reporter(
-            TrainingStep(
-                self.step,
-                self.schedule.steps,
-                self._mean_loss(),
-                self.update.rate,
-                (self.seconds - self.seconds_reported) / len(self.unreported),
-            )
+        reporter(self._told(None))
+
+    def _told(self, errors: ForecastErrors | None) -> TrainingStep:
+        """Return what a reporter learns of the steps since the last report."""
+        return TrainingStep(
+            step=self.step,
+            steps=self.schedule.steps,
+            share=self.schedule.share(self.step),
+            loss=self._mean_loss(),
+            learning_rate=self.update.rate,
+            seconds_per_step=(self.seconds - self.seconds_reported)
+            / len(self.unreported),
+            errors=errors,
+            left_s=None if self.pace is None else self.pace.left_s,
         )
 
     def _report(self, reporter: Reporter | None, *, validate: bool) -> None:
-        loss, count = self._mean_loss(), len(self.unreported)
-        self.unreported = []
-        seconds_per_step = (self.seconds - self.seconds_reported) / count
-        self.seconds_reported = self.seconds
         errors = None
         if validate:
             began = time.monotonic()
@@ -283,16 +285,10 @@ class Trainer:
                     errors.displacement.relative_mae + errors.velocity.relative_mae,
                     self.config.optimizer,
                 )
+        report = self._told(errors)
+        self.unreported, self.seconds_reported = [], self.seconds
         if not self.ranks.is_first:
             return
-        report = TrainingStep(
-            self.step,
-            self.schedule.steps,
-            loss,
-            self.update.rate,
-            seconds_per_step,
-            errors,
-        )
         self.log.write(report)
         if reporter is not None:
             reporter(report)

@@ -14,6 +14,7 @@ from rich.table import Table
 from trajcast_ase.analysis.plots import save_figure
 from trajcast_ase.validation.difference import Verdict
 from trajcast_ase.validation.report import Report, Row
+from trajcast_ase.validation.row_text import cells
 from trajcast_ase.validation.sheet import report_sheet
 
 COLUMNS = ("observable", "run", "reference", "limit", "verdict", "fails at 80 %")
@@ -82,35 +83,3 @@ def console_table(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> Tabl
             verdict = "[bold red]FAIL[/]"
         table.add_row(*(*texts, verdict, seen)[: len(columns)])
     return table
-
-
-def cells(row: Row) -> tuple[str, str, str, str, str, str]:
-    """Return a row as text: observable, value, reference, limit, verdict, power."""
-    name = f"{row.observable} ({row.unit})" if row.unit else row.observable
-    return (
-        name,
-        _number(row.value, row.error),
-        _number(row.reference, row.reference_error),
-        row.limit,
-        row.verdict,
-        _seen(row),
-    )
-
-
-def _seen(row: Row) -> str:
-    """Return the deviation that fails with odds of 80 %."""
-    if row.seen is None:
-        return "any above"
-    if not math.isfinite(row.seen):
-        return "none"
-    if row.error is None:  # an overlap
-        return f"below {row.seen:.3f}" if row.seen > 0 else "none"
-    return f"± {row.seen:.2g}"
-
-
-def _number(value: float, error: float | None) -> str:
-    """Return a value, to the digit of its error where it has one."""
-    if not error:
-        return f"{value:.4g}"
-    decimals = max(0, -math.floor(math.log10(error)))
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import copysign, inf, isfinite
 
 import numpy as np
 
@@ -52,6 +52,9 @@ class Row:
         Standard errors, with the memory of the pieces and the scatter of the runs.
     limit : str
         What the value must keep.
+    allowed : float
+        Greatest difference from the reference that passes, in the unit of the row; of
+        longest bonds, only above it.
     seen : float or None
         True deviation that fails with odds of 80 %, in the unit of the row; of curves
         the true overlap. None where a row does not rest on pieces; infinite where
@@ -68,6 +71,7 @@ class Row:
     reference: float
     reference_error: float | None
     limit: str
+    allowed: float
     seen: float | None
     verdict: Verdict
     memory: Memory | None
@@ -76,6 +80,19 @@ class Row:
     def passes(self) -> bool:
         """Whether the value keeps its limit."""
         return self.verdict is Verdict.PASS
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether it fails for sure, whatever the memory of the pieces."""
+        return self.verdict is Verdict.FAIL
+
+    @property
+    def share(self) -> float:
+        """Difference from the reference over what is allowed: beyond 1 none passes."""
+        difference = self.value - self.reference
+        if self.allowed == 0.0:
+            return 0.0 if self.passes else copysign(inf, difference)
+        return difference / self.allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +117,7 @@ class Report:
     @property
     def n_failed(self) -> int:
         """Number of rows that fail for sure."""
-        return sum(row.verdict is Verdict.FAIL for row in self.rows)
+        return sum(row.is_failed for row in self.rows)
 
     @property
     def n_doubtful(self) -> int:
@@ -303,6 +320,7 @@ def _scalar_row(name: str, sides: tuple[Scalar, Scalar], found: Difference) -> R
         reference=wanted,
         reference_error=found.errors[1],
         limit=f"differs by at most {max(found.limit, digits):.3g}",
+        allowed=max(found.limit, digits),
         seen=max(found.seen, digits),
         verdict=verdict,
         memory=found.memory,
@@ -331,6 +349,7 @@ def _curve_row(
         reference=1.0,
         reference_error=None,
         limit=f"at least {1.0 - found.limit:.4f}",
+        allowed=found.limit,
         seen=1.0 - found.seen,
         verdict=found.verdict,
         memory=found.memory,
@@ -365,6 +384,7 @@ def _bond_row(
         reference=wanted,
         reference_error=None,
         limit=f"at most {text}",
+        allowed=limit - wanted,
         seen=None,
         verdict=Verdict.PASS if value <= limit else Verdict.FAIL,
         memory=None,
