@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +36,14 @@ class KnownState(State):
     def has_isolated(self) -> bool:
         """Return whether any system has no periodic axis."""
         return self.isolated_systems
+
+    def moved(
+        self,
+        positions: Float[Tensor, "atoms 3"],
+        velocities: Float[Tensor, "atoms 3"],
+    ) -> KnownState:
+        """Return the same systems elsewhere; the pairs stay those that were listed."""
+        return replace(self, positions=positions, velocities=velocities)
 
 
 @dataclass(frozen=True, slots=True)
