@@ -9,13 +9,13 @@ its sheet. Nothing is measured here. Writes ``docs/own_systems``.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from ase.io import read
+from PIL import Image
 from run import command
 from structures import SYSTEMS, OwnSystem
 
@@ -29,6 +29,8 @@ INDEX = """# Own systems, shown
 What `trajcast distill` made of bare structures, each by one command on the machine of
 its page ([how](../howto/own_system.md)); the verdicts are those of the command. Written
 by `benchmarks/own_systems/page.py` from what `benchmarks/own_systems/run.py` left."""
+COLORS = 64
+"""Of the sheets, which have few and are stored with the docs."""
 STAGES = ("reference", "choice", "training", "bath", "report")
 
 
@@ -39,6 +41,12 @@ def finished(folder: Path) -> bool:
         return False
     stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
     return all(name in stages for name in STAGES)
+
+
+def save_sheet(source: Path, target: Path) -> None:
+    """Write the sheet of a report with few colours, which is much smaller."""
+    with Image.open(source) as image:
+        image.convert("RGB").quantize(COLORS).save(target, optimize=True)
 
 
 def shown_command(system: OwnSystem, budget: str) -> str:
@@ -127,7 +135,7 @@ def main(
     for system in done:
         given = budgets.get(system.name, system.budget)
         write_page(DOCS / f"{system.name}.md", page(system, out, given, where))
-        shutil.copyfile(out / system.name / "report.png", DOCS / f"{system.name}.png")
+        save_sheet(out / system.name / "report.png", DOCS / f"{system.name}.png")
     names = "\n".join(one.name for one in done)
     toctree = f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```"
     write_page(DOCS / "index.md", [INDEX, summary(done, out), toctree])

@@ -97,11 +97,16 @@ def test_without_a_setting_it_is_the_papers(plain):
 
 
 @pytest.mark.parametrize(
-    ("name", "taut"), [("paracetamol-7fs", 70), ("quartz-30fs", 75), ("water-5fs", 50)]
+    ("name", "bath", "taut"),
+    [
+        ("paracetamol-7fs", 2000, 70),
+        ("quartz-30fs", 10000, 75),
+        ("water-5fs", 2000, 50),
+    ],
 )
-def test_bundled_models_recommend_a_weak_bath_beside_csvr(name, taut):
+def test_bundled_models_recommend_a_weak_bath_beside_csvr(name, bath, taut):
     setting = setting_of(load_model(name))
-    assert str(setting) == f"Langevin 2000 fs, CSVR {taut} fs"
+    assert str(setting) == f"Langevin {bath} fs, CSVR {taut} fs"
     assert "trajcast validate" in setting.chosen_by
 
 
