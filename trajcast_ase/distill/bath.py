@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trajcast_ase.distill.effort import JUDGING_S
@@ -22,9 +23,9 @@ from trajcast_ase.distill.speed import NO_STRIDE_S, stride_time
 from trajcast_ase.models.model_file import load_model, with_thermostat
 from trajcast_ase.network import Forecaster
 from trajcast_ase.progress import StageProgress
-from trajcast_ase.strict import integer, members, number
+from trajcast_ase.strict import flag, integer, members, number, text
 from trajcast_ase.trajectory import read_frames
-from trajcast_ase.validation.report import Report
+from trajcast_ase.validation.report import Report, Row
 
 STAGE = "bath"
 LANGEVIN_FS = (5000.0, 2000.0, 1000.0, 500.0)
@@ -45,19 +46,47 @@ LARGEST = 10**9
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A row of a short report.
+
+    Attributes
+    ----------
+    name : str
+        Observable and temperature.
+    miss, allowed : float
+        Distance from the reference, and the greatest that passes, in the row's unit;
+        both 0 for rows that rest on no pieces, or have no finite limit.
+    passes : bool
+    """
+
+    name: str
+    miss: float
+    allowed: float
+    passes: bool
+
+    @classmethod
+    def of(cls, row: Row, kelvin: float) -> Judged:
+        """Return what is kept of a row."""
+        name = f"{row.observable}, {kelvin:g} K"
+        miss = abs(row.value - row.reference)
+        if row.memory is None or not math.isfinite(miss + row.allowed):
+            return cls(name, 0.0, 0.0, row.passes)
+        return cls(name, miss, row.allowed, row.passes)
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """What a bath gave.
 
     Attributes
     ----------
     langevin_fs : float, fs
-    passed, rows : int
-        Of a short report.
+    rows : tuple of Judged
+        Of short reports; none where a run was lost.
     """
 
     langevin_fs: float
-    passed: int
-    rows: int
+    rows: tuple[Judged, ...]
 
 
 def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> None:
@@ -88,23 +117,42 @@ def weakest(tried: list[Tried]) -> tuple[float, str]:
     """Return the weakest bath with the most rows passed, and why in words."""
     if not tried:
         return UNTRIED_FS, "untried, since the budget leaves no time for short runs"
-    most = max(one.passed for one in tried)
+    passed = passed_alike(tried)
+    most = max(passed)
     if most == 0:
         strongest = min(one.langevin_fs for one in tried)
         return strongest, "the strongest of all, since no short run has held"
     best = max(
-        (one for one in tried if one.passed == most), key=lambda one: one.langevin_fs
+        one.langevin_fs
+        for one, count in zip(tried, passed, strict=True)
+        if count == most
     )
     counts = ", ".join(
-        f"{one.langevin_fs:g} fs {one.passed} of {one.rows}" for one in tried
+        f"{one.langevin_fs:g} fs {count} of {len(one.rows)}"
+        for one, count in zip(tried, passed, strict=True)
     )
-    return (
-        best.langevin_fs,
-        (
-            f"of {len(tried)} the weakest Langevin bath whose short report passes "
-            f"most rows ({counts})"
-        ),
+    why = (
+        f"of {len(tried)} the weakest Langevin bath whose short report passes most "
+        f"rows, with one set of limits for all ({counts})"
     )
+    return best, why
+
+
+def passed_alike(tried: list[Tried]) -> list[int]:
+    """Return how many rows each bath passes within the narrowest limits of them all.
+
+    Under a weak bath pieces of a run scatter more, and so do the limits widen that its
+    own report draws: these would let it pass with what a stronger one fails by.
+    """
+    narrowest: dict[str, float] = {}
+    for one in tried:
+        for row in one.rows:
+            allowed = min(row.allowed, narrowest.get(row.name, math.inf))
+            narrowest[row.name] = allowed
+    return [
+        sum(row.passes and row.miss <= narrowest[row.name] for row in one.rows)
+        for one in tried
+    ]
 
 
 def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list[Tried]:
@@ -126,9 +174,7 @@ def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list
                 job, facts, choice, model, langevin_fs, most, bar, k, len(baths)
             )
             tried.append(trial.made())
-            plain: list[dict[str, Any]] = [
-                {name: getattr(one, name) for name in Tried.__slots__} for one in tried
-            ]
+            plain = [asdict(one) for one in tried]
             job.state.keep_plan(STAGE, plan | {"done": plain})
     return tried
 
@@ -168,16 +214,15 @@ class _Trial:
     n_baths: int
 
     def made(self) -> Tried:
-        """Return how many rows pass; none where a run is lost."""
+        """Return the rows of all reports; none where a run is lost."""
         kelvins = self.facts.temperatures_K
-        reports = []
+        rows: list[Judged] = []
         for j, kelvin in enumerate(kelvins):
             report = self._report(kelvin, self.number * len(kelvins) + j)
             if report is None:
-                return Tried(self.langevin_fs, 0, 0)
-            reports.append(report)
-        rows = [row for report in reports for row in report.rows]
-        return Tried(self.langevin_fs, sum(row.passes for row in rows), len(rows))
+                return Tried(self.langevin_fs, ())
+            rows += [Judged.of(row, kelvin) for row in report.rows]
+        return Tried(self.langevin_fs, tuple(rows))
 
     def _report(self, kelvin: float, n_before: int) -> Report | None:
         job, facts = self.job, self.facts
@@ -214,8 +259,20 @@ def _from_plain(value: Any) -> Tried:
     found = members(value, "a bath", dict)
     if found.keys() != set(Tried.__slots__):
         raise ValueError("a bath of the state lacks a key or has another")
+    rows = members(found["rows"], "rows", list)
     return Tried(
         number(found["langevin_fs"], "langevin_fs", 0),
-        integer(found["passed"], "passed", 0, LARGEST),
-        integer(found["rows"], "rows", 0, LARGEST),
+        tuple(_row_from_plain(one) for one in rows),
+    )
+
+
+def _row_from_plain(value: Any) -> Judged:
+    found = members(value, "a row", dict)
+    if found.keys() != set(Judged.__slots__):
+        raise ValueError("a row of the state lacks a key or has another")
+    return Judged(
+        text(found["name"], "name"),
+        number(found["miss"], "miss", 0),
+        number(found["allowed"], "allowed", 0),
+        flag(found["passes"], "passes"),
     )
