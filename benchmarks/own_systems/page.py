@@ -28,7 +28,9 @@ INDEX = """# Own systems, shown
 
 What `trajcast distill` made of bare structures, each by one command on the machine of
 its page ([how](../howto/own_system.md)); the verdicts are those of the command. Written
-by `benchmarks/own_systems/page.py` from what `benchmarks/own_systems/run.py` left."""
+by `benchmarks/own_systems/page.py` from what `benchmarks/own_systems/run.py` left. How
+sharp they are, and what a second look at ethanol found, is told [with the
+command](../howto/own_system.md#seen-so-far)."""
 COLORS = 64
 """Of the sheets, which have few and are stored with the docs."""
 STAGES = ("reference", "choice", "training", "bath", "report")

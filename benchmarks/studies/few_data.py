@@ -21,8 +21,14 @@ from typing import Annotated, Any
 import h5py
 import typer
 from long_runs import read_reference, starts_of, study
-from study_pages import describe_machine, machine, read_json, table, write_json
-from study_pages import write_page as write_markdown
+from study_pages import (
+    describe_machine,
+    machine,
+    read_json,
+    table,
+    write_json,
+    write_page,
+)
 from study_reports import passed
 from study_runs import Plan, identity
 from study_systems import DATA, STUDIES, TEMPERATURE_K, Subject, subject_of
@@ -172,7 +178,13 @@ def training_files(
 
 
 def trained(
-    one: Case, course: Course, files: list[Path], held_out: Path, folder: Path
+    one: Case,
+    course: Course,
+    horizon_fs: float,
+    files: list[Path],
+    *,
+    held_out: Path,
+    folder: Path,
 ) -> dict[str, Any]:
     """Return the errors of a training, from its file where it is finished."""
     path = folder / one.name / "errors.json"
@@ -185,7 +197,7 @@ def trained(
                 "train": [str(file.resolve()) for file in files],
                 "validation": [str(held_out.resolve())],
                 "validation_pairs": VALIDATION_PAIRS,
-                "horizon_fs": subject_horizon(one.system),
+                "horizon_fs": horizon_fs,
             },
             "network": course.network,
             "optimizer": {
@@ -213,11 +225,6 @@ def trained(
     }
     write_json(path, content)
     return content
-
-
-def subject_horizon(system: str) -> float:
-    """Return the horizon of the system's bundled model, fs."""
-    return load_model(subject_of(system).model).horizon_fs
 
 
 def judged(
@@ -276,17 +283,17 @@ def main(
     path = docs / "few_data.json"
     for subject in [subject_of(name) for name in systems]:
         course, folder = COURSES[subject.name], out / subject.name
+        horizon = load_model(subject.model).horizon_fs
         held_out, *runs = reference_runs(subject, course, folder / "nve")
         for one in cases(subject.name):
-            horizon = subject_horizon(subject.name)
             files = training_files(one, course, horizon, runs, folder)
-            row = trained(one, course, files, held_out, folder)
+            row = trained(one, course, horizon, files, held_out=held_out, folder=folder)
             row |= {"rows": judged(one, subject, course, data, folder)}
             before = read_json(path)["rows"] if path.exists() else []
             kept = [each for each in before if Case(**key_of(each)) != one]
             rows = sorted([*kept, row], key=lambda each: (each["system"], *order(each)))
             write_json(path, {"rows": rows})
-            write_markdown(docs / "few_data.md", page(rows))
+            write_page(docs / "few_data.md", page(rows))
             print(one.name, row["velocity_percent"], row["rows"], flush=True)
 
 
