@@ -40,6 +40,7 @@ def prepared(state, encoding="thermal", **changes):
         {"encoding": "direction", "lmax": 3, "n_layers": 1},
         {"lmax": 1, "n_layers": 3},
         {"velocity_saturation": None},
+        {"largest_speeds": (0.02, 0.005, 0.003)},
         {"surroundings_cutoff": 5.0},
         {"surroundings_cutoff": 5.0, "lmax": 3, "n_layers": 1},
         {"parity": "natural"},
@@ -72,9 +73,10 @@ def test_atoms_without_neighbors_or_velocity(n_atoms):
 
 
 @torch.no_grad()
-def test_velocities_that_are_not_finite_end_nothing():
+@pytest.mark.parametrize("largest", [(), (0.02, 0.005, 0.003)])
+def test_velocities_that_are_not_finite_end_nothing(largest):
     state = random_state(np.random.default_rng(2), 4)
-    network, inputs, program = prepared(state)
+    network, inputs, program = prepared(state, largest_speeds=largest)
     inputs.velocities[1] = torch.nan
     assert bool(program(network, inputs)[1].isnan().all())
 

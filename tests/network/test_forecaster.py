@@ -331,6 +331,32 @@ def test_config_refuses_unknown_and_missing_keys():
         ForecasterConfig.from_dict(values)
 
 
+def test_an_atom_beyond_the_largest_speed_enters_as_one_of_it():
+    largest = 3.0
+    state = random_state(np.random.default_rng(5), 8)
+    free = small_model(n_layers=1)
+    speeds = tuple(largest * scale for scale in free.config.velocity_scales)
+    model = small_model(n_layers=1, largest_speeds=speeds)
+
+    def at(multiple):
+        velocities = state.velocities.clone()
+        unit = velocities[2] / velocities[2].norm()
+        own = free.velocity_scales[free.species_index(state.atomic_numbers)[2]]
+        velocities[2] = multiple * own * unit
+        return state.moved(torch.zeros_like(velocities), velocities)
+
+    slow, limit, beyond = at(0.9 * largest), at(largest), at(3.0 * largest)
+    for ours, theirs in zip(
+        model.raw_forecast(slow), free.raw_forecast(slow), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    for there, farther in zip(
+        model.raw_forecast(limit), model.raw_forecast(beyond), strict=True
+    ):
+        torch.testing.assert_close(farther, there, rtol=1e-12, atol=0.0)
+    assert relative_error(free.raw_forecast(beyond)[0], free.raw_forecast(limit)[0]) > 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -349,6 +375,9 @@ def test_config_refuses_unknown_and_missing_keys():
         ({"velocity_scales": (1.0,)}, "must hold 3 positive"),
         ({"velocity_scales": (1.0, 1.0, 0.0)}, r"velocity_scales.* = 0\.0 must lie"),
         ({"velocity_scales": [1.0, 1.0, 1.0]}, "velocity_scales .* must be a tuple"),
+        ({"largest_speeds": (0.1, 0.1)}, r"largest_speeds = .* must hold 3 positive"),
+        ({"largest_speeds": (0.1, 0.1, 0.0)}, r"largest_speeds.* = 0\.0 must lie"),
+        ({"largest_speeds": [0.1] * 3}, "largest_speeds .* must be a tuple"),
         ({"velocity_scales": (1.0, 1.0, True)}, "= True must be a finite number"),
         ({"conserve_angular_momentum": "no"}, "= 'no' must be true or false"),
         ({"conserve_angular_momentum": 0}, "= 0 must be true or false"),

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_header import ModelFileError
@@ -42,6 +44,10 @@ def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):
     settings = bundled.config
     model = _initial_model(named.run.init, settings)
     assert model.content_hash == bundled.content_hash
+    wider = replace(settings, largest_speeds=(0.05, 0.05))
+    widened = _initial_model(named.run.init, wider)
+    assert widened.config.largest_speeds == (settings.largest_speeds[0], 0.05)
+    assert torch.equal(widened.readout.weight, model.readout.weight)
     identity = identity_of(named, settings, "data")
     assert identity["init"] == bundled.header.sha256
     (tmp_path / "water-5fs").touch()  # a file goes first

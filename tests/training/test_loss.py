@@ -109,6 +109,23 @@ def test_an_element_that_never_moves_has_no_relative_error():
         forecast_errors(lost)
 
 
+def test_largest_speeds_are_those_of_all_frames_of_pairs():
+    """Of starts and ends, in a later run, and not of frames that no pair has."""
+    frames = frames_of(*spring_run(40, 1))
+    fast, unseen = frames.velocities.copy(), frames.velocities.copy()
+    fast[39, 1] = (0.0, 0.3, 0.4)  # the end of the last pair
+    unseen[20, 0] = (9.0, 0.0, 0.0)
+    runs = [replace(frames, velocities=v) for v in (frames.velocities, fast, unseen)]
+    parts = [make_pairs(one, 4.0, checks_motion=False) for one in runs]
+    parts[2] = replace(parts[2], starts=parts[2].starts[:10])
+    statistics = compute_statistics(PairDataset(parts), 3.0)
+    of = dict(zip(statistics.elements, statistics.largest_speeds, strict=True))
+    usual = np.linalg.norm(frames.velocities, axis=2).max(axis=0)
+    first, second = (int(number) for number in frames.atomic_numbers)
+    assert of[second] == pytest.approx(0.5)
+    assert of[first] == pytest.approx(usual[0])
+
+
 def test_one_element_has_one_mass():
     frames = frames_of(*spring_run(40, 1))
     heavy = replace(frames, masses=frames.masses * np.array([2.0, 1.0]))

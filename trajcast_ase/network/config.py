@@ -84,6 +84,10 @@ class ForecasterConfig:
     velocity_saturation : float or None
         Multiple of the rms speed that a speed approaches in the "thermal" encoding, so
         that a rare fast atom cannot blow up the products of its harmonics; None: never.
+    largest_speeds : tuple of float, Å/fs
+        Of each element in the training data. A faster atom enters the "thermal"
+        encoding as one of this speed: beyond it the network has learnt nothing, and
+        its products grow without bounds (docs/method.md). Empty: no limits.
     conserve_angular_momentum : bool
         For systems without any periodic axis.
     fixed_angular_momentum : tuple of 3 floats or None, amu Å²/fs
@@ -111,6 +115,7 @@ class ForecasterConfig:
     velocity_max: float = 4.0
     velocity_scales: tuple[float, ...] = ()
     velocity_saturation: float | None = 3.0
+    largest_speeds: tuple[float, ...] = ()
     conserve_angular_momentum: bool = True
     fixed_angular_momentum: tuple[float, float, float] | None = None
 
@@ -226,6 +231,14 @@ def _check_velocities(config: ForecasterConfig) -> None:
         )
     for scale in scales:
         number(scale, "velocity_scales, one of them", *CONSTANT_RANGE)
+    largest = members(config.largest_speeds, "largest_speeds", tuple)
+    if len(largest) not in {0, expected}:
+        raise ValueError(
+            f"largest_speeds = {largest} must hold {expected} positive numbers for "
+            f"velocity_encoding = {config.velocity_encoding!r}, or none"
+        )
+    for speed in largest:
+        number(speed, "largest_speeds, one of them", *CONSTANT_RANGE)
 
 
 def _check_fixed_momentum(momentum: Any) -> None:

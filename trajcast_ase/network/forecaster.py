@@ -79,6 +79,7 @@ class Forecaster(RecommendsThermostats, nn.Module):
 
     species_of_number: Tensor
     velocity_scales: Tensor
+    largest_speeds: Tensor
 
     def __init__(
         self, config: ForecasterConfig, *, generator: torch.Generator | None = None
@@ -143,6 +144,8 @@ class Forecaster(RecommendsThermostats, nn.Module):
         self.register_buffer("species_of_number", table, persistent=False)
         scales = torch.tensor(self.config.velocity_scales, dtype=torch.float64)
         self.register_buffer("velocity_scales", scales, persistent=False)
+        largest = torch.tensor(self.config.largest_speeds, dtype=torch.float64)
+        self.register_buffer("largest_speeds", largest, persistent=False)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator) -> None:

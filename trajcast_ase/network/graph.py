@@ -49,6 +49,8 @@ class NetworkInputs:
             one_hot = nn.functional.one_hot(species, len(config.elements)).to(dtype)
         thermal = config.velocity_encoding == "thermal"
         if thermal:
+            if config.largest_speeds:
+                velocities = limited(velocities, network.largest_speeds[species])
             velocities = velocities / network.velocity_scales[species, None]
             velocities = saturated(velocities, config.velocity_saturation)
         velocities, vectors = velocities.to(dtype), self.vectors.to(dtype)
@@ -65,6 +67,18 @@ class NetworkInputs:
             species_one_hot=one_hot,
             backend=network.backend,
         )
+
+
+LEAST_LENGTH = 1e-30
+"""Of what is divided by its length."""
+
+
+def limited(
+    vectors: Float[Tensor, "atoms 3"], largest: Float[Tensor, " atoms"]
+) -> Float[Tensor, "atoms 3"]:
+    """Return `vectors`, those that are longer than `largest` cut to this length."""
+    lengths = vectors.norm(dim=1).clamp_min(LEAST_LENGTH)
+    return vectors * (largest / lengths).clamp_max(1.0)[:, None]
 
 
 def saturated(

@@ -23,6 +23,7 @@ from trajcast_ase.trajectory import TrajectoryError, read_frames
 # Enough for three digits of an rms; computing from all pairs would change nothing.
 STATISTICS_PAIRS = 2000
 PAIRS_AT_A_TIME = 20
+FRAMES_AT_A_TIME = 1000
 # Programs round masses differently, in amu.
 SAME_MASS = 0.05
 
@@ -43,6 +44,8 @@ class Statistics:
         Per Cartesian component.
     velocity_scales : tuple of float, Å/fs
         Rms speed of each element.
+    largest_speeds : tuple of float, Å/fs
+        Of each element, in all frames of all pairs.
     avg_num_neighbors : float
     n_pairs : int
         Pairs that the numbers were computed from.
@@ -53,6 +56,7 @@ class Statistics:
     displacement_rms: float
     velocity_rms: float
     velocity_scales: tuple[float, ...]
+    largest_speeds: tuple[float, ...]
     avg_num_neighbors: float
     n_pairs: int
 
@@ -183,9 +187,29 @@ def compute_statistics(dataset: PairDataset, cutoff: float) -> Statistics:
         displacement_rms=float(batch.displacements.square().mean().sqrt()),
         velocity_rms=float(batch.velocities.square().mean().sqrt()),
         velocity_scales=tuple(scales[z] for z in elements),
+        largest_speeds=_largest_speeds(dataset, elements),
         avg_num_neighbors=n_edges / state.n_atoms,
         n_pairs=count,
     )
+
+
+def _largest_speeds(
+    dataset: PairDataset, elements: tuple[int, ...]
+) -> tuple[float, ...]:
+    """Return the largest speed of each element in all frames that begin a pair.
+
+    Reversed pairs begin at the later frame.
+    """
+    largest = dict.fromkeys(elements, 0.0)
+    for part in dataset.parts:
+        frames, numbers = part.frames, part.frames.atomic_numbers
+        used = np.union1d(part.starts, part.starts + part.lag)
+        for rows in np.array_split(used, -(-len(used) // FRAMES_AT_A_TIME)):
+            squares = np.square(frames.velocities[rows]).sum(axis=2).max(axis=0)
+            for number in np.unique(numbers):
+                fastest = float(np.sqrt(squares[numbers == number].max()))
+                largest[int(number)] = max(largest[int(number)], fastest)
+    return tuple(largest[number] for number in elements)
 
 
 def _element_masses(dataset: PairDataset) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ CONSTANTS_OF_DATA = (
     "avg_num_neighbors",
     "velocity_max",
     "velocity_scales",
+    "largest_speeds",
 )
 """What a network takes from its pairs; the file it starts from has its own."""
 
@@ -45,6 +47,7 @@ def first_model(
         avg_num_neighbors=statistics.avg_num_neighbors,
         velocity_max=fastest,
         velocity_scales=statistics.velocity_scales if thermal else (),
+        largest_speeds=statistics.largest_speeds if thermal else (),
         **network.model_dump(),
     )
     if config.run.init is None:
@@ -59,7 +62,8 @@ def first_model(
 def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster:
     """Return the network of a file or a bundled model, to be trained on.
 
-    It keeps the constants that its weights were trained with.
+    It keeps the constants that its weights were trained with, but for the largest
+    speeds, where these pairs have larger ones.
 
     Raises
     ------
@@ -74,7 +78,13 @@ def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster
                 f"run.init = {source} has {key} = {found}, the configuration asks for "
                 f"{wanted}; give the same values in both, or start from nothing"
             )
-    return model.requires_grad_(requires_grad=True).train()
+    here = settings.largest_speeds
+    known = model.config.largest_speeds or here
+    largest = tuple(max(pair) for pair in zip(known, here, strict=True))
+    first = Forecaster(dataclasses.replace(model.config, largest_speeds=largest))
+    first.load_state_dict(model.state_dict())
+    first.header = model.header
+    return first.requires_grad_(requires_grad=True).train()
 
 
 def _dtype(run: RunConfig) -> torch.dtype:

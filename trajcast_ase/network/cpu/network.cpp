@@ -23,7 +23,8 @@ struct Stage {
 struct Network {
   int64_t n_stages;
   const Stage *stages;
-  const double *scales;  // of velocities by species; null: their directions count
+  const double *scales;   // of velocities by species; null: their directions count
+  const double *largest;  // speeds by species; null: no limits
   double saturation, width;
   int64_t n_basis;
   const double *centers;
@@ -142,7 +143,9 @@ static void prepare_atom(const Network &network, const Input &input, const Array
   const double *velocity = input.velocities + 3 * i;
   double factor = 1;
   if (network.scales) {
-    factor = 1 / network.scales[species];
+    const double length = std::max(norm(velocity), LEAST_LENGTH);
+    factor = network.largest ? std::min(1.0, network.largest[species] / length) : 1;
+    factor /= network.scales[species];
     const double relative = factor * norm(velocity) / network.saturation;
     factor /= std::sqrt(1 + relative * relative);
   }

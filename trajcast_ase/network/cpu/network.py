@@ -67,6 +67,7 @@ class _NetworkStruct(ctypes.Structure):
         ("n_stages", ctypes.c_int64),
         ("stages", ctypes.POINTER(_StageStruct)),
         ("scales", _POINTER),
+        ("largest", _POINTER),
         ("saturation", ctypes.c_double),
         ("width", ctypes.c_double),
         ("n_basis", ctypes.c_int64),
@@ -145,11 +146,13 @@ class CompiledNetwork:
         thermal = config.velocity_encoding == "thermal"
         ends, basis = folded_ends(network), network.speed.basis
         centers, scales = basis.centers.double(), network.velocity_scales.double()
+        largest = network.largest_speeds.double()
         stages = (_StageStruct * len(ready.layers))(*map(_stage, ready.layers))
         struct = _NetworkStruct(
             len(stages),
             stages,
             scales.data_ptr() if thermal else None,
+            largest.data_ptr() if config.largest_speeds else None,
             config.velocity_saturation or torch.inf,
             basis.width,
             len(centers),
@@ -157,7 +160,7 @@ class CompiledNetwork:
             *(_address(getattr(ends, field.name)) for field in fields(ends)),
         )
         program = _program(config.lmax, config.n_channels, network.dtype)
-        kept = (stages, scales, centers, ends)
+        kept = (stages, scales, largest, centers, ends)
         return cls(ready, program, struct, kept)
 
     @property
