@@ -142,10 +142,9 @@ class Forecaster(RecommendsThermostats, nn.Module):
         table = torch.full((len(chemical_symbols) + 1,), -1, dtype=torch.int64)
         table[list(self.config.elements)] = torch.arange(len(self.config.elements))
         self.register_buffer("species_of_number", table, persistent=False)
-        scales = torch.tensor(self.config.velocity_scales, dtype=torch.float64)
-        self.register_buffer("velocity_scales", scales, persistent=False)
-        largest = torch.tensor(self.config.largest_speeds, dtype=torch.float64)
-        self.register_buffer("largest_speeds", largest, persistent=False)
+        for name in ("velocity_scales", "largest_speeds"):
+            speeds = torch.tensor(getattr(self.config, name), dtype=torch.float64)
+            self.register_buffer(name, speeds, persistent=False)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator) -> None:
@@ -289,9 +288,8 @@ class Forecaster(RecommendsThermostats, nn.Module):
         index = table[atomic_numbers.clamp(-1, len(table) - 1)]
         if bool((index < 0).any()):
             number = int(atomic_numbers[index < 0][0])
-            symbol = (
-                chemical_symbols[number] if 0 <= number < len(chemical_symbols) else "?"
-            )
+            known = 0 <= number < len(chemical_symbols)
+            symbol = chemical_symbols[number] if known else "?"
             raise ValueError(
                 f"element {symbol} (atomic number {number}) is unknown to this model, "
                 f"which knows {', '.join(self.config.symbols)}; use another model or "

@@ -78,7 +78,8 @@ def limited(
 ) -> Float[Tensor, "atoms 3"]:
     """Return `vectors`, those that are longer than `largest` cut to this length."""
     lengths = vectors.norm(dim=1).clamp_min(LEAST_LENGTH)
-    return vectors * (largest / lengths).clamp_max(1.0)[:, None]
+    shares: Tensor = (largest / lengths).clamp_max(1.0)
+    return vectors * shares[:, None]
 
 
 def saturated(
