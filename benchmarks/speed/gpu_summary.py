@@ -73,21 +73,19 @@ def lines(folder: Path) -> Iterator[Row]:
     """Yield all measurements in the columns of the one table."""
     for row in read(folder / "gpu_strides.csv"):
         how = {"what": "stride", "by": row["backend"], "as": row["engine"]}
-        yield row | how | _agreement(row, "off_A", "Å")
+        yield row | how | _agreement(row, "error")
     for row in read(folder / "gpu.csv"):
         how = "graph" if row["graph"] == "True" else "calls"
         who = {"what": row["part"], "by": row["contestant"], "as": how}
-        yield row | who | _agreement(row, "error", "")
+        yield row | who | _agreement(row, "error")
     for row in read(folder / "gpu_training.csv"):
         who = {"by": row.get("backend", "")}
         how = {"what": "training step", "as": row["kind"]}
-        yield row | who | how | _agreement(row, "apart", "")
+        yield row | who | how | _agreement(row, "apart")
 
 
-def _agreement(row: Row, name: str, unit: str) -> Row:
-    if name not in row:
-        return {}
-    return {"agreement": f"{row[name]:.1e} {unit}".strip()}
+def _agreement(row: Row, name: str) -> Row:
+    return {"agreement": f"{row[name]:.1e}"} if name in row else {}
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
