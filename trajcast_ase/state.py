@@ -75,8 +75,12 @@ class State:
         return not bool(self.pbc.any(dim=1).all())
 
     def sums(self, values: Tensor) -> Tensor:
-        """Return the sum of per-atom `values` over each system, in one order."""
-        if values.device.type == "cpu" or not values.is_floating_point():
+        """Return the sum of per-atom `values` over each system.
+
+        Without gradients every sum has one order, on any device.
+        """
+        ordered = values.device.type == "cpu" or not values.is_floating_point()
+        if ordered or values.requires_grad:
             total = values.new_zeros(self.n_systems, *values.shape[1:])
             return total.index_add_(0, self.system_index, values)
         # On a card index_add has the order in which its threads happen to come.
@@ -159,6 +163,15 @@ def state_from_atoms(
         np.repeat(np.arange(len(systems)), sizes).astype(np.int64),
     )
     return State(*(torch.from_numpy(np.array(a)).to(device) for a in arrays))
+
+
+def check_device(tensor: Tensor, device: torch.device) -> None:
+    """Raise ValueError for a part of a state that is not where its model is."""
+    if tensor.device != device:
+        raise ValueError(
+            f"the state is on {tensor.device}, its model on {device}; move one of "
+            "them, as with state.to(model.device)"
+        )
 
 
 def sum_systems(state: State, values: Tensor) -> Tensor:

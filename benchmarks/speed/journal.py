@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ LOST = 75
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error, as tables say it."""
+    """Return the first line of an error, as tables say it; all of it is printed."""
+    traceback.print_exception(error)
     first_line = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first_line}"
 

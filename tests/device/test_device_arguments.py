@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from driver_helpers import HORIZON, water
+from helpers import small_model
 
 from trajcast_ase.device import engine, memory
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.models.model_file import checked_device
+from trajcast_ase.state import state_from_atoms
 from trajcast_ase.testing import Ballistic
 
 
@@ -55,6 +57,20 @@ def test_a_number_beyond_the_last_card_is_named(monkeypatch):
         checked_device("cuda:2")
     assert checked_device("cuda:0") == torch.device("cuda", 0)
     assert checked_device("cuda") == torch.device("cuda", 1)
+
+
+def test_a_state_elsewhere_than_its_model_is_named():
+    model, state = small_model("thermal"), state_from_atoms(water(), "meta")
+    with pytest.raises(ValueError, match=r"state is on meta, its model on cpu; move"):
+        model.raw_forecast(state)
+
+
+@pytest.mark.parametrize("engine", ["host", "device"])
+def test_a_run_refuses_a_model_on_two_devices(engine):
+    model = small_model("thermal")
+    model.readout.to("meta")
+    with pytest.raises(ValueError, match=r"several devices .*readout.* on meta"):
+        TrajCast(water(), model, engine=engine)
 
 
 class Hungry(Ballistic):
