@@ -183,6 +183,8 @@ def main(
 ) -> None:
     """Test and time everything on a GPU."""
     check(device)
+    # Also where somebody ends all of this, its parts end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     for earlier in out.glob("gpu*"):

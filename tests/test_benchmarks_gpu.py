@@ -395,7 +395,7 @@ def test_one_table_and_one_figure(tmp_path):
     rows = [
         stride
         | {"system": name, "atoms": 20 * k, "ms": 1.0 * k, "engine": engine}
-        | {"mark_ms": "1 / 0.5", "reached": "first"}
+        | {"mark_ms": "1 / 0.5", "reached": "first", "us_per_atom": 0.5 * k}
         for k, name in enumerate(MARKS_MS, 1)
         for engine in ("device", "host")
     ]
@@ -411,6 +411,7 @@ def test_one_table_and_one_figure(tmp_path):
     text = (tmp_path / "gpu_all.md").read_text()
     assert "14 of 14 strides with a mark" in text
     assert "| stride | paracetamol | paper | 20 | 1 | triton | device | 1 |" in text
+    assert "paper's size takes 1 µs per atom and step at least; the aim is 1." in text
     assert "cuEquivariance" in text
     assert "e3nn" not in text
     assert (tmp_path / "gpu_strides.png").stat().st_size > 10_000

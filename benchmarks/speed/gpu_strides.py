@@ -61,6 +61,7 @@ COLUMNS = (
     "ms",
     "mark_ms",
     "reached",
+    "steps_per_s",
     "ns_per_day",
     "us_per_atom",
     "least_ms",
@@ -206,6 +207,7 @@ def timed(contest: Contest, strides: int) -> Row:
     return {
         "first_s": first,
         "ms": 1e3 * seconds,
+        "steps_per_s": contest.n_replicas / seconds,
         "ns_per_day": contest.n_replicas * ns_per_day(seconds, contest.case.horizon_fs),
         "us_per_atom": 1e6 * seconds / n_atoms,
         "temperature_K": float(np.mean(temperatures)),
