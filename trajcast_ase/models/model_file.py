@@ -377,7 +377,8 @@ def checked_device(device: torch.device | str | None) -> torch.device:
     if chosen.index is not None:
         return chosen
     # With its number, as tensors there have it.
-    return torch.device("cuda", torch.cuda.current_device())
+    begun = torch.cuda.is_initialized()
+    return torch.device("cuda", torch.cuda.current_device() if begun else 0)
 
 
 def _check_cuda(device: torch.device) -> None:
