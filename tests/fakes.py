@@ -47,3 +47,23 @@ class NoTransfers(TorchDispatchMode):
             if isinstance(one, torch.Tensor) and (copies or one.dim() > 0):
                 assert one.device == result.device, f"{function} from {one.device}"
         return result
+
+
+UNORDERED = {
+    torch.ops.aten.index_add.default,
+    torch.ops.aten.index_add_.default,
+    torch.ops.aten.scatter_add.default,
+    torch.ops.aten.scatter_add_.default,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+}
+
+
+class OneOrder(TorchDispatchMode):
+    """Raise for a sum of fractions that a card makes in the order of its threads."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function in UNORDERED:
+            assert not result.dtype.is_floating_point, f"{function} has no order"
+        return result

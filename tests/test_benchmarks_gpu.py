@@ -1,12 +1,16 @@
 """What is timed on GPUs, small: it agrees with float64, and is counted right."""
 
 import importlib.util
+import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+import typer
 from e3nn import o3
 from helpers import random_state, small_model
 
@@ -27,6 +31,7 @@ from convolutions import Convolution, libraries  # noqa: E402
 from gpu_calls import Contestant, Problem, measured, torch_alone  # noqa: E402
 from gpu_rivals import convolution_rows  # noqa: E402
 from gpu_verdict import conclusion, judged, network_verdict  # noqa: E402
+from journal import LOST, Journal  # noqa: E402
 from marks import MARKS_MS, mark_of, mark_of_batch  # noqa: E402
 from output import write_csv  # noqa: E402
 from roofline import (  # noqa: E402
@@ -78,7 +83,7 @@ def test_what_fails_is_said_in_its_row():
 
 
 HEAD = "system,network,part,contestant,graph,ms,error,same_bits,note"
-STRIDES = "system,network,replicas,backend,engine,ms,off_A,same_bits,note"
+STRIDES = "system,network,replicas,backend,engine,ms,error,same_bits,note"
 
 
 def tables(folder, *, error="2e-6", triton_ms="0.5", note="", same="True"):
@@ -95,6 +100,8 @@ def tables(folder, *, error="2e-6", triton_ms="0.5", note="", same="True"):
     for engine, time in (("host", 4.0), ("device", 2.0)):
         strides.append(f"quartz,paper,1,reference,{engine},{time},1e-8,True,")
         strides.append(f"quartz,paper,1,triton,{engine},{time / 2},1e-7,True,")
+        # Without a deviation: there was no room for float64.
+        strides.append(f"water,paper,1,triton,{engine},{time / 2},,True,")
     folder.joinpath("gpu.csv").write_text("\n".join(network) + "\n")
     folder.joinpath("gpu_strides.csv").write_text("\n".join(strides) + "\n")
 
@@ -271,25 +278,124 @@ def test_marks():
     assert mark_of_batch(1.0).reached(64 / 30 + 0.01) == "no"
 
 
-def test_all_on_a_card_takes_less_than_ten_minutes():
+@pytest.fixture(scope="module")
+def everything():
+    """Return the module of the one command."""
     path = FOLDER.parent / "gpu.py"
     spec = importlib.util.spec_from_file_location("all_on_a_gpu", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
-    parts = module.parts("cuda", Path("out"))
-    assert sum(part.limit_s for part in parts) < 600
-    trial = module.parts("cpu", Path("out"))
+    return module
+
+
+def test_all_on_a_card_takes_less_than_ten_minutes(everything):
+    parts = everything.parts("cuda", Path("out"))
+    assert sum(part.limit_s + everything.GRACE_S for part in parts) < 590
+    trial = everything.parts("cpu", Path("out"))
     assert [p.name for p in trial[1:]] == [p.name for p in parts[3:]]
     assert all(Path(part.arguments[0]).exists() for part in parts[3:])
+    root = FOLDER.parents[1]
+    marked = {
+        str(path.relative_to(root))
+        for path in root.glob("tests/**/test_*.py")
+        if re.search(
+            r"^pytestmark = .*?mark\.gpu", path.read_text(), re.DOTALL | re.MULTILINE
+        )
+    }
+    assert marked == set(everything.TESTS_OF_A_CARD)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_without_a_card_one_sentence_says_so(everything, tmp_path):
+    with pytest.raises(typer.BadParameter, match=r"no CUDA device.* --device cpu"):
+        everything.main("cuda", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_loses_the_card_goes_on_in_a_new_process(everything, tmp_path):
+    script = tmp_path / "part.py"
+    script.write_text(
+        f"import sys; sys.exit(0 if 'go-on' in str(sys.argv) else {LOST})"
+    )
+    part = everything.Part("a part", (str(script),), 60.0, measures=True)
+    ending = everything.carried_out(part, tmp_path)
+    assert ending.status == 0
+    assert ending.command == f"{script} --go-on"
+    tests = everything.Part("tests", (str(script),), 60.0)
+    assert everything.carried_out(tests, tmp_path).status == LOST
+
+
+def test_a_part_that_takes_too_long_is_interrupted(everything, tmp_path):
+    script = tmp_path / "part.py"
+    script.write_text("import time; time.sleep(60)")
+    part = everything.Part("part", (str(script),), 0.5, measures=True)
+    ending = everything.carried_out(part, tmp_path)
+    assert ending.status == everything.TIME_IS_UP
+    assert ending.seconds < 30.0
+
+
+def test_what_fails_in_a_unit_leaves_the_rows_before(tmp_path):
+    def bad():
+        yield {"ms": 2.0}
+        raise RuntimeError("out of registers\nand more")
+
+    columns = ("unit", "ms", "note")
+    kept = Journal(tmp_path / "t", columns, "cpu", head="a machine", tail="the end")
+    kept.measure(("a",), {"unit": "a"}, bad)
+    again = Journal(tmp_path / "t", columns, "cpu", go_on=True)
+    for unit in ("a", "b"):
+        again.measure((unit,), {"unit": unit}, lambda: [{"ms": 1.0}])
+    rows = gpu_summary.read(tmp_path / "t.csv")
+    assert rows == [
+        {"unit": "a", "ms": 2.0},
+        {"unit": "a", "note": "RuntimeError: out of registers"},
+        {"unit": "b", "ms": 1.0},
+    ]
+    kept = Journal(tmp_path / "t", columns, "cpu", head="a machine", tail="the end")
+    kept.measure(("c",), {"unit": "c"}, list)
+    assert gpu_summary.read(tmp_path / "t.csv") == []
+    assert (tmp_path / "t.md").read_text().startswith("a machine\n\n| unit |")
+
+
+def test_a_card_that_is_lost_ends_the_process(tmp_path, monkeypatch):
+    def dead():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    class Left(BaseException):
+        pass
+
+    def leave(status):
+        raise Left(status)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", dead)
+    monkeypatch.setattr(os, "_exit", leave)
+    kept = Journal(tmp_path / "t", ("unit", "ms"), "cuda")
+    with pytest.raises(Left, match=str(LOST)):
+        kept.measure(("a",), {"unit": "a"}, lambda: [{"ms": 1.0}])
+    again = Journal(tmp_path / "t", ("unit", "ms"), "cuda", go_on=True)
+    again.measure(("a",), {}, dead)
+    assert again.rows == [{"unit": "a", "ms": 1.0}]
+
+
+def test_a_backend_that_makes_no_layers_has_rows_that_say_so():
+    class Hopeless(Triton):
+        def layers(self, *_):
+            raise RuntimeError("no ptxas")
+
+    state = random_state(np.random.default_rng(1), 2)
+    problem = Problem.of(small_model(lmax=1, n_layers=1), state)
+    rows = list(measured(problem, [Contestant("ours", Hopeless())], 1))
+    assert [row["note"] for row in rows] == ["RuntimeError: no ptxas"] * 2
+    assert [row["graph"] for row in rows] == [False, True]
 
 
 def test_one_table_and_one_figure(tmp_path):
-    stride = {"backend": "triton", "replicas": 1, "network": "paper", "off_A": 1e-7}
+    stride = {"backend": "triton", "replicas": 1, "network": "paper", "error": 1e-7}
     rows = [
         stride
         | {"system": name, "atoms": 20 * k, "ms": 1.0 * k, "engine": engine}
-        | {"mark_ms": "1 / 0.5", "reached": "first"}
+        | {"mark_ms": "1 / 0.5", "reached": "first", "us_per_atom": 0.5 * k}
         for k, name in enumerate(MARKS_MS, 1)
         for engine in ("device", "host")
     ]
@@ -305,6 +411,7 @@ def test_one_table_and_one_figure(tmp_path):
     text = (tmp_path / "gpu_all.md").read_text()
     assert "14 of 14 strides with a mark" in text
     assert "| stride | paracetamol | paper | 20 | 1 | triton | device | 1 |" in text
+    assert "paper's size takes 1 µs per atom and step at least; the aim is 1." in text
     assert "cuEquivariance" in text
     assert "e3nn" not in text
     assert (tmp_path / "gpu_strides.png").stat().st_size > 10_000

@@ -75,9 +75,20 @@ class State:
         return not bool(self.pbc.any(dim=1).all())
 
     def sums(self, values: Tensor) -> Tensor:
-        """Return the sum of per-atom `values` over each system."""
-        total = values.new_zeros(self.n_systems, *values.shape[1:])
-        return total.index_add_(0, self.system_index, values)
+        """Return the sum of per-atom `values` over each system.
+
+        Without gradients every sum has one order, on any device.
+        """
+        ordered = values.device.type == "cpu" or not values.is_floating_point()
+        if ordered or values.requires_grad:
+            total = values.new_zeros(self.n_systems, *values.shape[1:])
+            return total.index_add_(0, self.system_index, values)
+        # On a card index_add has the order in which its threads happen to come.
+        if self.n_systems == 1:
+            return values.sum(dim=0, keepdim=True)
+        numbers = torch.arange(self.n_systems + 1, device=values.device)
+        offsets = torch.searchsorted(self.system_index, numbers)
+        return torch.segment_reduce(values, "sum", offsets=offsets, axis=0, unsafe=True)
 
     def group_sums(
         self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
@@ -95,8 +106,19 @@ class State:
         -------
         (n_systems * width, ...)
         """
+        if values.device.type != "cpu":
+            return self.masked_group_sums(values, groups, width)
         total = values.new_zeros(self.n_systems * width, *values.shape[1:])
         return total.index_add(0, self.system_index * width + groups, values)
+
+    def masked_group_sums(
+        self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
+    ) -> Tensor:
+        """Return what :meth:`group_sums` does, as sums over each system."""
+        numbers = torch.arange(width, device=groups.device)
+        columns = values.reshape(len(groups), 1, -1)
+        own = (groups[:, None] == numbers)[:, :, None] * columns
+        return self.sums(own.flatten(1)).reshape(-1, *values.shape[1:])
 
     def moved(
         self,
@@ -141,6 +163,15 @@ def state_from_atoms(
         np.repeat(np.arange(len(systems)), sizes).astype(np.int64),
     )
     return State(*(torch.from_numpy(np.array(a)).to(device) for a in arrays))
+
+
+def check_device(tensor: Tensor, device: torch.device) -> None:
+    """Raise ValueError for a part of a state that is not where its model is."""
+    if tensor.device != device:
+        raise ValueError(
+            f"the state is on {tensor.device}, its model on {device}; move one of "
+            "them, as with state.to(model.device)"
+        )
 
 
 def sum_systems(state: State, values: Tensor) -> Tensor:

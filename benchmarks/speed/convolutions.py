@@ -104,7 +104,9 @@ class Convolution:
         for part in torch.arange(len(self.weights)).split(5000):
             chosen = slice(int(part[0]), int(part[-1]) + 1)
             receivers = self.routes.receivers[chosen]
-            routes = Routes(receivers, self.routes.senders[chosen], self.routes.offsets)
+            bounds = torch.arange(len(self.x) + 1, device=receivers.device)
+            offsets = torch.searchsorted(receivers, bounds)
+            routes = Routes(receivers, self.routes.senders[chosen], offsets)
             sums = product.convolve(
                 self.x.double(),
                 self.harmonics[chosen].double(),

@@ -20,17 +20,18 @@ Writes ``gpu.csv`` and ``gpu.md`` to the folder `--out`.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, get_args
 
 import numpy as np
 import torch
 import typer
-from gpu_calls import Contestant, Problem, Row, measured, reason, torch_alone
-from gpu_rivals import rivals
-from output import table, write_csv
+from gpu_calls import Contestant, Problem, measured, torch_alone
+from gpu_rivals import convolution_rows, e3nn_network
+from journal import Journal, Row
 from roofline import Size, card_of, least_ms
 from run import chosen, versions
 from systems import CASES, LARGEST, Case, Network, our_model
@@ -39,6 +40,11 @@ from trajcast_ase.network.triton.backend import EdgeWeights, Triton
 from trajcast_ase.network.triton.layer import Precision
 from trajcast_ase.state import state_from_atoms
 
+FIRST = (
+    *("paracetamol", "quartz-162", "water-192", "quartz-1296", "water-1536"),
+    *("quartz-4374", "water-5184"),
+)
+"""Systems, what is asked first before what may need the memory of a card."""
 COLUMNS = (
     "system",
     "network",
@@ -100,10 +106,52 @@ def machine(device: str) -> str:
     return f"{name}; {', '.join(versions())}"
 
 
+class Arena:
+    """A system and a network, made ready when somebody competes there."""
+
+    def __init__(
+        self, case: Case, network: Network, device: str, n_atoms: int, n_runs: int
+    ) -> None:
+        self._case, self._network, self._device = case, network, device
+        self._n_atoms, self._n_runs = n_atoms, n_runs
+
+    @cached_property
+    def given(self) -> Problem:
+        """System, network, and what is right."""
+        return problem(self._case, self._network, self._device, self._n_atoms)
+
+    def works(
+        self, contestants: Iterable[Contestant]
+    ) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
+        """Yield who competes, and what gives the rows."""
+        for one in contestants:
+            yield (
+                one.name,
+                lambda one=one: self._rows(  # type: ignore[misc]
+                    measured(self.given, [one], self._n_runs)
+                ),
+            )
+        if self._network == "paper":
+            yield (
+                "e3nn",
+                lambda: self._rows(e3nn_network(self._case, self.given, self._n_runs)),
+            )
+            yield (
+                "sums over edges",
+                lambda: self._rows(convolution_rows(self.given, self._n_runs)),
+            )
+
+    def _rows(self, rows: Iterator[Row]) -> Iterator[Row]:
+        edges = len(self.given.near.edges.receivers)
+        common = {"atoms": self.given.state.n_atoms, "edges": edges}
+        for row in rows:
+            yield common | with_roofline(row, self.given, self._device)
+
+
 def main(  # noqa: PLR0917  options of the command line
     systems: Annotated[
         str, typer.Option(help=f"Names, or all: all but {LARGEST}.")
-    ] = "paracetamol,quartz-162,water-192,quartz-1296,water-1536",
+    ] = ",".join(FIRST),
     networks: Annotated[str, typer.Option(help="paper, shipped.")] = "paper,shipped",
     precisions: Annotated[str, typer.Option(help="ieee, tf32x3, tf32.")] = "ieee",
     weights: Annotated[str, typer.Option(help="tables, perceptrons.")] = "tables",
@@ -111,6 +159,7 @@ def main(  # noqa: PLR0917  options of the command line
     atoms: Annotated[int, typer.Option(min=0, help="Next to the first; 0: all.")] = 0,
     runs: Annotated[int, typer.Option(min=1, help="That count.")] = 200,
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/gpu"),
+    go_on: Annotated[bool, typer.Option("--go-on", help="Of what is there.")] = False,
 ) -> None:
     """Time the network on a GPU, beside its agreement with float64."""
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -126,31 +175,13 @@ def main(  # noqa: PLR0917  options of the command line
         )
     )
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    journal = Journal(out / "gpu", COLUMNS, device, head=machine(device), go_on=go_on)
     for case in (CASES[name] for name in names):
         for network in chosen(networks, get_args(Network), "--networks"):
-            common = {"system": case.name, "network": network}
-            try:
-                given = problem(case, network, device, atoms)
-            except torch.cuda.OutOfMemoryError as error:  # of float64, by torch
-                rows.append(common | {"note": reason(error)})
-                continue
-            common |= {
-                "atoms": given.state.n_atoms,
-                "edges": len(given.near.edges.receivers),
-            }
-            found = [*measured(given, competing, runs)]
-            if network == "paper":
-                found += rivals(case, given, runs)
-            found = [common | with_roofline(row, given, device) for row in found]
-            print(table(found, COLUMNS), flush=True)
-            rows += found
-            if device.startswith("cuda"):
-                torch.cuda.empty_cache()  # of graphs, for those that come
-            # Anew after each system: a run that is stopped leaves what it has.
-            write_csv(rows, COLUMNS, out / "gpu.csv")
-            text = f"{machine(device)}\n\n{table(rows, COLUMNS)}\n"
-            (out / "gpu.md").write_text(text, encoding="utf-8")
+            arena = Arena(case, network, device, atoms, runs)
+            for name, work in arena.works(competing):
+                row = {"system": case.name, "network": network, "contestant": name}
+                journal.measure((case.name, network, name), row, work)
 
 
 if __name__ == "__main__":

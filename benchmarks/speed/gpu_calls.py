@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from journal import Row, reason
 from torch import Tensor
 
 from trajcast_ase.device import capture
@@ -22,7 +23,6 @@ from trajcast_ase.network.neighborhood import Neighborhood, sums_over_pairs
 from trajcast_ase.state import State
 
 Call = Callable[[], Tensor]
-Row = dict[str, Any]
 
 N_WARMUP = 3
 NEEDS_A_CARD = "CUDA graphs need a card"
@@ -122,8 +122,15 @@ def measured(
     """Yield a row of each part and contestant, as it is and as a CUDA graph."""
     device = problem.state.device
     for contestant in contestants:
-        for part, call, expected in problem.calls(contestant.backend):
-            row = {"contestant": contestant.name, "part": part}
+        row: Row = {"contestant": contestant.name}
+        try:
+            calls = list(problem.calls(contestant.backend))
+        except Exception as error:  # noqa: BLE001  whatever a driver or compiler raises
+            row |= {"part": "network", "note": reason(error)}
+            yield from (row | {"graph": graph} for graph in (False, True))
+            continue
+        for part, call, expected in calls:
+            row |= {"part": part}
             for graph in (False, True):
                 found = timed_row(call, expected, device, n_runs, graph=graph)
                 yield row | {"graph": graph} | found
@@ -155,23 +162,17 @@ def timed_row(
         first = read(run()).clone()
         again = bool(torch.equal(read(run()), first))
         times = milliseconds(run, device, n_runs)
+        largest = expected.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+        deviation = float((first - expected).abs().max() / largest)
     except Exception as error:  # noqa: BLE001  whatever a driver or compiler raises
         return {"note": reason(error)}
-    largest = expected.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
-    deviation = (first - expected).abs().max() / largest
     quartiles = np.percentile(times, (50, 25, 75)).tolist()
     return {
         "runs": len(times),
         **dict(zip(("ms", "q1_ms", "q3_ms"), quartiles, strict=True)),
-        "error": float(deviation),
+        "error": deviation,
         "same_bits": again,
     }
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of an error, as tables say it."""
-    first_line = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}"
 
 
 def captured(call: Callable[[], Any]) -> Callable[[], Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
-import torch
 from convolutions import Convolution, NotInstalledError, libraries
 from e3nn_rival import build_rival
-from gpu_calls import Problem, Row, reason, timed_row
+from gpu_calls import Problem, timed_row
+from journal import Row, reason
 from memory import available_memory
 from systems import STEP_BYTES, Case, memory_reason, paper_options, paper_weights
 from torch import Tensor
@@ -20,22 +20,8 @@ EXACT_BYTES = 3.0
 """Memory of messages and their parts, in units of the messages."""
 
 
-def rivals(case: Case, given: Problem, n_runs: int) -> Iterator[Row]:
-    """Yield the rows of others, as they are and as CUDA graphs.
-
-    Parameters
-    ----------
-    case : Case
-    given : Problem
-        Of the paper-size network.
-    n_runs : int
-    """
-    yield from _e3nn_network(case, given, n_runs)
-    yield from convolution_rows(given, n_runs)
-
-
-def _e3nn_network(case: Case, given: Problem, n_runs: int) -> Iterator[Row]:
-    """Yield rows of the published formulation with our weights."""
+def e3nn_network(case: Case, given: Problem, n_runs: int) -> Iterator[Row]:
+    """Yield rows of the published formulation with our weights, of the paper's size."""
     row: Row = {"contestant": "e3nn", "part": "network"}
     edges, device = given.near.edges, given.state.device
     needed = STEP_BYTES * len(edges.receivers)
@@ -88,4 +74,3 @@ def convolution_rows(given: Problem, n_runs: int) -> Iterator[Row]:
                 entry.call, exact, state.device, n_runs, graph=graph, read=entry.read
             )
             yield row | {"graph": graph} | found
-        torch.cuda.empty_cache()

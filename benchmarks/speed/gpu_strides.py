@@ -11,20 +11,20 @@ is neighbors, network, conservation and thermostat. "host" is ``engine="host"``,
 each stride is launched operation by operation; "device" is ``engine="device"``, on CUDA
 one graph. Beside each time stand the mark that it is to reach (:mod:`marks`), the least
 time of the forecast alone on this card (:mod:`roofline`) as a fraction of it, the mean
-temperature, whether a second run from the same start has the same bits, and, of smaller
-systems with bundled models and without a thermostat, how far a stride lies from the one
-of the reference on the CPU. What is
-asked first comes first, so that a run that is stopped leaves what matters. Writes
-``gpu_strides.csv`` and ``gpu_strides.md`` to the folder `--out`. The last line tries
-the script without a card.
+temperature, whether a second run from the same start has the same bits, and how far a
+stride without thermostat lies from that of the reference in float64, relative to the
+largest displacement or velocity (``error``). What is asked first comes first, so that a
+run that is stopped leaves what matters. Writes ``gpu_strides.csv`` and
+``gpu_strides.md`` to the folder `--out`. The last line tries the script without a card.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -33,18 +33,18 @@ import torch
 import typer
 from ase import Atoms
 from gpu import machine
-from gpu_calls import reason
+from journal import Journal, Row
 from marks import GAIN, MARKS_MS, REPLICAS, mark_of, mark_of_batch
-from output import Row, table, write_csv
 from roofline import Size, card_of, least_ms
 from run import chosen
-from systems import CASES, TEMPERATURE_K, Case, Network, our_model
+from systems import CASES, FAMILIES, TEMPERATURE_K, Case, Network, our_model
 
-from trajcast_ase import Replicas, TrajCast
+from trajcast_ase import Replicas
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster
 from trajcast_ase.state import state_from_atoms
+from trajcast_ase.stride import stride
 from trajcast_ase.units import ns_per_day
 
 Engine = Literal["host", "device"]
@@ -61,13 +61,14 @@ COLUMNS = (
     "ms",
     "mark_ms",
     "reached",
+    "steps_per_s",
     "ns_per_day",
     "us_per_atom",
     "least_ms",
     "of_roofline",
     "temperature_K",
     "same_bits",
-    "off_A",
+    "error",
     "note",
 )
 TURNS = 3
@@ -75,8 +76,6 @@ EXPLAINED = (
     f"Marks are of an H200; that of {REPLICAS} molecules is {GAIN:g} times the strides "
     "of one. Least times: roofline.py."
 )
-MOST_EDGES = 20_000
-"""Of a system that the reference computes on the CPU."""
 LONGEST_S = 1.5
 """Of the turns together; of long strides fewer are timed, but ten a turn at least."""
 
@@ -116,9 +115,7 @@ class Contest:
         return Replicas(
             self.starts(),
             self.model,
-            thermostat=lambda rng: self.model.recommended_thermostat(
-                TEMPERATURE_K, rng
-            ),
+            thermostat=partial(self.model.recommended_thermostat, TEMPERATURE_K),
             seed=1,
             engine=self.engine,
         )
@@ -138,19 +135,54 @@ class Contest:
         replicas.run(strides)
         return np.stack([driver.atoms.positions for driver in replicas])
 
-    def off(self) -> float | None:
-        """Return how far a stride lies from that of the reference on the CPU, Å.
+    def error(self) -> float | None:
+        """Return how far a stride lies from that of the reference in float64.
 
-        Where that takes no more than seconds, and atoms move as atoms do.
+        None where the card has no room for that.
         """
-        if self.network == "paper" or self.size().n_edges > MOST_EDGES:
+        device = self.model.device
+        exact = exact_changes(self.case, self.network, str(device))
+        if exact is None:
             return None
-        plain = our_model(self.case, self.network, torch.float32)
-        plain.set_backend("reference")
-        ours, theirs = self.starts()[0], self.starts()[0]
-        TrajCast(ours, self.model, engine=self.engine, guards=()).run(1)
-        TrajCast(theirs, plain, guards=()).run(1)
-        return float(np.abs(ours.positions - theirs.positions).max())
+        atoms = self.starts()[:1]
+        before = atoms[0].positions.copy()
+        Replicas(atoms, self.model, guards=(), engine=self.engine).run(1)
+        state = state_from_atoms(atoms[0])
+        found = state.positions - torch.from_numpy(before), state.velocities
+        return max(
+            float((ours - theirs).abs().max() / theirs.abs().max())
+            for ours, theirs in zip(found, exact, strict=True)
+        )
+
+
+@cache
+@torch.no_grad()
+def exact_changes(
+    case: Case, network: Network, device: str
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return displacements and velocities of one stride in float64, by torch."""
+    model = copy.deepcopy(plain_model(case, network)).double().to(device)
+    model.set_backend("reference")
+    contest = Contest(case, network, model, "host", 1)
+    state = state_from_atoms(contest.starts()[0], device)
+    try:
+        after = stride(model, state)
+    except torch.cuda.OutOfMemoryError:
+        return None
+    return (after.positions - state.positions).cpu(), after.velocities.cpu()
+
+
+@cache
+def plain_model(case: Case, network: Network) -> Forecaster:
+    """Return a network in float32, on the CPU; systems of one kind share it."""
+    return our_model(FAMILIES[case.family], network, torch.float32)
+
+
+@cache
+def ready_model(case: Case, network: Network, backend: str, device: str) -> Forecaster:
+    """Return a network on a device and backend; its tables are made once."""
+    model = copy.deepcopy(plain_model(case, network)).to(device)
+    return model.set_backend(backend)
 
 
 def timed(contest: Contest, strides: int) -> Row:
@@ -175,11 +207,12 @@ def timed(contest: Contest, strides: int) -> Row:
     return {
         "first_s": first,
         "ms": 1e3 * seconds,
+        "steps_per_s": contest.n_replicas / seconds,
         "ns_per_day": contest.n_replicas * ns_per_day(seconds, contest.case.horizon_fs),
         "us_per_atom": 1e6 * seconds / n_atoms,
         "temperature_K": float(np.mean(temperatures)),
         "same_bits": bool(np.array_equal(contest.after(few), contest.after(few))),
-        "off_A": contest.off(),
+        "error": contest.error(),
     }
 
 
@@ -202,36 +235,55 @@ def compared(row: Row, contest: Contest, device: str, ms_of_one: float | None) -
     return row
 
 
-def attempted(contest: Contest, strides: int, device: str, one: float | None) -> Row:
-    """Return the row of a contest, or why there is none."""
-    row = {
-        "system": contest.case.name,
-        "network": contest.network,
-        "atoms": contest.n_replicas * contest.case.n_atoms,
-        "replicas": contest.n_replicas,
-        "backend": contest.model.backend.name,
-        "engine": contest.engine,
-    }
-    try:
-        return compared(row | timed(contest, strides), contest, device, one)
-    except Exception as error:  # noqa: BLE001  whatever a driver or compiler raises
-        return row | {"note": reason(error)}
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who is timed on what: the names of a row."""
+
+    system: str
+    network: Network
+    n_replicas: int
+    backend: str
+    engine: Engine
+
+    @property
+    def row(self) -> Row:
+        """The columns that tell this entry from others."""
+        return {
+            "system": self.system,
+            "network": self.network,
+            "atoms": self.n_replicas * CASES[self.system].n_atoms,
+            "replicas": self.n_replicas,
+            "backend": self.backend,
+            "engine": self.engine,
+        }
+
+    def rows(self, strides: int, device: str, known: list[Row]) -> Iterator[Row]:
+        """Yield the one row, of which the mark may depend on what is `known`."""
+        case = CASES[self.system]
+        model = ready_model(case, self.network, self.backend, device)
+        contest = Contest(case, self.network, model, self.engine, self.n_replicas)
+        alone = replace(self, n_replicas=1).row
+        one = [
+            row["ms"] for row in known if alone.items() <= row.items() if "ms" in row
+        ]
+        yield compared(
+            timed(contest, strides), contest, device, one[0] if one else None
+        )
 
 
-def contests(
-    groups: Sequence[tuple[str, Network, int]], backends: Sequence[str], device: str
-) -> Iterator[Contest]:
+def entries(
+    systems: tuple[str, ...],
+    networks: tuple[Network, ...],
+    backends: tuple[str, ...],
+    replicas: list[int],
+) -> Iterator[Entry]:
     """Yield who is timed; what runs on the device comes first."""
-    models = {
-        (name, network): our_model(CASES[name], network, torch.float32)
-        for name, network in dict.fromkeys(group[:2] for group in groups)
-    }
     for engine in reversed(ENGINES):
-        for name, network, number in groups:
-            for backend in backends:
-                model = copy.deepcopy(models[name, network]).to(device)
-                model.set_backend(backend)
-                yield Contest(CASES[name], network, model, engine, number)
+        for name in systems:
+            for network in networks:
+                for number in replicas if name == "paracetamol" else [1]:
+                    for backend in backends:
+                        yield Entry(name, network, number, backend, engine)
 
 
 def main(  # noqa: PLR0917  options of the command line
@@ -246,32 +298,30 @@ def main(  # noqa: PLR0917  options of the command line
     strides: Annotated[int, typer.Option(min=2, help="Of a turn, at most.")] = 200,
     device: Annotated[str, typer.Option(help="cuda, or cpu for a trial.")] = "cuda",
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/gpu"),
+    go_on: Annotated[bool, typer.Option("--go-on", help="Of what is there.")] = False,
 ) -> None:
     """Time whole strides on a GPU."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise typer.BadParameter("there is no CUDA device; try --device cpu")
-    kinds = chosen(networks, get_args(Network), "--networks")
-    numbers = [1, *(int(number) for number in replicas.split(",") if number)]
-    groups = [
-        (name, network, number)
-        for name in chosen(systems, tuple(CASES), "--systems")
-        for network in kinds
-        for number in (numbers if name == "paracetamol" else (1,))
-    ]
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    times: dict[tuple[str, ...], float] = {}
-    who = chosen(backends, BACKENDS, "--backends")
-    for contest in contests(groups, who, device):
-        key = contest.network, contest.model.backend.name, contest.engine
-        row = attempted(contest, strides, device, times.get(key))
-        if contest.case.name == "paracetamol" and contest.n_replicas == 1:
-            times[key] = row.get("ms", 0.0)
-        print(table([row], COLUMNS), flush=True)
-        rows.append(row)
-        write_csv(rows, COLUMNS, out / "gpu_strides.csv")
-        text = f"{machine(device)}\n\n{table(rows, COLUMNS)}\n\n{EXPLAINED}\n"
-        (out / "gpu_strides.md").write_text(text, encoding="utf-8")
+    who = entries(
+        chosen(systems, tuple(CASES), "--systems"),
+        chosen(networks, get_args(Network), "--networks"),
+        chosen(backends, BACKENDS, "--backends"),
+        [1, *(int(number) for number in replicas.split(",") if number)],
+    )
+    journal = Journal(
+        out / "gpu_strides",
+        COLUMNS,
+        device,
+        head=machine(device),
+        tail=EXPLAINED,
+        go_on=go_on,
+    )
+    for entry in who:
+        unit = tuple(str(value) for value in entry.row.values())
+        work = partial(entry.rows, strides, device, journal.rows)
+        journal.measure(unit, entry.row, work)
 
 
 if __name__ == "__main__":

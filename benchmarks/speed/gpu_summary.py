@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 from gpu_calls import NEEDS_A_CARD
-from marks import MARKS_MS, SHIPPED
+from marks import AIM_US, MARKS_MS, SHIPPED
 from output import MARKERS, Row, table
 from systems import CASES
 
@@ -38,6 +38,8 @@ COLUMNS = (
     "by",
     "as",
     "ms",
+    "steps_per_s",
+    "us_per_atom",
     "mark_ms",
     "reached",
     "of_roofline",
@@ -73,21 +75,19 @@ def lines(folder: Path) -> Iterator[Row]:
     """Yield all measurements in the columns of the one table."""
     for row in read(folder / "gpu_strides.csv"):
         how = {"what": "stride", "by": row["backend"], "as": row["engine"]}
-        yield row | how | _agreement(row, "off_A", "Å")
+        yield row | how | _agreement(row, "error")
     for row in read(folder / "gpu.csv"):
         how = "graph" if row["graph"] == "True" else "calls"
         who = {"what": row["part"], "by": row["contestant"], "as": how}
-        yield row | who | _agreement(row, "error", "")
+        yield row | who | _agreement(row, "error")
     for row in read(folder / "gpu_training.csv"):
         who = {"by": row.get("backend", "")}
         how = {"what": "training step", "as": row["kind"]}
-        yield row | who | how | _agreement(row, "apart", "")
+        yield row | who | how | _agreement(row, "apart")
 
 
-def _agreement(row: Row, name: str, unit: str) -> Row:
-    if name not in row:
-        return {}
-    return {"agreement": f"{row[name]:.1e} {unit}".strip()}
+def _agreement(row: Row, name: str) -> Row:
+    return {"agreement": f"{row[name]:.1e}"} if name in row else {}
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -142,8 +142,19 @@ def summary(rows: Iterable[Row]) -> str:
     rows = list(rows)
     judged = [row["reached"] for row in rows if "reached" in row]
     met = sum(one != "no" for one in judged)
-    text = f"{met} of {len(judged)} strides with a mark reach the first or second"
-    return f"{table(rows, COLUMNS)}\n\n{text}.\n"
+    text = f"{met} of {len(judged)} strides with a mark reach the first or second."
+    per_atom = [
+        row["us_per_atom"]
+        for row in rows
+        if "us_per_atom" in row
+        and (row["network"], row["system"].partition("-")[0]) == ("paper", "quartz")
+    ]
+    if per_atom:
+        text += (
+            f" Quartz at the paper's size takes {min(per_atom):.2g} µs per atom and "
+            f"step at least; the aim is {AIM_US:g}."
+        )
+    return f"{table(rows, COLUMNS)}\n\n{text}\n"
 
 
 def main(

@@ -7,7 +7,8 @@ A step is that of a training with the default optimizer (SOAP): a batch, its nei
 forecast, gradients, and the update of weights and their average, bases of SOAP
 included. "host, calls" sends each batch from the host, finds its neighbors there, and
 launches the update operation by operation; "device, calls" has pairs and neighbors on
-the device; "device, graph" replays the update, too, as trainings on a GPU do. The pairs
+the device; "device, graph" replays the update, too, as trainings on a GPU do; "triton"
+is that with the products of that backend, and their derivatives. The pairs
 are a structure and its free flight: they cost what pairs of a trajectory cost.
 ``update_ms`` is the update alone, ``apart`` the largest difference of the weights to
 those of the first row after the same steps, relative to the largest. Writes
@@ -17,8 +18,9 @@ those of the first row after the same steps, relative to the largest. Writes
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -26,8 +28,8 @@ import numpy as np
 import torch
 import typer
 from gpu import machine
-from gpu_calls import NEEDS_A_CARD, reason
-from output import Row, table, write_csv
+from gpu_calls import NEEDS_A_CARD
+from journal import Journal, Row
 from run import chosen
 from systems import CASES, Case, Network, our_model
 from training import PAIRS
@@ -43,7 +45,7 @@ from trajcast_ase.training.resident import ResidentPairs, placed
 from trajcast_ase.training.update import Update
 from trajcast_ase.trajectory import Frames
 
-Kind = Literal["host, calls", "device, calls", "device, graph"]
+Kind = Literal["host, calls", "device, calls", "device, graph", "triton"]
 COLUMNS = (
     "system",
     "network",
@@ -59,6 +61,8 @@ COLUMNS = (
     "apart",
     "note",
 )
+CAPTURED = ("device, graph", "triton")
+"""Kinds that need a card."""
 RATE = 1e-3
 COMPARED = 3
 """Steps after which weights are compared: later, rounding has grown."""
@@ -78,11 +82,11 @@ class Learner:
     @classmethod
     def of(cls, case: Case, network: Network, kind: Kind, device: str) -> Learner:
         """Return the learner of a system, before its first step."""
-        model = our_model(case, network, torch.float32).set_backend("reference")
-        model = model.to(device).requires_grad_()
+        model = our_model(case, network, torch.float32).to(device).requires_grad_()
+        model.set_backend("triton" if kind == "triton" else "reference")
         options = OptimizerConfig(steps=100_000)
         made = Update.of(model, options)
-        capture = captured if kind.endswith("graph") else None
+        capture = captured if kind in CAPTURED else None
         update = Update(model, made.average, made.optimizers, options, capture)
         pairs = PairDataset([pairs_of(case, n) for n in range(PAIRS[case.family])])
         where: DataPlace = "host" if kind.startswith("host") else "device"
@@ -165,30 +169,30 @@ def timed(learner: Learner, steps: int, device: str) -> tuple[Row, torch.Tensor]
     return times, weights
 
 
-def rows_of(case: Case, network: Network, steps: int, device: str) -> list[Row]:
-    """Return the rows of a system, one for each kind of step."""
-    rows: list[Row] = []
-    plain: torch.Tensor | None = None
-    for kind in get_args(Kind):
-        row: Row = {"system": case.name, "network": network, "kind": kind}
-        rows.append(row)
-        if kind.endswith("graph") and device == "cpu":
-            row["note"] = NEEDS_A_CARD
-            continue
-        try:
-            learner = Learner.of(case, network, kind, device)
-            row["backend"] = learner.model.backend.name
-            times, weights = timed(learner, steps, device)
-        except Exception as error:  # noqa: BLE001  whatever a driver raises
-            row["note"] = reason(error)
-            continue
-        plain = weights if plain is None else plain
-        apart = (weights - plain).abs().max() / plain.abs().max()
-        row |= times | {"apart": float(apart)}
-    return rows
+class Class:
+    """Who learns from the same pairs, one after the other."""
+
+    def __init__(self, case: Case, network: Network, steps: int, device: str) -> None:
+        self._case, self._network = case, network
+        self._steps, self._device = steps, device
+        self._plain: torch.Tensor | None = None
+
+    def rows(self, kind: Kind) -> Iterator[Row]:
+        """Yield the row of a kind of step."""
+        if kind in CAPTURED and self._device == "cpu":
+            yield {"note": NEEDS_A_CARD}
+            return
+        learner = Learner.of(self._case, self._network, kind, self._device)
+        times, weights = timed(learner, self._steps, self._device)
+        if kind == "host, calls":
+            self._plain = weights
+        if self._plain is not None:
+            apart = (weights - self._plain).abs().max() / self._plain.abs().max()
+            times["apart"] = float(apart)
+        yield times | {"backend": learner.model.backend.name}
 
 
-def main(
+def main(  # noqa: PLR0917  options of the command line
     systems: Annotated[str, typer.Option(help="Names.")] = (
         "paracetamol,quartz-162,water-192"
     ),
@@ -196,20 +200,23 @@ def main(
     steps: Annotated[int, typer.Option(min=2, help="That count, at most.")] = 100,
     device: Annotated[str, typer.Option(help="cuda, or cpu for a trial.")] = "cuda",
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/gpu"),
+    go_on: Annotated[bool, typer.Option("--go-on", help="Of what is there.")] = False,
 ) -> None:
     """Time training steps on a GPU."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise typer.BadParameter("there is no CUDA device; try --device cpu")
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    journal = Journal(
+        out / "gpu_training", COLUMNS, device, head=machine(device), go_on=go_on
+    )
     for name in chosen(systems, tuple(CASES), "--systems"):
         for network in chosen(networks, get_args(Network), "--networks"):
-            found = rows_of(CASES[name], network, steps, device)
-            print(table(found, COLUMNS), flush=True)
-            rows += found
-            write_csv(rows, COLUMNS, out / "gpu_training.csv")
-            text = f"{machine(device)}\n\n{table(rows, COLUMNS)}\n"
-            (out / "gpu_training.md").write_text(text, encoding="utf-8")
+            learners = Class(CASES[name], network, steps, device)
+            for kind in get_args(Kind):
+                row = {"system": name, "network": network, "kind": kind}
+                journal.measure(
+                    (name, network, kind), row, partial(learners.rows, kind)
+                )
 
 
 if __name__ == "__main__":

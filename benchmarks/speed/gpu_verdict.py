@@ -19,8 +19,6 @@ Row = dict[str, str]
 
 LARGEST_ERROR = 1e-5
 """Deviation from float64, relative to the largest output, that float32 explains."""
-LARGEST_OFF_A = 1e-5
-"""Å; deviation of a stride in float32 from that of the reference on the CPU."""
 EXACT = "ieee"
 """Precision of Triton that is held to these limits; the others are choices."""
 
@@ -34,8 +32,9 @@ class Verdict:
     challenger, against : str
     cases : int
         That the challenger was given.
-    agree, repeat : int
-        Of these, within the limit of deviation, and with the same bits in a second run.
+    compared, agree, repeat : int
+        Of these, whose deviation is known, those within its limit, and those with the
+        same bits in a second run.
     worst : float or None
         Largest deviation.
     limit : float
@@ -51,6 +50,7 @@ class Verdict:
     challenger: str
     against: str
     cases: int
+    compared: int
     agree: int
     repeat: int
     worst: float | None
@@ -63,7 +63,8 @@ class Verdict:
     @property
     def is_right(self) -> bool:
         """Whether it was tried, and every case agreed, repeated and ran."""
-        return self.cases > 0 and self.cases == self.agree == self.repeat
+        held = 0 < self.compared == self.agree
+        return held and not self.problems and self.cases == self.repeat
 
     @property
     def is_faster(self) -> bool:
@@ -76,7 +77,7 @@ class Verdict:
             return f"{self.challenger}: nothing was measured"
         worst = "" if self.worst is None else f" (worst {self.worst:.1e})"
         text = (
-            f"{self.challenger}: {self.agree} of {self.cases} cases agree to "
+            f"{self.challenger}: {self.agree} of {self.compared} cases agree to "
             f"{self.limit:g}{worst}, {self.repeat} repeat their bits"
         )
         if self.speedup is not None:
@@ -100,8 +101,6 @@ def network_verdict(rows: Sequence[Row], *, graph: bool) -> Verdict:
         ours,
         theirs,
         keys=("system", "network", "part"),
-        column="error",
-        limit=LARGEST_ERROR,
     )
 
 
@@ -168,8 +167,6 @@ def _of_strides(
         ours,
         theirs,
         keys=("system", "network", "replicas"),
-        column="off_A",
-        limit=LARGEST_OFF_A,
     )
 
 
@@ -180,15 +177,10 @@ def _verdict(
     theirs: Iterable[Row],
     *,
     keys: tuple[str, ...],
-    column: str,
-    limit: float,
 ) -> Verdict:
-    """Return a verdict; cases are rows that have the same `keys`.
-
-    The deviation in `column` is held to a `limit`.
-    """
+    """Return a verdict; cases are rows that have the same `keys`."""
     ran = [row for row in ours if row["ms"]]
-    deviations = [float(row[column]) for row in ran]
+    deviations = [float(row["error"]) for row in ran if row["error"]]
     times = {tuple(row[k] for k in keys): row["ms"] for row in theirs if row["ms"]}
     ratios = [
         float(times[key]) / float(row["ms"])
@@ -200,10 +192,11 @@ def _verdict(
         challenger,
         against,
         cases=len(ours),
-        agree=sum(one <= limit for one in deviations),
+        compared=len(deviations),
+        agree=sum(one <= LARGEST_ERROR for one in deviations),
         repeat=sum(row["same_bits"] == "True" for row in ran),
         worst=max(deviations, default=None),
-        limit=limit,
+        limit=LARGEST_ERROR,
         pairs=len(ratios),
         faster=sum(one > 1.0 for one in ratios),
         speedup=spread,

@@ -23,6 +23,9 @@ MARKS_MS = {
 """First and second mark of the paper-size network."""
 SHIPPED = 3.0
 """How many times faster the bundled networks are to be."""
+AIM_US = 1.0
+"""Of an atom and step of quartz at the paper's size; 2 to 3 are the least that is
+published for an equivariant network (large batches, H100 to B200)."""
 REPLICAS, GAIN = 64, 30.0
 """A batch of so many, and how many times the strides of one it is to make."""
 

@@ -251,6 +251,8 @@ def main(  # noqa: PLR0917  options of the command line
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("runs/speed"),
 ) -> None:
     """Time steps and whole runs, or optimizer steps, beside rivals."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise typer.BadParameter("there is no CUDA device; take --device cpu")
     everything = ",".join(name for name in CASES if name != LARGEST)
     names = everything if systems == "all" else systems
     cases = [CASES[name] for name in chosen(names, tuple(CASES), "--systems")]

@@ -185,7 +185,15 @@ def test_momenta_are_conserved(kind, molecule_model):
     np.testing.assert_allclose(atoms.get_angular_momentum(), angular, atol=1e-9)
 
 
+@pytest.fixture
+def on_cpu(device):
+    """Skip a test of calls of Python, or of our kernels for the CPU, on a card."""
+    if device.type != "cpu":
+        pytest.skip("a graph makes no calls, and libraries have other products")
+
+
 @needs_compiler
+@pytest.mark.usefixtures("on_cpu")
 def test_a_bundled_model_makes_the_strides_of_the_host_to_the_last_bit():
     model = load_model("paracetamol-7fs")
     atoms = paracetamol()
@@ -300,6 +308,7 @@ class Interrupted(Ballistic):
         return super().raw_forecast(state)
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_an_interrupt_leaves_the_run_where_the_host_last_looked(monkeypatch):
     monkeypatch.setattr(Interrupted, "calls", [])
 
@@ -331,6 +340,7 @@ class Fickle(Ballistic):
         return displacements * (torch.nan if len(self.calls) == 5 else 1), velocities
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_a_model_that_does_not_repeat_itself_is_named(monkeypatch):
     monkeypatch.setattr(Fickle, "calls", [])
     dyn = TrajCast(water(), Fickle(HORIZON), guards=(), engine="device")

@@ -12,7 +12,7 @@ from ase import units
 from ase.constraints import FixAtoms, FixCom
 from device_helpers import kicks
 from driver_helpers import water
-from fakes import NoTransfers, without_numbers
+from fakes import NoTransfers, OneOrder, without_numbers
 from helpers import (
     join,
     make_state,
@@ -32,6 +32,8 @@ from trajcast_ase.device.memory import estimated_bytes, require
 from trajcast_ase.device.neighbors import Room
 from trajcast_ase.device.plans import plan_search
 from trajcast_ase.kinetics import kinetic_energies
+from trajcast_ase.network.triton import programs
+from trajcast_ase.network.triton.backend import Triton
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.streams import Streams
 from trajcast_ase.stride import conserved_forecast
@@ -79,12 +81,58 @@ def test_a_stride_reads_and_copies_nothing(name):
     stride, motion = without_numbers((engine._stride, engine._start))
     with torch.no_grad():
         stride(motion)  # as before a capture
-    with torch.no_grad(), NoTransfers():
+    with torch.no_grad(), NoTransfers(), OneOrder():
         after = stride(motion)
     shapes = [(one.shape, one.dtype, one.device) for one in motion.tensors()]
     assert [(x.shape, x.dtype, x.device) for x in after.tensors()] == shapes
     with pytest.raises(RuntimeError, match="meta"):
         bool(after.now[0, 0, 0] > 0)
+
+
+@pytest.mark.parametrize("name", ["thermal", "surroundings"])
+def test_a_stride_with_triton_reads_and_copies_nothing(name, monkeypatch):
+    """Whatever is not a kernel; those have tests of their own."""
+    launched = []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *arguments, **_: launched.append(arguments)
+
+    monkeypatch.setattr(programs, "_program", lambda *_: Kernel())
+    monkeypatch.setattr(Triton, "computes_on", lambda *_: True)
+    changes = {"lmax": 1, "n_layers": 2} | NETWORKS[name]
+    network = small_model("thermal", torch.float32, **changes).set_backend(Triton())
+    engine = started(network, water(), [CSVR(300, TAUT, np.random.default_rng(0))])
+    assert not engine._static.lists_surroundings
+    stride, motion = without_numbers((engine._stride, engine._start))
+    launched.clear()
+    with torch.no_grad(), NoTransfers(), OneOrder():
+        after = stride(motion)
+    assert after.now.device.type == "meta"
+    # Five of each layer, places of lengths and speeds, and the surroundings.
+    assert len(launched) == 2 * 5 + 2 + (name == "surroundings")
+    tensors = [a for one in launched for a in one if isinstance(a, torch.Tensor)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+@pytest.mark.parametrize("pbc", [False, True])
+def test_sums_on_a_card_have_one_order(pbc):
+    """Also in strides that the host makes: here, where tensors have no numbers."""
+    rng = np.random.default_rng(0)
+    cell = 9.0 * np.eye(3)
+    states = [random_state(rng, n, cell=cell if pbc else None, pbc=pbc) for n in (4, 3)]
+    for state in (join(states), states[0]):
+        bare = without_numbers(state)
+        values = bare.positions
+        groups = bare.atomic_numbers
+        with OneOrder():
+            assert bare.sums(values).shape == (state.n_systems, 3)
+            assert bare.group_sums(values, groups, 10).shape == (
+                10 * state.n_systems,
+                3,
+            )
+    with OneOrder(), pytest.raises(AssertionError, match="has no order"):
+        torch.zeros(2).index_add(0, torch.zeros(3).long(), torch.ones(3))
 
 
 def test_the_probe_sees_a_copy_from_the_host():

@@ -584,7 +584,9 @@ def test_resting_atoms_with_csvr_are_refused():
         make_trajcast(drifting, thermostat=thermostats("csvr"))
 
 
-def test_model_of_the_caller_is_not_moved(thermal_model):
+def test_model_of_the_caller_is_not_moved(thermal_model, monkeypatch):
+    # "meta" stands for a card, and is no device of a run.
+    monkeypatch.setattr("trajcast_ase.models.model_file.checked_device", torch.device)
     for model in (Ballistic(HORIZON), crystal()[0], thermal_model):
         assert TrajCast(atoms_for(model), model, device="cpu").model is model
         moved = prepared_model(model, "meta")

@@ -107,6 +107,12 @@ def test_a_layer(compiled):
     assert "mma" in compiled.ptx["linear"][0]
 
 
+@pytest.mark.slow
+def test_a_layer_in_float64(compiled):
+    run_layer(Size(all_irreps(1), 1, 4, 2, 3), "tf32x3", torch.float64)
+    assert all(".f64" in ptx for ptx in compiled.ptx["linear"])
+
+
 def test_float32_uses_no_tensor_cores(compiled):
     run_layer(Size(all_irreps(1), 1, 4, 2, 3), "ieee")
     assert not any("mma" in ptx for ptx in compiled.ptx["linear"])
@@ -151,10 +157,17 @@ def test_places(compiled, grouped):
     assert "places" in compiled.ptx
 
 
-@pytest.mark.parametrize("lmax", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_sums_over_the_surroundings(compiled, lmax):
+@pytest.mark.parametrize(
+    ("lmax", "dtype"),
+    [
+        (1, torch.float32),
+        (1, torch.float64),
+        pytest.param(3, torch.float32, marks=pytest.mark.slow),
+    ],
+)
+def test_sums_over_the_surroundings(compiled, lmax, dtype):
     state = random_state(np.random.default_rng(1), 3)
     grid = Grid.between(0.05, 9.0, 128)
-    values = torch.ones(2 * grid.n_points, (lmax + 1) * 4)
+    values = torch.ones(2 * grid.n_points, (lmax + 1) * 4, dtype=dtype)
     surroundings_sums(state, torch.zeros(3).long(), values, grid, lmax)
     assert "surroundings" in compiled.ptx

@@ -6,11 +6,13 @@ import torch
 
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_header import ModelFileError
+from trajcast_ase.network.triton.backend import Triton
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
+from trajcast_ase.training.data import Statistics
 from trajcast_ase.training.identity import identity_of
 from trajcast_ase.training.optimizer import Plateau, learning_rate
 from trajcast_ase.training.schedule import Schedule
-from trajcast_ase.training.start import _initial_model
+from trajcast_ase.training.start import _initial_model, first_model
 
 MINIMAL = """
 [data]
@@ -34,6 +36,16 @@ def test_paths_are_relative_to_the_file(tmp_path):
     config = read(tmp_path, MINIMAL)
     assert config.data.train == (str(tmp_path / "a.xyz"),)
     assert config.run.directory == tmp_path / "training"
+
+
+def test_a_backend_is_chosen_where_the_training_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(Triton, "computes_on", lambda _, device: device.type == "meta")
+    monkeypatch.setattr(Triton, "check", lambda _: None)
+    config = read(tmp_path, MINIMAL + '[run]\nbackend = "triton"\n')
+    statistics = Statistics((1, 8), (1.0, 16.0), 0.1, 0.01, (0.02, 0.01), 9.0, 10)
+    assert first_model(config, statistics, "meta").backend.name == "triton"
+    with pytest.raises(ValueError, match="on cpu, where the backend 'triton' does not"):
+        first_model(config, statistics, "cpu")
 
 
 def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):

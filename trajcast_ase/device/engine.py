@@ -26,7 +26,8 @@ from trajcast_ase.device.capture import Runner, runner
 from trajcast_ase.device.draws import DrawPlan, Need
 from trajcast_ase.device.forecast import NetworkModel, StaticModel, static_model
 from trajcast_ase.device.layout import LaidOutState
-from trajcast_ase.device.memory import check_memory, explained_memory
+from trajcast_ase.device.memory import check_memory
+from trajcast_ase.device.out_of_memory import explained_memory
 from trajcast_ase.device.stride import DeviceStride, Motion
 from trajcast_ase.kinetics import UNCONSTRAINED, ThermalSpace
 from trajcast_ase.state import State
@@ -276,9 +277,14 @@ class Engine:
 
     def _prepare(self, motion: Motion) -> None:
         """Make the runner of the present stride, on a GPU by capturing it."""
+        # A graph keeps its memory, which the next one needs. Without, nothing is shown.
+        shown, self._shown = self._shown, None
+        vars(self).pop("_runner", None)
         check_memory(self._stride)
-        with explained_memory(self._stride):
+        frame = self._stride.frame
+        with explained_memory("a stride", frame.n_atoms, frame.device):
             self._runner = runner(self._stride, motion)
+        self._shown = shown
 
     def _grow(self, needed: tuple[int, int, int]) -> None:
         """Begin the block anew with more room."""

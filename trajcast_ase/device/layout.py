@@ -121,10 +121,7 @@ class LaidOutState(State):
         self, values: Tensor, groups: Int[Tensor, " atoms"], width: int
     ) -> Tensor:
         """Return the sum of per-atom `values` over each group of each system."""
-        numbers = torch.arange(width, device=groups.device)
-        columns = values.reshape(len(groups), 1, -1)
-        own = (groups[:, None] == numbers)[:, :, None] * columns
-        return self.sums(own.flatten(1)).reshape(-1, *values.shape[1:])
+        return self.masked_group_sums(values, groups, width)
 
 
 def _chunks(count: int) -> list[int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from trajcast_ase.device.candidates import AllPairs, Boxes
 from trajcast_ase.device.forecast import NetworkModel
+from trajcast_ase.device.out_of_memory import WAY_OUT
 from trajcast_ase.device.stride import DeviceStride
 
 BYTES_OF_CANDIDATE = 200
@@ -52,6 +50,9 @@ def check_memory(stride: DeviceStride) -> None:
     device = stride.frame.device
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
+        # Torch keeps what it has no use for; the driver counts that as taken.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free += kept
         require(estimated_bytes(stride), free, stride.frame.n_atoms, device)
 
 
@@ -61,28 +62,8 @@ def require(needed: int, free: int, n_atoms: int, device: torch.device) -> None:
         fits = int(n_atoms * free / needed)
         raise MemoryError(
             f"a stride of {n_atoms} atoms needs about {needed // MIB} MiB on {device}, "
-            f"where {free // MIB} MiB are free: about {fits} atoms fit; use a smaller "
-            "system or fewer replicas in a batch (batch_atoms), or device='cpu'"
+            f"where {free // MIB} MiB are free: about {fits} atoms fit; {WAY_OUT}"
         )
-
-
-@contextmanager
-def explained_memory(stride: DeviceStride) -> Iterator[None]:
-    """Say in one sentence that a GPU ran out of memory.
-
-    Raises
-    ------
-    MemoryError
-        Instead of torch's error.
-    """
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        device, n_atoms = stride.frame.device, stride.frame.n_atoms
-        raise MemoryError(
-            f"{device} has too little memory for a stride of {n_atoms} atoms; use a "
-            "smaller system or fewer replicas in a batch (batch_atoms), or device='cpu'"
-        ) from error
 
 
 def _n_candidates(part: AllPairs | Boxes, room: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from trajcast_ase.device.engine import check_one_device
 from trajcast_ase.strict import shortened
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.noise import ForecastNoise
@@ -57,7 +58,7 @@ def prepared_model(
     Raises
     ------
     ValueError
-        There is no such device.
+        There is no such device, or the model is on several.
     TypeError
         `model` is none, such as the time step of ASE's dynamics.
     """
@@ -72,6 +73,7 @@ def prepared_model(
             "is one, such as load_model('paracetamol-7fs') or the path of a .trajcast "
             "file, and its horizon is the time step"
         )
+    check_one_device(model)
     if device is None:
         return model
     from trajcast_ase.models.model_file import checked_device  # noqa: PLC0415

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trajcast_ase.conservation import RigidBodies
 from trajcast_ase.constraints import Constraints
+from trajcast_ase.device.out_of_memory import explained_memory
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel, stride_with_bodies
@@ -47,7 +48,8 @@ class Stepper:
         And its systems as bodies there, unless constraints have moved them.
         """
         before = constraints.hold_velocities(state)
-        with torch.no_grad():
+        memory = explained_memory("a forecast", state.n_atoms, state.device)
+        with torch.no_grad(), memory:
             after, bodies = stride_with_bodies(self.forecaster, before)
             held = constraints.hold(before, after)
         return held, bodies if held is after else None

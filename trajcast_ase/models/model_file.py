@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -363,15 +364,37 @@ def checked_device(device: torch.device | str | None) -> torch.device:
     ValueError
         It finds none of that name.
     """
+    unknown = f"unknown device {str(device)!r}; use 'cpu' or 'cuda'"
     try:
         chosen = torch.device("cpu" if device is None else device)
     except RuntimeError as error:
+        raise ValueError(unknown) from error
+    if chosen.type not in {"cpu", "cuda"}:
+        raise ValueError(unknown)
+    if chosen.type == "cpu":
+        return chosen
+    _check_cuda(chosen)
+    if chosen.index is not None:
+        return chosen
+    # With its number, as tensors there have it.
+    begun = torch.cuda.is_initialized()
+    return torch.device("cuda", torch.cuda.current_device() if begun else 0)
+
+
+def _check_cuda(device: torch.device) -> None:
+    """Raise ValueError for a CUDA device that is not there, with what PyTorch says."""
+    missing = f"device {str(device)!r} is not available: PyTorch finds"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the driver; what is wrong is said below
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found == 0:
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            why = ""
+        except (RuntimeError, AssertionError) as error:
+            why = f" ({str(error).strip().splitlines()[0].rstrip('.')})"
+        raise ValueError(f"{missing} no CUDA device here{why}; use 'cpu'")
+    if (device.index or 0) >= found:
         raise ValueError(
-            f"unknown device {str(device)!r}; use 'cpu' or 'cuda'"
-        ) from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device {str(device)!r} is not available: PyTorch finds no CUDA device "
-            "here; use 'cpu'"
+            f"{missing} {found} CUDA device(s) here, the last is 'cuda:{found - 1}'"
         )
-    return chosen

@@ -53,7 +53,7 @@ from trajcast_ase.network.radial import BesselBasis
 from trajcast_ase.network.routes import Routes
 from trajcast_ase.network.sampling import perceptron_weights
 from trajcast_ase.network.surroundings import Surroundings, with_surroundings
-from trajcast_ase.state import State
+from trajcast_ase.state import State, check_device
 from trajcast_ase.thermostats.recommended import RecommendsThermostats
 
 VECTOR = Irrep(1, -1)
@@ -282,9 +282,10 @@ class Forecaster(RecommendsThermostats, nn.Module):
         Raises
         ------
         ValueError
-            An element that the network was not trained on.
+            An element that the network was not trained on, or numbers elsewhere.
         """
         table = self.species_of_number
+        check_device(atomic_numbers, table.device)
         index = table[atomic_numbers.clamp(-1, len(table) - 1)]
         if bool((index < 0).any()):
             number = int(atomic_numbers[index < 0][0])

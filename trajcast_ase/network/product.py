@@ -99,8 +99,7 @@ class DepthwiseProduct(nn.Module):
             harmonics,
             weights.each().view(-1, self.rule.n_paths, x.shape[2]),
         )
-        total = messages.new_zeros(routes.n_atoms, *messages.shape[1:])
-        return self._split(total.index_add(0, routes.receivers, messages))
+        return self._split(routes.sums(messages))
 
     def rowwise(
         self,

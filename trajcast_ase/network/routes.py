@@ -39,6 +39,19 @@ class Routes:
         bounds = torch.arange(n_atoms + 1, device=receivers.device)
         return cls(receivers, senders, torch.searchsorted(receivers, bounds))
 
+    def sums(self, messages: Tensor) -> Tensor:
+        """Return the sum of the messages of edges at each receiver.
+
+        Without gradients every sum has one order, on any device.
+        """
+        if messages.device.type == "cpu" or messages.requires_grad:
+            total = messages.new_zeros(self.n_atoms, *messages.shape[1:])
+            return total.index_add(0, self.receivers, messages)
+        # On a card index_add has the order in which its threads happen to come.
+        return torch.segment_reduce(
+            messages, "sum", offsets=self.offsets, axis=0, unsafe=True
+        )
+
     @property
     def n_atoms(self) -> int:
         """Number of atoms, those without edges included."""

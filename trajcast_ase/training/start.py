@@ -55,8 +55,9 @@ def first_model(
         model = Forecaster(settings, generator=generator)
     else:
         model = _initial_model(config.run.init, settings)
-    model.set_backend(config.run.backend)
-    return model.to(device=device, dtype=_dtype(config.run))
+    # A backend is chosen where it computes.
+    model = model.to(device=device, dtype=_dtype(config.run))
+    return model.set_backend(config.run.backend)
 
 
 def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster:

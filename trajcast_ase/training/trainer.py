@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trajcast_ase.device.out_of_memory import explained_memory
 from trajcast_ase.dynamics.interruption import Interrupted, noted_signals
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.checkpoint import (
@@ -232,8 +233,11 @@ class Trainer:
         loss, weight = torch.zeros((), dtype=torch.float64, device=device), 0.0
         if mine.start < mine.stop:
             batch = self._batch(mine)
-            value: torch.Tensor = self.loss(batch)
-            torch.autograd.backward(value)
+            way_out = "lower optimizer.batch_size, or choose run.device = 'cpu'"
+            n_atoms = batch.state.n_atoms
+            with explained_memory("a batch", n_atoms, device, way_out):
+                value: torch.Tensor = self.loss(batch)
+                torch.autograd.backward(value)
             loss, weight = value.detach().double(), float(len(batch.velocities))
         if ranks.size > 1:
             parameters = tuple(self.model.parameters())
