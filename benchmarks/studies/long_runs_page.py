@@ -20,6 +20,8 @@ SETTINGS = (
     "langevin:2+csvr",
     "langevin:5+csvr",
     "langevin:10+csvr",
+    "langevin:10+molecular",
+    "molecular",
     "adaptive:2",
     "csvr+noise",
     "langevin:2+csvr+noise",

@@ -2,8 +2,9 @@
 
 Parts joined by ``+``, in the order in which they act: ``recommended`` (by the model),
 ``csvr`` (the paper's time constant) or ``csvr:50`` (of so many strides), ``langevin:2``
-and ``adaptive:2`` (noise with a time constant of so many ps), and ``noise`` for the
-calibrated noise of the model.
+and ``adaptive:2`` (noise with a time constant of so many ps), ``molecular`` (CSVR of
+molecules and within them, with the paper's time constant or that of so many strides),
+and ``noise`` for the calibrated noise of the model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from trajcast_ase.thermostats.recommended import setting_of, thermostats_of
 from trajcast_ase.thermostats.schedules import Temperature
 from trajcast_ase.thermostats.setting import ThermostatSetting
 
-KINDS = ("recommended", "csvr", "langevin", "adaptive", "noise")
+KINDS = ("recommended", "csvr", "langevin", "adaptive", "molecular", "noise")
+OF_STRIDES = {"csvr": "CSVR", "molecular": "MolecularCSVR"}
+"""Kinds whose number is a time constant in strides."""
 RESPONSE_FS = 1000.0
 """Time in which the friction of ``adaptive`` follows."""
 
@@ -110,9 +113,9 @@ def _member(
         value = float(number) if number else None
     except ValueError:
         raise typer.BadParameter(f"{number!r} after {kind} is no number") from None
-    if kind == "csvr":
+    if kind in OF_STRIDES:
         constant = taut_fs if value is None else value * horizon_fs
-        return {"kind": "CSVR", "time_constant_fs": constant}
+        return {"kind": OF_STRIDES[kind], "time_constant_fs": constant}
     if value is None:
         raise typer.BadParameter(f"{kind} needs a time in ps, as in {kind}:2")
     if kind == "langevin":

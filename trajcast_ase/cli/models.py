@@ -103,6 +103,9 @@ def recommend(
         float, typer.Option(help="Of the friction of AdaptiveLangevin, fs.")
     ] = RESPONSE,
     csvr: Annotated[float | None, typer.Option(help="Time constant, fs.")] = None,
+    molecular: Annotated[
+        float | None, typer.Option(help="Time constant of MolecularCSVR, fs.")
+    ] = None,
     chosen_by: Annotated[
         str, typer.Option(help="What validation chose this setting.")
     ] = "",
@@ -118,7 +121,12 @@ def recommend(
 
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another --out or pass --overwrite")
-    given = {"Langevin": langevin, "AdaptiveLangevin": adaptive, "CSVR": csvr}
+    given = {
+        "Langevin": langevin,
+        "AdaptiveLangevin": adaptive,
+        "CSVR": csvr,
+        "MolecularCSVR": molecular,
+    }
     members = tuple(
         {"kind": kind, "time_constant_fs": value}
         | ({"response_fs": response} if kind == "AdaptiveLangevin" else {})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LANGEVIN_FRICTION = 0.01
 """Of Langevin alone, 1/fs."""
 WEAK_FRICTION = 0.0005
-"""Of the weak baths: Langevin beside CSVR, noise of AdaptiveLangevin, 1/fs."""
+"""Of the weak baths: Langevin beside others, noise of AdaptiveLangevin, 1/fs."""
 RESPONSE = 1000.0
 """Time constant of the friction of AdaptiveLangevin, fs."""
 
@@ -32,15 +32,23 @@ class ThermostatName(StrEnum):
     CSVR = "csvr"
     LANGEVIN = "langevin"
     LANGEVIN_CSVR = "langevin+csvr"
+    MOLECULAR = "molecular"
+    LANGEVIN_MOLECULAR = "langevin+molecular"
     ADAPTIVE = "adaptive"
     NONE = "none"
 
 
 OWNERS = {
-    "taut": (ThermostatName.CSVR, ThermostatName.LANGEVIN_CSVR),
+    "taut": (
+        ThermostatName.CSVR,
+        ThermostatName.LANGEVIN_CSVR,
+        ThermostatName.MOLECULAR,
+        ThermostatName.LANGEVIN_MOLECULAR,
+    ),
     "friction": (
         ThermostatName.LANGEVIN,
         ThermostatName.LANGEVIN_CSVR,
+        ThermostatName.LANGEVIN_MOLECULAR,
         ThermostatName.ADAPTIVE,
     ),
     "response": (ThermostatName.ADAPTIVE,),
@@ -143,6 +151,7 @@ def setting_of_choice(bath: Bath, network: Forecaster) -> ThermostatSetting | No
         "csvr": {"kind": "CSVR", "time_constant_fs": taut},
         "langevin": {"kind": "Langevin", **constant},
         "adaptive": {"kind": "AdaptiveLangevin", **constant, "response_fs": response},
+        "molecular": {"kind": "MolecularCSVR", "time_constant_fs": taut},
     }
     chosen = tuple(members[name] for name in bath.name.split("+"))
     return ThermostatSetting(chosen, "the command line")
@@ -173,11 +182,13 @@ def _chosen(
     from trajcast_ase.thermostats.adaptive import AdaptiveLangevin  # noqa: PLC0415
     from trajcast_ase.thermostats.csvr import CSVR  # noqa: PLC0415
     from trajcast_ase.thermostats.langevin import Langevin  # noqa: PLC0415
+    from trajcast_ase.thermostats.molecular import MolecularCSVR  # noqa: PLC0415
     from trajcast_ase.units import FS  # noqa: PLC0415
 
     friction, taut, response = _values(bath, horizon_fs)
     makers: dict[str, Callable[..., Thermostat]] = {
         "csvr": partial(CSVR, temperature, taut * FS),
+        "molecular": partial(MolecularCSVR, temperature, taut * FS),
         "langevin": partial(Langevin, temperature, friction / FS),
         "adaptive": partial(
             AdaptiveLangevin, temperature, friction / FS, response * FS

@@ -77,9 +77,7 @@ class CSVR(RandomThermostat):
 
     def check_start(self, motion: ThermalMotion) -> None:
         """Raise ValueError for a system at rest, whose velocities cannot be scaled."""
-        least = float(motion.kinetic_energies.min())
-        if least < RESTING:
-            raise _resting_error(least)
+        self.check_moving(motion.kinetic_energies, math.inf)
 
     def apply(
         self, motion: ThermalMotion, time: float, timestep: float
@@ -93,10 +91,7 @@ class CSVR(RandomThermostat):
         """
         kinetic, state = motion.kinetic_energies, motion.state
         thermal = self.thermal_energy(time)
-        # A quench goes far below; to be heated from there is to scale rounding errors.
-        least = RESTING if thermal > RESTING else 0.0
-        if not bool((kinetic > least).all()):
-            raise _resting_error(float(kinetic.min()))
+        self.check_moving(kinetic, thermal)
         normal = self.streams.normals(state.n_systems).to(state.device)
         others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
         after, given = self.rescaled(motion, thermal, timestep, normal, others)
@@ -125,14 +120,33 @@ class CSVR(RandomThermostat):
             Sum of the other :math:`R_i^2`.
         """
         kinetic, state = motion.kinetic_energies, motion.state
-        memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
-        noise = torch.sqrt((1 - memory) * thermal / (2 * kinetic))
-        first = math.sqrt(memory) + noise * normal
-        alpha = torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
+        alpha = self.scales(kinetic, thermal, timestep, normal, others)
         # One number for a system keeps what is thermal so: there is nothing to project.
         scaled = alpha[state.system_index, None] * state.velocities
         after = ThermalMotion(state.moved(state.positions, scaled), motion.space)
         return after, (alpha.square() - 1) * kinetic
+
+    def scales(
+        self,
+        kinetic: Float[Tensor, " systems"],
+        thermal: float | Float[Tensor, " systems"],
+        timestep: float,
+        normal: Float[Tensor, " systems"],
+        others: Float[Tensor, " systems"],
+    ) -> Float[Tensor, " systems"]:
+        r"""Return :math:`\alpha` of kinetic energies (eV); see :meth:`rescaled`."""
+        memory = math.exp(-timestep / self.taut) if self.taut > 0 else 0.0
+        noise = torch.sqrt((1 - memory) * thermal / (2 * kinetic))
+        first = math.sqrt(memory) + noise * normal
+        return torch.copysign(torch.hypot(first, noise * others.sqrt()), first)
+
+    @staticmethod
+    def check_moving(kinetic: Float[Tensor, " systems"], thermal: float) -> None:
+        """Raise ValueError for kinetic energies (eV) that cannot be scaled."""
+        # A quench goes far below; to be heated from there is to scale rounding errors.
+        least = RESTING if thermal > RESTING else 0.0
+        if not bool((kinetic > least).all()):
+            raise _resting_error(float(kinetic.min()))
 
     def todict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

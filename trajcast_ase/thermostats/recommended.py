@@ -11,6 +11,7 @@ from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
 from trajcast_ase.thermostats.csvr import CSVR
 from trajcast_ase.thermostats.langevin import Langevin
+from trajcast_ase.thermostats.molecular import MolecularCSVR
 from trajcast_ase.thermostats.schedules import Temperature
 from trajcast_ase.thermostats.setting import ThermostatSetting
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -87,6 +88,12 @@ def _csvr(target: Temperature, member: Mapping[str, Any], rng: Streams) -> Therm
     return CSVR(target, member["time_constant_fs"] * FS, rng)
 
 
+def _molecular(
+    target: Temperature, member: Mapping[str, Any], rng: Streams
+) -> Thermostat:
+    return MolecularCSVR(target, member["time_constant_fs"] * FS, rng)
+
+
 def _langevin(
     target: Temperature, member: Mapping[str, Any], rng: Streams
 ) -> Thermostat:
@@ -104,4 +111,5 @@ _MAKERS: dict[str, Callable[[Temperature, Mapping[str, Any], Streams], Thermosta
     "CSVR": _csvr,
     "Langevin": _langevin,
     "AdaptiveLangevin": _adaptive,
+    "MolecularCSVR": _molecular,
 }

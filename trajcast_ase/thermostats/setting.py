@@ -12,6 +12,7 @@ TIME_CONSTANTS: dict[str, tuple[str, ...]] = {
     "Langevin": ("time_constant_fs",),
     "CSVR": ("time_constant_fs",),
     "AdaptiveLangevin": ("time_constant_fs", "response_fs"),
+    "MolecularCSVR": ("time_constant_fs",),
 }
 """Kinds of thermostats and their time constants, fs.
 

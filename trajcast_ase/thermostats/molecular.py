@@ -1,0 +1,205 @@
+"""CSVR of molecules as wholes, and of the motion within them: without friction.
+
+A weak Langevin bath returns energy to each motion, but it also takes momentum from
+neighbors that drift together, so that a liquid diffuses more slowly; in MD with forces,
+too. Where the motions that differ are those of molecules and those within them, two
+numbers for a system do the same without friction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trajcast_ase.analysis.molecules import find_molecules
+from trajcast_ase.kinetics import ThermalMotion, kinetic_energies
+from trajcast_ase.state import State
+from trajcast_ase.thermostats.csvr import CSVR
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The molecules of a batch of systems.
+
+    Attributes
+    ----------
+    atomic_numbers, system_index : (n_atoms,) int64
+        Of the batch that it was made for.
+    molecule : (n_atoms,) int64
+        Of each atom, counted through the batch.
+    masses : (n_molecules, 1) float64, amu
+    n_dof : (n_systems,) int64
+        Degrees of freedom of the centres of the molecules.
+    """
+
+    atomic_numbers: Int[Tensor, " atoms"]
+    system_index: Int[Tensor, " atoms"]
+    molecule: Int[Tensor, " atoms"]
+    masses: Float[Tensor, "molecules 1"]
+    n_dof: Int[Tensor, " systems"]
+
+    @classmethod
+    def of(cls, motion: ThermalMotion) -> Partition:
+        """Return the molecules of a batch, found by covalent radii.
+
+        Raises
+        ------
+        ValueError
+            A system is a network, has a single molecule or none of several atoms, or
+            does not move freely under periodic conditions.
+        """
+        state = motion.state
+        _check_free(motion)
+        numbers, counts, first = [], [], 0
+        for system, size in enumerate(state.sizes()):
+            rows = slice(sum(state.sizes()[:system]), sum(state.sizes()[: system + 1]))
+            own, count = _molecules_of(state, system, rows)
+            numbers.append(own + first)
+            counts.append(count)
+            first += count
+            _check_counts(system, size, count)
+        molecule = torch.cat(numbers).to(state.device)
+        masses = state.masses.new_zeros(first, 1)
+        masses = masses.index_add(0, molecule, state.masses[:, None])
+        n_dof = 3 * torch.tensor(counts, device=state.device) - 3
+        index = state.system_index
+        return cls(state.atomic_numbers, index, molecule, masses, n_dof)
+
+    def fits(self, state: State) -> bool:
+        """Return whether it was made for such a batch."""
+        return torch.equal(self.atomic_numbers, state.atomic_numbers) and torch.equal(
+            self.system_index, state.system_index
+        )
+
+    def centers(self, state: State) -> Float[Tensor, "atoms 3"]:
+        """Return the velocity of the centre of each atom's molecule, Å/fs."""
+        momenta = state.masses[:, None] * state.velocities
+        total = momenta.new_zeros(len(self.masses), 3)
+        return (total.index_add(0, self.molecule, momenta) / self.masses)[self.molecule]
+
+
+class MolecularCSVR(CSVR):
+    """CSVR twice: of the motion of molecules as wholes, and of that within them.
+
+    Each has its kinetic energy rescaled by a number of its own, so that both have the
+    temperature, which equipartition asks for and CSVR alone does not see to. Unlike a
+    Langevin bath it has no friction: diffusion is that of the forecasts. Bonds are
+    those at the start (covalent radii), and molecules stay what they are. On the host
+    only (``engine="host"``).
+
+    Parameters
+    ----------
+    temperature_K, taut, rng
+        As of :class:`.CSVR`.
+
+    Raises
+    ------
+    ValueError
+        As :class:`.CSVR`. At the first stride: a system is a network, has a single
+        molecule or none of several atoms, is isolated, or has constraints.
+
+    Notes
+    -----
+    Temperature groups of molecular centres and internal motion: Son, McDaniel, Cui,
+    Yethiraj, J. Phys. Chem. Lett. 10, 7523 (2019), there with Nosé-Hoover chains. Each
+    group is scaled as in Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007);
+    the kinetic energies of both are independent in the canonical ensemble.
+    """
+
+    _partition: Partition | None = None
+
+    def check_start(self, motion: ThermalMotion) -> None:
+        """Raise ValueError for a system whose motion cannot be split and scaled."""
+        for part, _ in self._parts(motion):
+            self.check_moving(kinetic_energies(part), math.inf)
+
+    def apply(
+        self, motion: ThermalMotion, time: float, timestep: float
+    ) -> ThermalMotion:
+        """Return the rescaled motion; see :class:`.Thermostat`.
+
+        Raises
+        ------
+        ValueError
+            The molecules rest, or all that is within them; see the class.
+        """
+        index, thermal = motion.state.system_index, self.thermal_energy(time)
+        velocities = torch.zeros_like(motion.state.velocities)
+        for part, n_dof in self._parts(motion):
+            kinetic = kinetic_energies(part)
+            self.check_moving(kinetic, thermal)
+            normal = self.streams.normals(part.n_systems).to(part.device)
+            others = self.streams.chi_squared((n_dof - 1).tolist()).to(part.device)
+            scale = self.scales(kinetic, thermal, timestep, normal, others)
+            velocities = velocities + scale[index, None] * part.velocities
+        return self._book(motion, motion.changed(velocities))
+
+    def _parts(
+        self, motion: ThermalMotion
+    ) -> tuple[tuple[State, Int[Tensor, " systems"]], ...]:
+        """Return motion of centres and within, each with its degrees of freedom."""
+        state = motion.state
+        if self._partition is None or not self._partition.fits(state):
+            self._partition = Partition.of(motion)
+        known = self._partition
+        centers = known.centers(state)
+        return (
+            (state.moved(state.positions, centers), known.n_dof),
+            (
+                state.moved(state.positions, state.velocities - centers),
+                motion.n_dof - known.n_dof,
+            ),
+        )
+
+
+def _molecules_of(
+    state: State, system: int, rows: slice
+) -> tuple[Int[Tensor, " atoms"], int]:
+    """Return the molecule of each atom of a system, and how many there are."""
+    positions, numbers, cell, pbc = (
+        one.cpu().numpy()
+        for one in (
+            state.positions[rows],
+            state.atomic_numbers[rows],
+            state.cell[system],
+            state.pbc[system],
+        )
+    )
+    try:
+        found = find_molecules(positions, numbers, cell=cell, pbc=pbc)
+    except ValueError as error:
+        raise ValueError(
+            f"MolecularCSVR needs molecules, but of system {system} {error}; use CSVR"
+        ) from error
+    own = torch.zeros(len(numbers), dtype=torch.int64)
+    for k, members in enumerate(found.members):
+        own[torch.from_numpy(members)] = k
+    return own, len(found.members)
+
+
+def _check_free(motion: ThermalMotion) -> None:
+    """Raise ValueError unless all systems have 3 N - 3 degrees of freedom."""
+    for system, (size, n_dof) in enumerate(
+        zip(motion.state.sizes(), motion.n_dof.tolist(), strict=True)
+    ):
+        if n_dof != 3 * size - 3:
+            raise ValueError(
+                f"system {system} of {size} atoms has {n_dof} thermal degrees of "
+                f"freedom instead of {3 * size - 3}: it is isolated, or constraints "
+                "hold it; MolecularCSVR is for free molecules under periodic "
+                "conditions, so use CSVR"
+            )
+
+
+def _check_counts(system: int, size: int, count: int) -> None:
+    """Raise ValueError where molecules and the motion within them are one."""
+    if count in {1, size}:
+        what = "one molecule" if count == 1 else "single atoms"
+        raise ValueError(
+            f"system {system} of {size} atoms is {what}, which MolecularCSVR cannot "
+            "split into motion of molecules and within them; use CSVR"
+        )
