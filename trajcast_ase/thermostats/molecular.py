@@ -183,15 +183,15 @@ def _molecules_of(
 
 def _check_free(motion: ThermalMotion) -> None:
     """Raise ValueError unless all systems have 3 N - 3 degrees of freedom."""
+    held = motion.space.constraints.free is not None
     for system, (size, n_dof) in enumerate(
         zip(motion.state.sizes(), motion.n_dof.tolist(), strict=True)
     ):
-        if n_dof != 3 * size - 3:
+        if held or n_dof != 3 * size - 3:
             raise ValueError(
-                f"system {system} of {size} atoms has {n_dof} thermal degrees of "
-                f"freedom instead of {3 * size - 3}: it is isolated, or constraints "
-                "hold it; MolecularCSVR is for free molecules under periodic "
-                "conditions, so use CSVR"
+                f"system {system} of {size} atoms with {n_dof} thermal degrees of "
+                "freedom is isolated, or constraints hold some of it; MolecularCSVR is "
+                "for free molecules under periodic conditions, so use CSVR"
             )
 
 
