@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
     from trajcast_ase.thermostats.csvr import CSVR
     from trajcast_ase.thermostats.langevin import Langevin
+    from trajcast_ase.thermostats.molecular import MolecularCSVR
     from trajcast_ase.thermostats.noise import ForecastNoise
     from trajcast_ase.thermostats.schedules import ExponentialQuench, LinearRamp
     from trajcast_ase.thermostats.thermostat import Thermostat
@@ -35,6 +36,7 @@ __all__ = [
     "Forecaster",
     "ForecasterConfig",
     "Langevin",
+    "MolecularCSVR",
     "LinearRamp",
     "Replicas",
     "Thermostat",
@@ -50,6 +52,7 @@ __all__ = [
 _MODULES = {
     "AdaptiveLangevin": "thermostats.adaptive",
     "CSVR": "thermostats.csvr",
+    "MolecularCSVR": "thermostats.molecular",
     "ExponentialQuench": "thermostats.schedules",
     "ForceFallback": "dynamics.fallback",
     "ForecastNoise": "thermostats.noise",
