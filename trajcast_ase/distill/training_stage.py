@@ -50,6 +50,8 @@ COMPARED_PAIRS = 300
 FORWARD = 1 / 3
 """Time of a stride in that of an optimizer step, before there is a model to ask."""
 LONGEST_S = 1e10
+SLOWER, MOST_SLOWER = 0.5, 3
+"""What the rate is multiplied with where a training diverges, and how often."""
 
 
 def fit(job: Job, facts: Facts, choice: Candidate) -> None:
@@ -148,7 +150,36 @@ class _Stage:
     def train(
         self, name: str, facts: Facts, *, until: float = 1.0, init: str | None = None
     ) -> TrainingResult:
-        """Train, or go on; by time, with what is left of the stage's."""
+        """Train, or go on; by time, with what is left of the stage's.
+
+        One that diverges goes on from its last checkpoint at half the rate.
+
+        Raises
+        ------
+        FloatingPointError
+            It has diverged at each of the rates.
+        """
+        for _ in range(MOST_SLOWER):
+            try:
+                return self._trained(name, facts, until, init)
+            except FloatingPointError as error:
+                self._slow_down(error)
+        return self._trained(name, facts, until, init)
+
+    def _slow_down(self, error: FloatingPointError) -> None:
+        """Lower the rate from here on, also for the next call of the command."""
+        plan = self.job.state.plans[STAGE]
+        rate = SLOWER * number(plan["learning_rate"], "learning_rate", 0)
+        self.job.state.keep_plan(STAGE, plan | {"learning_rate": rate})
+        self.job.say(
+            STAGE,
+            f"it diverged ({error}); goes on from its last checkpoint at a learning "
+            f"rate of {rate:g}",
+        )
+
+    def _trained(
+        self, name: str, facts: Facts, until: float, init: str | None
+    ) -> TrainingResult:
         config = self._config(name, facts, init)
         before = 0.0 if init is None else PEEK  # of the stage
         with self.job.bar(100) as bar:
