@@ -97,16 +97,16 @@ def test_without_a_setting_it_is_the_papers(plain):
 
 
 @pytest.mark.parametrize(
-    ("name", "bath", "taut"),
+    ("name", "words"),
     [
-        ("paracetamol-7fs", 2000, 70),
-        ("quartz-30fs", 10000, 75),
-        ("water-5fs", 2000, 50),
+        ("paracetamol-7fs", "Langevin 2000 fs, CSVR 70 fs"),
+        ("quartz-30fs", "Langevin 10000 fs, CSVR 75 fs"),
+        ("water-5fs", "Langevin 10000 fs, MolecularCSVR 50 fs"),
     ],
 )
-def test_bundled_models_recommend_a_weak_bath_beside_csvr(name, bath, taut):
+def test_bundled_models_recommend_a_weak_bath_beside_csvr(name, words):
     setting = setting_of(load_model(name))
-    assert str(setting) == f"Langevin {bath} fs, CSVR {taut} fs"
+    assert str(setting) == words
     assert "trajcast validate" in setting.chosen_by
 
 
