@@ -337,7 +337,7 @@ def test_interrupted_run_leaves_readable_files(model_file, start, monkeypatch):
                 *("ethanol.xyz", "--temperature", 300),
                 *("--thermostat", "langevin", "--taut", 70),
             ),
-            r"--taut 70 is of --thermostat csvr or .* or langevin\+molecular, but the ther",
+            r"--taut 70 is of --thermostat csvr or .* or langevin\+molecular, but the",
         ),
         (
             ("ethanol.xyz", "--temperature", 300, "--friction", 0.1),
