@@ -358,7 +358,7 @@ def test_a_range_of_temperatures_and_more_md(tmp_path, monkeypatch):
         temperature_K=(250.0, 350.0),
         fixed=replace(FIXED, langevin_fs=500.0),
         effort=replace(
-            EFFORT, n_md_steps=18_000, n_training_steps=400, n_extra_md_steps=1_000
+            EFFORT, n_md_steps=18_000, n_training_steps=700, n_extra_md_steps=1_000
         ),
     )
 

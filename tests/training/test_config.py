@@ -42,7 +42,8 @@ def test_a_backend_is_chosen_where_the_training_is(tmp_path, monkeypatch):
     monkeypatch.setattr(Triton, "computes_on", lambda _, device: device.type == "meta")
     monkeypatch.setattr(Triton, "check", lambda _: None)
     config = read(tmp_path, MINIMAL + '[run]\nbackend = "triton"\n')
-    statistics = Statistics((1, 8), (1.0, 16.0), 0.1, 0.01, (0.02, 0.01), 9.0, 10)
+    speeds = (0.02, 0.01)
+    statistics = Statistics((1, 8), (1.0, 16.0), 0.1, 0.01, speeds, speeds, 9.0, 10)
     assert first_model(config, statistics, "meta").backend.name == "triton"
     with pytest.raises(ValueError, match="on cpu, where the backend 'triton' does not"):
         first_model(config, statistics, "cpu")
