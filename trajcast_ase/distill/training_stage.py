@@ -161,10 +161,10 @@ class _Stage:
         """
         for _ in range(MOST_SLOWER):
             try:
-                return self._trained(name, facts, until, init)
+                return self._train_once(name, facts, until, init)
             except FloatingPointError as error:
                 self._slow_down(error)
-        return self._trained(name, facts, until, init)
+        return self._train_once(name, facts, until, init)
 
     def _slow_down(self, error: FloatingPointError) -> None:
         """Lower the rate from here on, also for the next call of the command."""
@@ -177,7 +177,7 @@ class _Stage:
             f"rate of {rate:g}",
         )
 
-    def _trained(
+    def _train_once(
         self, name: str, facts: Facts, until: float, init: str | None
     ) -> TrainingResult:
         config = self._config(name, facts, init)

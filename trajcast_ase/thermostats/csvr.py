@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trajcast_ase.kinetics import ThermalMotion
@@ -89,14 +89,20 @@ class CSVR(RandomThermostat):
         ValueError
             The kinetic energy of a system is zero, or that of rounding errors.
         """
-        kinetic, state = motion.kinetic_energies, motion.state
         thermal = self.thermal_energy(time)
-        self.check_moving(kinetic, thermal)
-        normal = self.streams.normals(state.n_systems).to(state.device)
-        others = self.streams.chi_squared((motion.n_dof - 1).tolist()).to(state.device)
+        self.check_moving(motion.kinetic_energies, thermal)
+        normal, others = self.draws(motion.n_dof)
         after, given = self.rescaled(motion, thermal, timestep, normal, others)
         self._give(given)
         return after
+
+    def draws(
+        self, n_dof: Int[Tensor, " systems"]
+    ) -> tuple[Float[Tensor, " systems"], Float[Tensor, " systems"]]:
+        r"""Return :math:`R_1` and the sum of the other :math:`R_i^2` of each system."""
+        normal = self.streams.normals(len(n_dof))
+        others = self.streams.chi_squared((n_dof - 1).tolist())
+        return normal.to(n_dof.device), others.to(n_dof.device)
 
     def rescaled(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -54,16 +55,18 @@ class Partition:
         """
         state = motion.state
         _check_free(motion)
-        numbers, counts, first = [], [], 0
-        for system, size in enumerate(state.sizes()):
-            rows = slice(sum(state.sizes()[:system]), sum(state.sizes()[: system + 1]))
-            own, count = _molecules_of(state, system, rows)
-            numbers.append(own + first)
-            counts.append(count)
-            first += count
+        numbers: list[Tensor] = []
+        counts: list[int] = []
+        sizes = state.sizes()
+        for system, (end, size) in enumerate(
+            zip(accumulate(sizes), sizes, strict=True)
+        ):
+            own, count = _molecules_of(state, system, slice(end - size, end))
             _check_counts(system, size, count)
+            numbers.append(own + sum(counts))
+            counts.append(count)
         molecule = torch.cat(numbers).to(state.device)
-        masses = state.masses.new_zeros(first, 1)
+        masses = state.masses.new_zeros(sum(counts), 1)
         masses = masses.index_add(0, molecule, state.masses[:, None])
         n_dof = 3 * torch.tensor(counts, device=state.device) - 3
         index = state.system_index
@@ -88,8 +91,8 @@ class MolecularCSVR(CSVR):
     Each has its kinetic energy rescaled by a number of its own, so that both have the
     temperature, which equipartition asks for and CSVR alone does not see to. Unlike a
     Langevin bath it has no friction: diffusion is that of the forecasts. Bonds are
-    those at the start (covalent radii), and molecules stay what they are. On the host
-    only (``engine="host"``).
+    found by covalent radii at the first stride, after a restart at the first one from
+    there, and molecules stay what they are. On the host only (``engine="host"``).
 
     Parameters
     ----------
@@ -132,9 +135,7 @@ class MolecularCSVR(CSVR):
         for part, n_dof in self._parts(motion):
             kinetic = kinetic_energies(part)
             self.check_moving(kinetic, thermal)
-            normal = self.streams.normals(part.n_systems).to(part.device)
-            others = self.streams.chi_squared((n_dof - 1).tolist()).to(part.device)
-            scale = self.scales(kinetic, thermal, timestep, normal, others)
+            scale = self.scales(kinetic, thermal, timestep, *self.draws(n_dof))
             velocities = velocities + scale[index, None] * part.velocities
         return self._book(motion, motion.changed(velocities))
 
