@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from torch import Tensor
 
+from trajcast_ase.data import ethanol, paracetamol, quartz, water
 from trajcast_ase.kinetics import kinetic_energies
 from trajcast_ase.network import Forecaster, ForecasterConfig
 from trajcast_ase.state import State
@@ -49,6 +51,14 @@ needs_compiler = pytest.mark.usefixtures("compiler")
 
 # For tests that hold whoever makes the strides.
 by_either_engine = pytest.mark.usefixtures("engine")
+
+# Structures of the models that come with the package.
+BUNDLED: dict[str, Callable[[], Atoms]] = {
+    "ethanol-gfn2": ethanol,
+    "paracetamol-7fs": paracetamol,
+    "quartz-30fs": quartz,
+    "water-5fs": water,
+}
 
 ELEMENTS = (1, 6, 8)
 MASSES = {1: 1.008, 6: 12.011, 8: 15.999}

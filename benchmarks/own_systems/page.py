@@ -76,24 +76,27 @@ def without_title(path: Path) -> str:
     return text[at:].strip() if at >= 0 else text.strip()
 
 
+def tried(table_path: Path) -> list[str]:
+    """Return the section on short trainings, which a given model makes needless."""
+    if not table_path.exists():
+        return []
+    return ["## What was tried", table_path.read_text(encoding="utf-8")]
+
+
 def page(system: OwnSystem, out: Path, budget: str, where: str) -> list[str]:
     """Return the sections of a system's page."""
     folder = out / system.name
     result = json.loads((folder / "distill.json").read_text(encoding="utf-8"))
     report = result["stages"]["report"]["result"]
     times = report["model_ns_per_day"] / report["calculator_ns_per_day"]
-    verdict = (
-        f"{report['verdict'].capitalize()}; {times:.1f} times the calculator's speed"
-    )
     return [
         f"# {system.name.capitalize()}, {system.calculator}",
         begins(system, out),
         shown_command(system, budget),
         f"One process of {where}.",
-        f"**{verdict}; {times:.1f} times the calculator's speed.**",
+        f"**{report['verdict'].capitalize()}; {times:.1f} times the calculator.**",
         without_title(folder / "README.md"),
-        "## What was tried",
-        (folder / "choice.md").read_text(encoding="utf-8"),
+        *tried(folder / "choice.md"),
         "## The report",
         (folder / "report.md").read_text(encoding="utf-8"),
         f"![The sheet of the report]({system.name}.png)",

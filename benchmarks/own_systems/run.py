@@ -28,6 +28,8 @@ def command(system: OwnSystem, out: Path, budget: str, processes: int) -> list[s
     for option in system.options:
         words += ["--calculator-option", option]
     words += ["--temperature", f"{system.temperature_K:g}", "--budget", budget]
+    if system.init:
+        words += ["--init", system.init]
     return [*words, "--processes", str(processes), "--out", str(folder)]
 
 

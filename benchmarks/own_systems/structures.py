@@ -29,6 +29,8 @@ class OwnSystem:
     budget: str
     options: tuple[str, ...] = ()
     """``name=value``, for the calculator."""
+    init: str = ""
+    """Model of a cheaper engine whose weights the training goes on from."""
     times_faster: float = 10.0
     """Speed of the model over that of the calculator that is asked for."""
 
@@ -83,6 +85,7 @@ SYSTEMS = {
             "tblite:GFN2-xTB",
             300.0,
             "6h",
+            init="paracetamol-7fs",
             times_faster=30.0,
         ),
     )

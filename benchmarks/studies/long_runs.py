@@ -57,7 +57,15 @@ from study_runs import (
     read_seeds,
     speed,
 )
-from study_systems import DATA, STUDIES, SUBJECTS, TEMPERATURE_K, Subject, subject_of
+from study_systems import (
+    DATA,
+    STUDIES,
+    SUBJECTS,
+    TEMPERATURE_K,
+    WITH_OWN,
+    Subject,
+    subject_of,
+)
 from study_thermostats import Choice, parse_choice
 
 from trajcast_ase import load_model
@@ -73,7 +81,7 @@ from trajcast_ase.validation.output import write_report
 RUNS = Path("runs/long")
 SHEET = "sheet.png"
 """The figures of a report, small enough for a page."""
-PICOSECONDS = {"paracetamol": 700.0, "quartz": 1050.0, "water": 170.0}
+PICOSECONDS = {"paracetamol": 700.0, "quartz": 1050.0, "water": 170.0, "ethanol": 700.0}
 """Of each seed."""
 
 
@@ -118,8 +126,12 @@ def read_reference(subject: Subject, data: Path, length_ps: float) -> Reference:
     if not paths:
         raise typer.BadParameter(
             f"{data / subject.name} holds no nvt-*.h5; make some with python "
-            f"benchmarks/reference_md/run.py {subject.name} nvt --seeds 11-13 "
-            f"--out {data / subject.name}"
+            + (
+                f"benchmarks/reference_md/run.py {subject.name} nvt --seeds 11-13 "
+                if subject.name in SUBJECTS
+                else f"benchmarks/own_systems/reference.py {subject.name} --seed 11 "
+            )
+            + f"--out {data / subject.name}"
         )
     frames = [read_frames(path) for path in paths]
     longest = default_piece_fs(runs_of(frames))
@@ -217,7 +229,7 @@ def study(  # noqa: PLR0917  one row of the table
 
 
 def main(  # noqa: PLR0917  options of the command line
-    system: Annotated[str, typer.Argument(help="paracetamol, quartz or water.")],
+    system: Annotated[str, typer.Argument(help="paracetamol, quartz, water, ethanol.")],
     settings: Annotated[
         str, typer.Option(help="Joined by commas; see study_thermostats.py.")
     ] = ",".join(SETTINGS),
@@ -240,7 +252,7 @@ def main(  # noqa: PLR0917  options of the command line
 ) -> None:
     """Run settings of the thermostat and hold them against reference MD."""
     one_thread()
-    subject = subject_of(system)
+    subject = subject_of(system, WITH_OWN)
     network = load_model(model or subject.model, device=device)
     choices = [
         parse_choice(name, network, subject.taut_fs) for name in settings.split(",")
@@ -271,7 +283,7 @@ def main(  # noqa: PLR0917  options of the command line
         print(choice.name, row["verdict"], flush=True)
         path = docs / f"long_runs-{subject.name}.json"
         write_json(path, {"rows": stored(path, rows)})
-    files = {name: docs / f"long_runs-{name}.json" for name in SUBJECTS}
+    files = {name: docs / f"long_runs-{name}.json" for name in WITH_OWN}
     found = {n: read_json(file)["rows"] for n, file in files.items() if file.exists()}
     pages = [section(name, one) for name, one in found.items()]
     write_page(docs / "long_runs.md", [TITLE, *pages])

@@ -1,9 +1,9 @@
-"""The three systems that the studies share: models, seeds of runs, reference MD."""
+"""The systems that the studies share: models, seeds of runs, reference MD."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from ase import Atoms
 
-from trajcast_ase.data import paracetamol, quartz, water
+from trajcast_ase.data import ethanol, paracetamol, quartz, water
 from trajcast_ase.distill.journal import JournalError
 from trajcast_ase.trajectory import Frames
 
@@ -44,7 +44,8 @@ class Subject:
     reference : callable
         Gives the system of ``benchmarks/reference_md``.
     taut_fs : float, fs
-        Time constant of CSVR in the paper (Thiemann et al., arXiv:2503.23794, Methods).
+        Time constant of CSVR in the paper (Thiemann et al., arXiv:2503.23794, Methods),
+        for systems that are not in it ten strides, as there.
     held_out : str
         Seeds of NVE runs that neither training nor selection of the model saw.
     diffusing : str
@@ -72,6 +73,18 @@ QUARTZ = Subject("quartz", "quartz-30fs", quartz, quartz_md.quartz, 75.0, "5-6")
 WATER = Subject("water", "water-5fs", water, water_md.water, 50.0, "5-6", "O")
 SUBJECTS = {one.name: one for one in (PARACETAMOL, QUARTZ, WATER)}
 
+
+def not_of_lammps() -> System:
+    """Refuse studies that make MD with LAMMPS of a system that has none."""
+    raise typer.BadParameter(
+        "ethanol has no MD with LAMMPS; benchmarks/own_systems/reference.py makes its"
+    )
+
+
+ETHANOL = Subject("ethanol", "ethanol-gfn2", ethanol, not_of_lammps, 65.0, "")
+WITH_OWN = {**SUBJECTS, "ethanol": ETHANOL}
+"""With the shipped model that ``trajcast distill`` made, which is not in the paper."""
+
 LARGER: dict[str, tuple[Subject, Callable[[], System]]] = {
     "quartz-1296": (QUARTZ, partial(quartz_md.quartz, 2)),
     "quartz-4374": (QUARTZ, partial(quartz_md.quartz, 3)),
@@ -80,11 +93,11 @@ LARGER: dict[str, tuple[Subject, Callable[[], System]]] = {
 """Cells that no model was trained on, each with the small one of its model."""
 
 
-def subject_of(name: str) -> Subject:
+def subject_of(name: str, among: Mapping[str, Subject] = SUBJECTS) -> Subject:
     """Return a system by its name, or refuse the option of the command line."""
-    if name not in SUBJECTS:
-        raise typer.BadParameter(f"no system {name!r}; choose of {', '.join(SUBJECTS)}")
-    return SUBJECTS[name]
+    if name not in among:
+        raise typer.BadParameter(f"no system {name!r}; choose of {', '.join(among)}")
+    return among[name]
 
 
 def nve_files(data: Path, name: str, seeds: list[int]) -> list[Path]:

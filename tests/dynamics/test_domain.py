@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from ase import units
 from ase.build import molecule
+from helpers import BUNDLED
 
 from trajcast_ase import CSVR, TrajCast, load_model
-from trajcast_ase.data import paracetamol, quartz, water
+from trajcast_ase.data import water
 from trajcast_ase.dynamics.domain import (
     OutsideTrainingWarning,
     density,
@@ -60,12 +61,9 @@ def test_a_thermostat_beyond_the_data_is_said(header):
         warn_outside_training(water(), header, [CSVR(lambda _: 900.0, 1.0, rng)])
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [(paracetamol, "paracetamol-7fs"), (quartz, "quartz-30fs"), (water, "water-5fs")],
-)
-def test_the_bundled_systems_are_what_the_models_know(make, name):
-    model, atoms = load_model(name), make()
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_bundled_systems_are_what_the_models_know(name):
+    model, atoms = load_model(name), BUNDLED[name]()
     rng = np.random.default_rng(1)
     draw_momenta(atoms, 300.0, rng, model.conservation)
     with warnings.catch_warnings():

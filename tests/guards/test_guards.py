@@ -11,6 +11,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from driver_helpers import Springs, crystal, water
+from helpers import BUNDLED
 
 from trajcast_ase import CSVR, Replicas, TrajCast, load_model
 from trajcast_ase.data import paracetamol, quartz
@@ -58,20 +59,22 @@ def faster(one, factor, rows=slice(None)):
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "strides"),
+    ("name", "strides"),
     [
-        (paracetamol, "paracetamol-7fs", 100),
-        (quartz, "quartz-30fs", 20),
-        (liquid, "water-5fs", 20),
+        ("ethanol-gfn2", 100),
+        ("paracetamol-7fs", 100),
+        ("quartz-30fs", 20),
+        ("water-5fs", 20),
     ],
 )
-def test_sound_runs_of_the_bundled_models_are_left_alone(make, name, strides):
-    model, atoms, rng = load_model(name), make(), np.random.default_rng(7)
+def test_sound_runs_of_the_bundled_models_are_left_alone(name, strides):
+    model, atoms, rng = load_model(name), BUNDLED[name](), np.random.default_rng(7)
     draw_momenta(atoms, 300.0, rng, model.conservation)
     bath = model.recommended_thermostat(300.0, rng)
     guards = default_guards(atoms, model, bath)
     kinds = [LargestKick, LargestSpeed, KeptBonds, LeastDistance, TemperatureWindow]
-    counted = [NeighborNumbers] if "quartz" in name else []  # its file tells them
+    counts = name in {"ethanol-gfn2", "quartz-30fs"}  # their files tell them
+    counted = [NeighborNumbers] if counts else []
     assert [type(one) for one in guards] == [*kinds[:4], *counted, kinds[4]]
     often = [guards[0], LargestSpeed(every=1), guards[2], *guards[4:]]
     dynamics = TrajCast(

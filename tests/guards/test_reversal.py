@@ -297,6 +297,7 @@ def test_wrong_settings_are_refused(options):
 
 
 def test_bundled_models_carry_limits():
+    assert set(reversal_limits("ethanol-gfn2").elements) == {"H", "C", "O"}
     limits = reversal_limits("paracetamol-7fs")
     assert set(limits.elements) == {"H", "C", "N", "O"}
     assert set(reversal_limits("quartz-30fs").elements) == {"O", "Si"}

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from helpers import BUNDLED
 
 from trajcast_ase import TrajCast, load_model
-from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network import Forecaster
-
-STRUCTURES = {"paracetamol-7fs": paracetamol, "quartz-30fs": quartz, "water-5fs": water}
 
 
 def largest_speed(model, atoms):
@@ -23,7 +21,7 @@ def largest_speed(model, atoms):
 
 
 def with_a_fast_atom(model, number, multiple):
-    atoms = STRUCTURES[model.name]()
+    atoms = BUNDLED[model.name]()
     draw_momenta(atoms, 300.0, np.random.default_rng(1), model.conservation)
     velocities = atoms.get_velocities()
     atom = int(np.flatnonzero(atoms.numbers == number)[0])
@@ -33,7 +31,7 @@ def with_a_fast_atom(model, number, multiple):
     return atoms
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_it_passes_on_at_most_its_own_speed(name):
     model = load_model(name)
     for number in model.config.elements:

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from ase.build import molecule
-from helpers import small_model
+from helpers import BUNDLED, small_model
 from safetensors import safe_open
 
 from trajcast_ase import (
@@ -510,6 +510,7 @@ def test_bundled_names_are_found(file, monkeypatch, tmp_path):
 
 
 def test_every_bundled_model_loads_in_float32():
+    assert available_models() == list(BUNDLED)  # which other tests go through
     for name, source in bundled_models().items():
         model = load_model(name)
         assert model.name == name

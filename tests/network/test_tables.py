@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import needs_compiler, random_state, small_model
+from helpers import BUNDLED, needs_compiler, random_state, small_model
 
 from trajcast_ase import load_model
-from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.inference.tables import tabulate
 from trajcast_ase.state import state_from_atoms
@@ -68,17 +67,10 @@ def test_forecast_agrees_with_float64(encoding):
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    ("name", "structure"),
-    [
-        ("paracetamol-7fs", paracetamol),
-        ("quartz-30fs", quartz),
-        ("water-5fs", water),
-    ],
-)
-def test_bundled_models_lose_nothing(name, structure):
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_models_lose_nothing(name):
     exact, fast = load_model(name, dtype=torch.float64), load_model(name)
-    atoms = structure()
+    atoms = BUNDLED[name]()
     draw_momenta(atoms, 300.0, np.random.default_rng(0), fast.conservation)
     state = state_from_atoms(atoms)
     with torch.no_grad():

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from helpers import join, random_state, relative_error, small_model
+from helpers import BUNDLED, join, random_state, relative_error, small_model
 from product_inputs import problem, random_edges
 
 from trajcast_ase import load_model
-from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.forecaster import VECTOR
 from trajcast_ase.network.irreps import all_irreps
@@ -24,10 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-BUNDLED = pytest.mark.parametrize(
-    ("name", "atoms"),
-    [("paracetamol-7fs", paracetamol), ("quartz-30fs", quartz), ("water-5fs", water)],
-)
+EACH = pytest.mark.parametrize(("name", "atoms"), list(BUNDLED.items()))
 
 
 def bundled(name, atoms):
@@ -37,7 +33,7 @@ def bundled(name, atoms):
     return model, state_from_atoms(system, "cuda")
 
 
-@BUNDLED
+@EACH
 @pytest.mark.parametrize("precision", ["ieee", "tf32x3"])
 @pytest.mark.parametrize("edge_weights", ["tables", "perceptrons"])
 @torch.no_grad()
@@ -50,7 +46,7 @@ def test_forecasts_agree_with_float64(name, atoms, precision, edge_weights):
     assert torch.equal(torch.cat(model.raw_forecast(state)), found)
 
 
-@BUNDLED
+@EACH
 @torch.no_grad()
 def test_a_cuda_graph_gives_the_same_bits(name, atoms):
     model, state = bundled(name, atoms)

@@ -6,10 +6,9 @@ TF32 keeps 11 bits of a number and cuts off the others; products are summed in f
 import numpy as np
 import pytest
 import torch
-from helpers import relative_error
+from helpers import BUNDLED, relative_error
 
 from trajcast_ase import load_model
-from trajcast_ase.data import paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.network.interaction import IrrepLinear, SpeciesLinear
 from trajcast_ase.state import state_from_atoms
@@ -70,12 +69,9 @@ def emulated(forward, product):
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("name", "atoms"),
-    [("paracetamol-7fs", paracetamol), ("quartz-30fs", quartz), ("water-5fs", water)],
-)
-def test_errors_of_tensor_cores(name, atoms):
-    single, three, one = errors(name, atoms)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_errors_of_tensor_cores(name):
+    single, three, one = errors(name, BUNDLED[name])
     assert three < 1e-5
     assert three < 3.0 * single
     # Written down in docs/performance.md: far from float32.

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -6,6 +7,7 @@ import torch
 
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_header import ModelFileError
+from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.network.triton.backend import Triton
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
 from trajcast_ase.training.data import Statistics
@@ -63,11 +65,23 @@ def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):
     assert torch.equal(widened.readout.weight, model.readout.weight)
     identity = identity_of(named, settings, "data")
     assert identity["init"] == bundled.header.sha256
-    (tmp_path / "water-5fs").touch()  # a file goes first
+    shutil.copy(find_model("quartz-30fs"), tmp_path / "water-5fs")  # a file goes first
     assert read(tmp_path, text).run.init == tmp_path / "water-5fs"
-    other = read(tmp_path, text.replace("water-5fs", "water-6fs"))
     with pytest.raises(ModelFileError, match=r"no model file .*water-6fs"):
-        _initial_model(other.run.init, settings)
+        read(tmp_path, text.replace("water-5fs", "water-6fs"))
+
+
+def test_network_and_horizon_are_those_of_the_start_unless_set(tmp_path):
+    text = '[data]\ntrain = ["a.xyz"]\n[optimizer]\nsteps = 10\n[run]\n'
+    text += 'init = "water-5fs"\n'
+    config, water = read(tmp_path, text), load_model("water-5fs").config
+    assert config.data.horizon_fs == water.horizon_fs == 5.0
+    for key, value in config.network.model_dump().items():
+        assert value == getattr(water, key)
+    wider = read(tmp_path, text + "[network]\nn_channels = 8\n")
+    assert wider.network == config.network.model_copy(update={"n_channels": 8})
+    with pytest.raises(ValueError, match=r"data.horizon_fs: Field required"):
+        read(tmp_path, text.replace('init = "water-5fs"', "seed = 1"))
 
 
 @pytest.mark.parametrize(

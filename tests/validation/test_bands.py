@@ -44,7 +44,7 @@ def test_bands_are_stable():
     np.testing.assert_allclose(band_edges(frequency, noisy), edges, atol=100.0)
 
 
-@pytest.mark.parametrize("name", ["paracetamol", "quartz", "water"])
+@pytest.mark.parametrize("name", ["ethanol", "paracetamol", "quartz", "water"])
 def test_bundled_references_have_bands_with_energy(name):
     assert name in bundled_references()
     reference = bundled_reference(name)

@@ -50,8 +50,8 @@ def test_observables_survive_a_file(methane, tmp_path):
     assert compare(after, before).passes
 
 
-def test_bundled_references_hold_the_three_systems_and_short_pieces_of_one():
-    names = ["paracetamol", "paracetamol-short", "quartz", "water"]
+def test_bundled_references_hold_all_systems_and_short_pieces_of_one():
+    names = ["ethanol", "paracetamol", "paracetamol-short", "quartz", "water"]
     assert bundled_references() == names
     for name in bundled_references():
         reference = load_reference(name)

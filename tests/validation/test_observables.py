@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 
+from trajcast_ase.analysis.temperature import temperature
 from trajcast_ase.kinetics import run_temperature
 from trajcast_ase.validation.observables import observe, pool
 from trajcast_ase.validation.quantities import LAG_SHARE
@@ -21,6 +22,26 @@ def test_temperature_of_maxwell_velocities(methane):
     error = pieces.std(ddof=1) / np.sqrt(len(pieces))
     assert abs(pieces.mean() - 300 * 15 / 9) < 5 * error
     assert (found.n_dof, found.n_pieces, found.conditions.formula) == (9, 10, "CH4")
+
+
+def test_a_slow_bath_does_not_narrow_the_spread_of_the_temperature(methane):
+    """Half of the variance drifts for as long as a piece; the ensemble is the same."""
+    frames, rng, found = drawn_frames(methane, 1), np.random.default_rng(8), []
+    n = frames.n_frames
+    for _ in range(40):
+        slow = np.repeat(rng.normal(size=10), n // 10)
+        kelvin = 300.0 + 20.0 * slow + 20.0 * rng.normal(size=n)
+        speeds = np.sqrt(kelvin / temperature(frames.velocities, frames.masses, 9))
+        drifting = replace(frames, velocities=frames.velocities * speeds[:, None, None])
+        spread = observe(drifting, PIECE_FS).scalars["sd of temperature"].pieces
+        assert spread.mean() == pytest.approx(kelvin.std(), rel=1e-6)
+        found.append((spread.mean(), spread.std(ddof=1) / np.sqrt(len(spread))))
+    means, errors = np.transpose(found)
+    # Ten drifts in a run, whose own mean is subtracted: a tenth of their variance less.
+    assert means.mean() == pytest.approx(
+        20.0 * np.sqrt(1.9), rel=0.06
+    )  # within pieces 20
+    assert errors.mean() == pytest.approx(means.std(ddof=1), rel=0.3)
 
 
 def test_spread_of_bonds(methane):

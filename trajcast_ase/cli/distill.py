@@ -66,6 +66,13 @@ def distill(
     langevin: Annotated[
         float | None, typer.Option(help="Time constant of the model's bath, fs.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Model of the same elements, such as one of a cheaper engine, to go "
+            "on from: a bundled name or a file. It decides horizon and network."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     redo: Annotated[
         str | None,
@@ -101,6 +108,7 @@ def distill(
             processes=processes or min(cores(), MOST_PROCESSES),
             seed=seed,
             fixed=Fixed(timestep, horizon, cutoff, channels, layers, langevin),
+            init=init,
             redo=redo,
             console=console,
         )

@@ -1,6 +1,6 @@
 """Bundled start structures; beside them the observables of reference MD.
 
-Both are written by ``benchmarks/reference_md/observables.py`` from NVT runs;
+Both are written by ``benchmarks/reference_md/observables.py`` from canonical runs;
 :func:`trajcast_ase.validation.inputs.bundled_reference` reads the observables.
 """
 
@@ -11,6 +11,14 @@ from typing import cast
 
 from ase import Atoms
 from ase.io import read
+
+
+def ethanol() -> Atoms:
+    """Return the bundled ethanol molecule, a frame of a GFN2-xTB run at 300 K.
+
+    It has no momenta: draw them before a run.
+    """
+    return _structure("ethanol")
 
 
 def paracetamol() -> Atoms:

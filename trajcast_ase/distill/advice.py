@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from trajcast_ase.distill.request import budget_option
+from trajcast_ase.distill.words import budget_option
 from trajcast_ase.validation.report import Row
 
 ANOTHER = "in another --out"

@@ -7,9 +7,9 @@ from typing import Any
 
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.report_stage import Speeds, report_folder
-from trajcast_ase.distill.request import Request, shown, shown_range
+from trajcast_ase.distill.request import Request, shown_range
 from trajcast_ase.distill.state import STAGES, StateFile
-from trajcast_ase.distill.words import figures
+from trajcast_ase.distill.words import figures, shown
 from trajcast_ase.files import write_atomically
 
 CARD_NAME = "README.md"

@@ -34,6 +34,11 @@ LONGEST_S = 1e9
 def choose(job: Job, facts: Facts) -> None:
     """Screen candidates by successive halving, and keep the best in the state."""
     held_out = read_frames(facts.paths(facts.validation, job.request.out)[0])
+    start = job.request.start
+    if start is not None:
+        why = f"those of {start.given}, whose weights the training goes on from"
+        _settle(job, facts, [], start.candidate(facts.stride_fs), why)
+        return
     pool = candidates(facts, held_out, job.request.fixed)
     plan = job.state.plans.get(STAGE)
     if plan is None:

@@ -29,6 +29,7 @@ from trajcast_ase.distill.request import (
     parse_budget,
     spread_temperatures,
 )
+from trajcast_ase.distill.start import Start
 from trajcast_ase.distill.state import STAGES, STATE_NAME, StateFile, drop_stages
 from trajcast_ase.distill.training_stage import fit
 from trajcast_ase.files import sole_writer
@@ -84,6 +85,7 @@ def distill(
     processes: int = 1,
     seed: int = 0,
     fixed: Fixed = NOTHING_FIXED,
+    init: str | Path | None = None,
     redo: str | None = None,
     effort: Effort | None = None,
     console: Console | None = None,
@@ -117,6 +119,10 @@ def distill(
     seed : int
     fixed : Fixed
         Choices that are not to be measured.
+    init : str or path, optional
+        Model of the same elements, such as one trained on a cheaper engine, whose
+        weights the training goes on from: a bundled name, or a file. Horizon and
+        network are its own.
     redo : str, optional
         Make this stage and those after it again: "reference", "choice", "training",
         "bath" or "report".
@@ -149,6 +155,7 @@ def distill(
         processes=processes,
         seed=seed,
         fixed=fixed,
+        start=None if init is None else Start.read(init),
     )
     chosen = WallClock(request.budget_s) if effort is None else effort
     request.out.mkdir(parents=True, exist_ok=True)

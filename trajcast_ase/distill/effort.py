@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from trajcast_ase.distill.request import budget_option, shown
+from trajcast_ase.distill.words import budget_option, shown
 
 SHARES = {
     "reference": 0.36,

@@ -106,7 +106,8 @@ class Task:
     screening : bool
         Whether it only serves a choice.
     init : str or None
-        Model file in the folder of distill whose weights it starts from.
+        Model file in the folder of distill whose weights it starts from, with its
+        network.
     """
 
     candidate: Candidate
@@ -140,30 +141,27 @@ def configuration(task: Task, facts: Facts, folder: Path) -> TrainingConfig:
         "checkpoint_minutes": 0.5,
         "validate_every": NEVER,  # but at the end
     }
-    if task.init is not None:
+    data: dict[str, Any] = {
+        "train": [str(path) for path in facts.paths(facts.train, folder)],
+        "validation": [str(path) for path in facts.paths(facts.validation, folder)],
+        "check_motion": False,  # it was, where frames are the user's
+        "max_pairs": SCREENING_PAIRS if task.screening else None,
+        "validation_pairs": 50 if task.screening else 300,
+        "description": task.description,
+    }
+    network: dict[str, Any] = {}
+    if task.init is not None:  # which has horizon and network
         run["init"] = str((folder / task.init).resolve())
+    else:
+        data["horizon_fs"] = candidate.horizon_fs(facts)
+        network = {
+            "cutoff": candidate.cutoff_A,
+            "surroundings_cutoff": candidate.surroundings_A,
+            "n_channels": candidate.n_channels,
+            "n_layers": candidate.n_layers,
+        }
     return TrainingConfig.from_dict(
-        {
-            "data": {
-                "train": [str(path) for path in facts.paths(facts.train, folder)],
-                "validation": [
-                    str(path) for path in facts.paths(facts.validation, folder)
-                ],
-                "horizon_fs": candidate.horizon_fs(facts),
-                "check_motion": False,  # it was, where frames are the user's
-                "max_pairs": SCREENING_PAIRS if task.screening else None,
-                "validation_pairs": 50 if task.screening else 300,
-                "description": task.description,
-            },
-            "network": {
-                "cutoff": candidate.cutoff_A,
-                "surroundings_cutoff": candidate.surroundings_A,
-                "n_channels": candidate.n_channels,
-                "n_layers": candidate.n_layers,
-            },
-            "optimizer": optimizer,
-            "run": run,
-        },
+        {"data": data, "network": network, "optimizer": optimizer, "run": run},
         folder=Path.cwd(),
         source="the configuration that distill made",
     )

@@ -45,6 +45,9 @@ def take_trajectories(job: Job) -> None:
         check_motion(frames)
     _check_alike(runs)
     check_bonds(runs[0].atoms(0), job.request.trajectories[0])
+    if job.request.start is not None:
+        job.request.start.check_elements(runs[0].atomic_numbers.tolist())
+        job.request.start.candidate(runs[0].stride_fs)  # raises for other strides
     if job.request.temperatures_K:
         (temperature,) = job.request.temperatures_K
     else:

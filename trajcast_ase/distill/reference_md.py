@@ -122,21 +122,24 @@ def _make_plan(job: Job) -> dict[str, Any]:
     n_steps = job.effort.md_steps(
         trial.seconds_per_step / job.processes, trial.timestep_fs, n_tracks
     )
+    timestep_fs = trial.timestep_fs
     frame_steps = max(
-        1, round(trial.fastest_period_fs / FRAMES_PER_PERIOD / trial.timestep_fs)
+        1, round(trial.fastest_period_fs / FRAMES_PER_PERIOD / timestep_fs)
     )
-    lengths = plan_lengths(n_steps, frame_steps, trial.timestep_fs, n_tracks)
+    if job.request.start is not None:
+        timestep_fs, frame_steps = job.request.start.grid(timestep_fs, frame_steps)
+    lengths = plan_lengths(n_steps, frame_steps, timestep_fs, n_tracks)
     plan = {
-        "timestep_fs": trial.timestep_fs,
+        "timestep_fs": timestep_fs,
         "frame_steps": frame_steps,
         "fastest_period_fs": trial.fastest_period_fs,
         "seconds_per_step": trial.seconds_per_step,
         "calculator_ns_per_day": calculator_speed(
-            calculator, job.request.atoms, trial.timestep_fs
+            calculator, job.request.atoms, timestep_fs
         ),
         **{name: getattr(lengths, name) for name in Lengths.__slots__},
     }
-    ps = frame_steps * trial.timestep_fs * 1e-3
+    ps = frame_steps * timestep_fs * 1e-3
     job.say(
         STAGE,
         f"planned: {lengths.n_tracks * lengths.n_rounds} runs at constant energy of "

@@ -15,6 +15,7 @@ from ase import Atoms
 
 from trajcast_ase.analysis.bonds import bonded_pairs
 from trajcast_ase.distill.calculators import CalculatorSpec
+from trajcast_ase.distill.start import Start
 from trajcast_ase.distill.workers import cores
 
 UNITS_S = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -72,6 +73,8 @@ class Request:
         That make reference MD, or try networks, at once.
     seed : int
     fixed : Fixed
+    start : Start or None
+        Whose weights the training goes on from.
     """
 
     out: Path
@@ -84,6 +87,7 @@ class Request:
     processes: int = 1
     seed: int = 0
     fixed: Fixed = field(default_factory=Fixed)
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         if (self.atoms is None) == (not self.trajectories):
@@ -98,6 +102,8 @@ class Request:
                 "there is none to make, so leave it out"
             )
         _check_temperatures(self)
+        if self.start is not None:
+            _check_start(self.start, self)
         if self.references and not self.trajectories:
             raise ValueError(
                 "--reference belongs to --trajectories; from a structure distill makes "
@@ -122,6 +128,7 @@ class Request:
             "reference": list(self.references),
             "temperatures_K": list(self.temperatures_K),
             "seed": self.seed,
+            "init": None if self.start is None else self.start.header.sha256,
             **asdict(self.fixed),
         }
 
@@ -137,6 +144,33 @@ def _check_temperatures(request: Request) -> None:
             f"--temperature {shown_range(kelvins)}: a range belongs to a structure, "
             "for which distill makes MD at each; give runs of one temperature"
         )
+
+
+def _check_start(start: Start, request: Request) -> None:
+    """Refuse a model of other elements, and options that it decides."""
+    fixed = request.fixed
+    decided = {
+        "--horizon": fixed.horizon_fs,
+        "--cutoff": fixed.cutoff_A,
+        "--channels": fixed.n_channels,
+        "--layers": fixed.n_layers,
+    }
+    given = [name for name, value in decided.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{given[0]} and --init: horizon and network are those of {start.given}; "
+            "leave one of the two out"
+        )
+    if fixed.timestep_fs is not None:
+        step_fs, _ = start.grid(fixed.timestep_fs, 1)
+        if abs(step_fs - fixed.timestep_fs) > 1e-6 * step_fs:
+            raise ValueError(
+                f"--timestep {fixed.timestep_fs:g} does not divide the horizon of "
+                f"--init {start.given}, {start.header.horizon_fs:g} fs; give "
+                f"{step_fs:.6g}, or leave it out"
+            )
+    if request.atoms is not None:
+        start.check_elements(request.atoms.numbers.tolist())
 
 
 def _check_structure(request: Request) -> None:
@@ -220,12 +254,6 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def budget_option(seconds: float) -> str:
-    """Return a budget as the option takes it, rounded up."""
-    minutes = math.ceil(seconds / 60.0)
-    return f"{minutes}min" if minutes < 120 else f"{math.ceil(minutes / 6) / 10:g}h"  # noqa: PLR2004
-
-
 def parse_temperature(text: str) -> tuple[float, ...]:
     """Return the temperatures of a text: one, or a range's ends and middle, K.
 
@@ -265,12 +293,3 @@ def shown_range(kelvins: Sequence[float]) -> str:
     if len(kelvins) == 1:
         return f"{kelvins[0]:g}"
     return f"{kelvins[0]:g}-{kelvins[-1]:g}"
-
-
-def shown(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds < 90:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    if seconds < 5400:  # noqa: PLR2004
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

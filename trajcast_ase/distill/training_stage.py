@@ -20,8 +20,9 @@ from trajcast_ase.distill.fitting import (
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.more_md import Round, make_more, plan_round
 from trajcast_ase.distill.report_stage import LONGEST, N_RUNS
-from trajcast_ase.distill.request import shown, shown_range
+from trajcast_ase.distill.request import shown_range
 from trajcast_ase.distill.speed import stride_time
+from trajcast_ase.distill.words import shown
 from trajcast_ase.strict import members, number
 from trajcast_ase.training.checkpoint import CHECKPOINT_NAME
 from trajcast_ase.training.config import TrainingConfig
@@ -44,6 +45,8 @@ GAP, PEEKED_GAP = 1.25, 1.15
 end, and in the middle, where the rate is high and hides a part of it."""
 GOING_ON = 0.5
 """Rate of the training with more data over that of the first, as its cosine was."""
+STARTED_RATE = 0.05
+"""Of a training that goes on from a finished model (docs/training.md)."""
 MORE_MD = 0.25
 """Of the time that is left then, for MD."""
 COMPARED_PAIRS = 300
@@ -82,7 +85,7 @@ def fit(job: Job, facts: Facts, choice: Candidate) -> None:
 
 def _task(job: Job, facts: Facts, choice: Candidate) -> Task:
     frames = read_frames(job.request.out / facts.train[0])
-    calculator = job.request.calculator
+    calculator, start = job.request.calculator, job.request.start
     source = "given trajectories" if calculator is None else calculator.name
     return Task(
         choice,
@@ -91,6 +94,7 @@ def _task(job: Job, facts: Facts, choice: Candidate) -> Task:
         n_atoms=len(frames.masses),
         seed=job.request.seed,
         description=f"distilled from {source} at {shown_range(facts.temperatures_K)} K",
+        init=None if start is None else start.copy_to(job.request.out),
     )
 
 
@@ -119,7 +123,9 @@ class _Stage:
         }
         length = self._whole(plan)
         steps = length.steps or (length.seconds or 0.0) / probed.seconds_per_step
-        if steps < LONG_TRAINING:
+        if self.task.init is not None:
+            plan["learning_rate"] = STARTED_RATE
+        elif steps < LONG_TRAINING:
             plan["learning_rate"] = HIGH_RATE
         self.job.state.keep_plan(STAGE, plan)
         time = "" if length.seconds is None else f" in {shown(length.seconds)}"
@@ -209,7 +215,11 @@ class _Stage:
         if init is not None:
             rate *= GOING_ON
         task = replace(
-            self.task, length=length, name=folder, learning_rate=rate, init=init
+            self.task,
+            length=length,
+            name=folder,
+            learning_rate=rate,
+            init=init or self.task.init,
         )
         return configuration(task, facts, job.request.out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 FIGURES = 3
@@ -23,6 +24,21 @@ def counted(number: int, one: str, several: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
-    shown = ", ".join(names[:MOST_NAMES])
+    first = ", ".join(names[:MOST_NAMES])
     more = len(names) - MOST_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{first} and {more} more" if more > 0 else first
+
+
+def shown(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 90:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    if seconds < 5400:  # noqa: PLR2004
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def budget_option(seconds: float) -> str:
+    """Return a budget as the option takes it, rounded up."""
+    minutes = math.ceil(seconds / 60.0)
+    return f"{minutes}min" if minutes < 120 else f"{math.ceil(minutes / 6) / 10:g}h"  # noqa: PLR2004

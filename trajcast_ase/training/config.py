@@ -16,7 +16,8 @@ from pydantic import (
 )
 
 from trajcast_ase.lammps_dump import LammpsUnits
-from trajcast_ase.models.model_zoo import available_models
+from trajcast_ase.models.model_header import read_header
+from trajcast_ase.models.model_zoo import available_models, find_model
 from trajcast_ase.network.backends import BackendChoice
 from trajcast_ase.network.config import ForecasterConfig
 from trajcast_ase.strict import shortened, text
@@ -262,7 +263,8 @@ class TrainingConfig(_Section):
         """Return the configuration in a TOML file.
 
         Paths in it are relative to the file's folder. ``run.init`` may also be the name
-        of a bundled model, where no file has it.
+        of a bundled model, where no file has it; network and horizon are that model's
+        where the file does not set them.
 
         Parameters
         ----------
@@ -273,8 +275,8 @@ class TrainingConfig(_Section):
         Raises
         ------
         ValueError
-            Not TOML, an unknown key, or a value of another type or out of range; the
-            text names the key.
+            Not TOML, an unknown key, a value of another type or out of range, or a
+            model that cannot be read; the text names the key or the model.
         """
         path = Path(path)
         if path.stat().st_size > LARGEST_TOML:
@@ -297,7 +299,7 @@ class TrainingConfig(_Section):
     ) -> Self:
         """Return the configuration in a nested dictionary; see :meth:`from_toml`."""
         try:
-            config = cls.model_validate(_with_tuples(content))
+            config = cls.model_validate(_with_tuples(_with_init(content, folder)))
         except ValidationError as error:
             # A misspelt key explains the missing one; name it first.
             found = error.errors()
@@ -327,6 +329,20 @@ def _set_minutes(content: dict[str, Any], minutes: float) -> None:
         for key in ("steps", "warmup_steps"):
             options.pop(key, None)
         options["minutes"] = minutes
+
+
+def _with_init(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the content with network and horizon of ``run.init`` where it has none."""
+    run, data, network = (content.get(name, {}) for name in ("run", "data", "network"))
+    sections = all(isinstance(section, dict) for section in (run, data, network))
+    if not sections or not isinstance(run.get("init"), str | Path):
+        return content
+    header = read_header(find_model(_model(run["init"], folder)))
+    known = {name: header.config[name] for name in NetworkConfig.model_fields}
+    return content | {
+        "data": {"horizon_fs": header.horizon_fs} | data,
+        "network": known | network,
+    }
 
 
 def _with_tuples(value: Any) -> Any:

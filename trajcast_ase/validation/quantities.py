@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,24 +77,34 @@ def thermal(pieces: list[range], frames: Frames, n_dof: int) -> dict[str, Scalar
         frames.velocities, frames.masses, frames.atomic_numbers, n_dof
     )
     scalars = {
-        "temperature": _scalar("K", pieces, total, np.mean),
-        "sd of temperature": _scalar("K", pieces, total, np.std),
+        "temperature": Scalar("K", _means(pieces, total)),
+        "sd of temperature": Scalar("K", _spreads(pieces, total)),
     }
     if len(series) == 1:  # the same as of all
         return scalars
     for name, values in series.items():
-        scalars[f"temperature of {name}"] = _scalar("K", pieces, values, np.mean)
+        scalars[f"temperature of {name}"] = Scalar("K", _means(pieces, values))
     return scalars
 
 
-def _scalar(
-    unit: str,
-    pieces: list[range],
-    values: Float[np.ndarray, "frames ..."],
-    statistic: Callable[[np.ndarray], np.floating],
-) -> Scalar:
-    numbers = [float(statistic(values[piece.start : piece.stop])) for piece in pieces]
-    return Scalar(unit, np.array(numbers))
+def _means(
+    pieces: list[range], values: Float[np.ndarray, " frames"]
+) -> Float[np.ndarray, " pieces"]:
+    return np.array([values[piece.start : piece.stop].mean() for piece in pieces])
+
+
+def _spreads(
+    pieces: list[range], values: Float[np.ndarray, " frames"]
+) -> Float[np.ndarray, " pieces"]:
+    """Return what the standard deviation of a run would be by each of its pieces.
+
+    Their mean is that of the run, and their scatter gives its error. The spread within
+    a piece would be too small where a bath lets the temperature drift for as long as a
+    piece, and so tell a weak bath from a strong one of the same ensemble.
+    """
+    squares = _means(pieces, np.square(values - _means(pieces, values).mean()))
+    whole = float(np.sqrt(squares.mean()))
+    return whole + (squares - squares.mean()) / (2.0 * whole) if whole > 0 else squares
 
 
 def structural(
