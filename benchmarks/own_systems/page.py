@@ -19,6 +19,8 @@ from PIL import Image
 from run import command
 from structures import SYSTEMS, OwnSystem
 
+from trajcast_ase.distill.words import figures
+
 HERE = Path(__file__).parents[2]
 sys.path.append(str(HERE / "benchmarks" / "studies"))
 from study_pages import describe_machine, machine, table, write_page  # noqa: E402
@@ -29,7 +31,7 @@ INDEX = """# Own systems, shown
 What `trajcast distill` made of bare structures, each by one command on the machine of
 its page ([how](../howto/own_system.md)); the verdicts are those of the command. Written
 by `benchmarks/own_systems/page.py` from what `benchmarks/own_systems/run.py` left. How
-sharp they are, and what a second look at ethanol found, is told [with the
+sharp they are, and what a longer look at ethanol found, is told [with the
 command](../howto/own_system.md#seen-so-far)."""
 COLORS = 64
 """Of the sheets, which have few and are stored with the docs."""
@@ -117,8 +119,8 @@ def summary(systems: list[OwnSystem], out: Path) -> str:
                 system.calculator,
                 report["verdict"],
                 f"{sum(state['seconds'].values()) / 60:.0f}",
-                f"{model:.3g}",
-                f"{engine:.3g}",
+                figures(model),
+                figures(engine),
                 f"{model / engine:.1f}",
             ]
         )

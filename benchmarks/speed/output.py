@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 SWEEP = "neighbors"
 """Family of rows that differ by the cutoff."""
-MARKERS = {"paracetamol": "D", "quartz": "o", "water": "s"}
+MARKERS = {"ethanol": "^", "paracetamol": "D", "quartz": "o", "water": "s"}
 MISSING = "\N{EN DASH}"
 LINES = ("-", "--", ":", "-.")
 STEP_COLUMNS = (

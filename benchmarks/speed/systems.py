@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trajcast_ase import import_published, load_model
 from trajcast_ase.conservation import Conservation
-from trajcast_ase.data import paracetamol, quartz, water
+from trajcast_ase.data import ethanol, paracetamol, quartz, water
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import Forecaster
@@ -96,6 +96,7 @@ class Case:
 
 def _cases() -> dict[str, Case]:
     families: tuple[tuple[Any, ...], ...] = (
+        ("ethanol", ethanol, {"": (1, 1, 1)}, (4.0, 6.5, 65.0, "ethanol-gfn2")),
         (
             "paracetamol",
             paracetamol,

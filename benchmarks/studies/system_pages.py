@@ -37,14 +37,7 @@ from study_pages import (
 )
 from study_reports import passed
 from study_runs import read_seeds
-from study_systems import (
-    DATA,
-    SUBJECTS,
-    TEMPERATURE_K,
-    WITH_OWN,
-    Subject,
-    subject_of,
-)
+from study_systems import DATA, SUBJECTS, TEMPERATURE_K, Subject, subject_of
 
 from trajcast_ase.analysis.free_energy import (
     PARACETAMOL_DIHEDRALS,
@@ -239,7 +232,7 @@ def page(
 `benchmarks/studies/system_pages.py`;
 {describe_machine(run["machine"])}, {run["ns_per_day"]:.3g} ns/day.""",
         f"""See also the [card of the model](../models/{run["model"]}.md), [other
-thermostats](../studies/long_runs.md){beside(name)}.""",
+thermostats](../studies/long_runs.md) and [MD against MD](../reports/{name}.md).""",
         "## Errors on held-out pairs",
         errors_table(evaluation),
         growth,
@@ -251,22 +244,15 @@ thermostats](../studies/long_runs.md){beside(name)}.""",
     ]
 
 
-def beside(name: str) -> str:
-    """Return where more stands: MD against MD, or how the model was made."""
-    if name in SUBJECTS:
-        return f" and [MD against MD](../reports/{name}.md)"
-    return f" and [how it was made](../own_systems/{name}.md)"
-
-
 def write_index(folder: Path) -> None:
     """Write the index of the pages that there are."""
-    names = [name for name in WITH_OWN if (folder / f"{name}.md").exists()]
+    names = [name for name in SUBJECTS if (folder / f"{name}.md").exists()]
     toctree = "\n".join(["```{toctree}", ":maxdepth: 1", "", *names, "```"])
     write_page(folder / "index.md", [INDEX, toctree] if names else [INDEX])
 
 
 def main(
-    system: Annotated[str, typer.Argument(help="paracetamol, quartz, water, ethanol.")],
+    system: Annotated[str, typer.Argument(help="paracetamol, quartz or water.")],
     errors: Annotated[Path, typer.Option(help="Folder of trajcast evaluate --out.")],
     run: Annotated[
         Path | None, typer.Option(help="Default: runs/long/SYSTEM/recommended.")
@@ -277,7 +263,7 @@ def main(
     ),
 ) -> None:
     """Write the page of a system."""
-    subject = subject_of(system, WITH_OWN)
+    subject = subject_of(system)
     folder = run or RUNS / subject.name / "recommended"
     for path in (errors / "evaluation.json", folder / "summary.json"):
         if not path.exists():
