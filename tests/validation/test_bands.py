@@ -51,7 +51,8 @@ def test_bundled_references_have_bands_with_energy(name):
     spectrum = reference.curves["spectrum"]
     mean = spectrum.pieces.mean(axis=0)
     edges = reference.bands_cm
-    assert edges == band_edges(spectrum.x, mean)
+    # To 0.1 cm⁻¹, of curves that are rounded in the file.
+    assert edges == pytest.approx(band_edges(spectrum.x, mean), abs=0.11)
     assert 3 <= len(edges) - 1 <= 6
     bins = [*edges[:-1], edges[-1] + 1.0]
     share = np.histogram(spectrum.x, bins, weights=mean)[0] / mean.sum()
