@@ -61,7 +61,7 @@ def card(header: ModelHeader, setting: ThermostatSetting | None) -> ModelCard:
 
 
 def main(
-    model: Annotated[Path, typer.Argument(help="What distill wrote.")],
+    model: Annotated[Path, typer.Argument(help="Of distill, or of a training.")],
     out: Annotated[Path, typer.Argument(help="The file to be written.")],
     long_run: Annotated[
         Path | None, typer.Option(help="Folder of long_runs.py, recommended setting.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,14 @@ def test_frames_are_such_that_the_horizon_is_whole(timestep_fs, frame_steps, wan
     assert start.grid(timestep_fs, frame_steps) == pytest.approx(wanted)
     step, n_steps = start.grid(timestep_fs, frame_steps)
     assert start.candidate(step * n_steps).n_channels == 16
+
+
+def test_a_start_that_names_no_surroundings_has_none():
+    start = Start.read("ethanol-gfn2")
+    older = {k: v for k, v in start.header.config.items() if "surroundings" not in k}
+    one = replace(start, header=replace(start.header, config=older)).candidate(6.5)
+    assert one == start.candidate(6.5)
+    assert one.surroundings_A is None
 
 
 def test_frames_that_do_not_fit_the_horizon_are_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trajcast_ase.models.model_file import load_model
-from trajcast_ase.models.model_header import ModelFileError
+from trajcast_ase.models.model_header import ModelFileError, read_header
 from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.network.triton.backend import Triton
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
@@ -71,13 +71,20 @@ def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):
         read(tmp_path, text.replace("water-5fs", "water-6fs"))
 
 
-def test_network_and_horizon_are_those_of_the_start_unless_set(tmp_path):
+def test_network_and_horizon_are_those_of_the_start_unless_set(tmp_path, monkeypatch):
     text = '[data]\ntrain = ["a.xyz"]\n[optimizer]\nsteps = 10\n[run]\n'
     text += 'init = "water-5fs"\n'
     config, water = read(tmp_path, text), load_model("water-5fs").config
     assert config.data.horizon_fs == water.horizon_fs == 5.0
     for key, value in config.network.model_dump().items():
         assert value == getattr(water, key)
+    header = read_header(find_model("water-5fs"))
+    older = {k: v for k, v in header.config.items() if k != "n_surroundings_rbf"}
+    monkeypatch.setattr(
+        "trajcast_ase.training.config.read_header",
+        lambda _: replace(header, config=older),
+    )
+    assert read(tmp_path, text) == config  # which has the default
     wider = read(tmp_path, text + "[network]\nn_channels = 8\n")
     assert wider.network == config.network.model_copy(update={"n_channels": 8})
     with pytest.raises(ValueError, match=r"data.horizon_fs: Field required"):

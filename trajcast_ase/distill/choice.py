@@ -32,13 +32,16 @@ LONGEST_S = 1e9
 
 
 def choose(job: Job, facts: Facts) -> None:
-    """Screen candidates by successive halving, and keep the best in the state."""
-    held_out = read_frames(facts.paths(facts.validation, job.request.out)[0])
+    """Screen candidates by successive halving, and keep the best in the state.
+
+    Nothing is screened where the training goes on from a model.
+    """
     start = job.request.start
     if start is not None:
         why = f"those of {start.given}, whose weights the training goes on from"
         _settle(job, facts, [], start.candidate(facts.stride_fs), why)
         return
+    held_out = read_frames(facts.paths(facts.validation, job.request.out)[0])
     pool = candidates(facts, held_out, job.request.fixed)
     plan = job.state.plans.get(STAGE)
     if plan is None:

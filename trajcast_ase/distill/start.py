@@ -14,9 +14,10 @@ from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.files import write_atomically
 from trajcast_ase.models.model_header import ModelHeader, parse_header, read_bytes
 from trajcast_ase.models.model_zoo import find_model
+from trajcast_ase.network.config import ForecasterConfig
 
 COPY = "training/init.trajcast"
-"""Of the model, in the folder of distill: it may be moved while a training runs."""
+"""Of the model, in the folder of distill, from which trainings start."""
 WHOLE = 1e-6
 """Of a stride, by which a horizon may miss a whole number of them."""
 
@@ -84,7 +85,9 @@ class Start:
         ValueError
             The horizon is no multiple of the time between frames.
         """
-        config, horizon = self.header.config, self.header.horizon_fs
+        # What an older file does not name has its default.
+        config = ForecasterConfig.from_dict(self.header.config)
+        horizon = config.horizon_fs
         lag = round(horizon / stride_fs)
         if lag < 1 or abs(lag * stride_fs - horizon) > WHOLE * horizon:
             raise ValueError(
@@ -94,10 +97,10 @@ class Start:
             )
         return Candidate(
             lag=lag,
-            cutoff_A=config["cutoff"],
-            surroundings_A=config["surroundings_cutoff"],
-            n_channels=config["n_channels"],
-            n_layers=config["n_layers"],
+            cutoff_A=config.cutoff,
+            surroundings_A=config.surroundings_cutoff,
+            n_channels=config.n_channels,
+            n_layers=config.n_layers,
         )
 
     def copy_to(self, folder: Path) -> str:

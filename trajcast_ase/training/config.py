@@ -338,9 +338,11 @@ def _with_init(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not sections or not isinstance(run.get("init"), str | Path):
         return content
     header = read_header(find_model(_model(run["init"], folder)))
-    known = {name: header.config[name] for name in NetworkConfig.model_fields}
+    # What an older file does not name has its default.
+    config = ForecasterConfig.from_dict(header.config)
+    known = {name: getattr(config, name) for name in NetworkConfig.model_fields}
     return content | {
-        "data": {"horizon_fs": header.horizon_fs} | data,
+        "data": {"horizon_fs": config.horizon_fs} | data,
         "network": known | network,
     }
 
