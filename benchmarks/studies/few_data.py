@@ -6,9 +6,8 @@ Networks of one size and equal steps learn from 5, 20, 80 and 320 ps of MD at co
 energy, taken in three ways: pairs end to end in one run, all overlapping pairs of its
 finely stored frames, and all pairs of sixteen runs that are short instead of one that
 is long. Each model runs under one thermostat and is held against canonical MD. Makes
-its own NVE runs (``benchmarks/reference_md``, half an hour for all systems); takes
-about ten minutes for each of eight trainings of a system, and five for its runs, on one
-core. What is finished is not repeated. Writes ``docs/studies/few_data.md``.
+its own NVE runs (``benchmarks/reference_md``, half an hour for all systems); takes two to
+four minutes for each of eight trainings of a system with its runs, on one core. What is finished is not repeated. Writes ``docs/studies/few_data.md``.
 """
 
 from __future__ import annotations
@@ -91,9 +90,9 @@ SHAPE = {
     "velocity_mlp": [32, 32],
 }
 COURSES = {
-    "paracetamol": Course(1.0, 8000, 10, {"cutoff": 4.0, **SHAPE}, 60.0),
-    "quartz": Course(5.0, 6000, 1, {"cutoff": 4.5, **SHAPE}, 60.0),
-    "water": Course(2.5, 4000, 1, {"cutoff": 5.0, **SHAPE}, 20.0),
+    "paracetamol": Course(1.0, 6000, 10, {"cutoff": 4.0, **SHAPE}, 60.0),
+    "quartz": Course(5.0, 4000, 1, {"cutoff": 4.5, **SHAPE}, 60.0),
+    "water": Course(2.5, 2500, 1, {"cutoff": 5.0, **SHAPE}, 20.0),
 }
 
 
