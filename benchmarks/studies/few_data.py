@@ -5,9 +5,11 @@
 Networks of one size and equal steps learn from 5, 20, 80 and 320 ps of MD at constant
 energy, taken in three ways: pairs end to end in one run, all overlapping pairs of its
 finely stored frames, and all pairs of sixteen runs that are short instead of one that
-is long. Each model runs under one thermostat and is held against canonical MD. Makes
-its own NVE runs (``benchmarks/reference_md``, half an hour for all systems); takes two to
-four minutes for each of eight trainings of a system with its runs, on one core. What is finished is not repeated. Writes ``docs/studies/few_data.md``.
+is long. Each model runs under one thermostat and is held against canonical MD
+(``DATA/SYSTEM/nvt-*.h5``). Makes its own NVE runs (``benchmarks/reference_md``, half an
+hour for all systems); takes two to four minutes for each of eight trainings of a system
+with its runs, on one core. What is finished is not repeated. Writes
+``docs/studies/few_data.md``.
 """
 
 from __future__ import annotations

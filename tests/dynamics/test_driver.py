@@ -458,6 +458,9 @@ def test_timestep_must_be_the_horizon():
         make_trajcast(atoms, timestep=7)
     with pytest.raises(ValueError, match="timestep"):
         make_trajcast(atoms, timestep=math.nan)
+    bath = CSVR(300.0, 70 * units.fs)
+    with pytest.raises(TypeError, match=r"timestep = \[CSVR.*as thermostat=\.\.\."):
+        make_trajcast(atoms, timestep=[bath])
 
 
 def test_bad_arguments_leave_existing_files_alone(tmp_path):

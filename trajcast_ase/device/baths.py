@@ -23,6 +23,7 @@ from trajcast_ase.thermostats.adaptive import AdaptiveLangevin
 from trajcast_ase.thermostats.csvr import CSVR
 from trajcast_ase.thermostats.drawing import Drawing
 from trajcast_ase.thermostats.langevin import Langevin
+from trajcast_ase.thermostats.molecular import MolecularCSVR, Partition
 from trajcast_ase.thermostats.random_thermostat import RandomThermostat
 from trajcast_ase.thermostats.thermostat import Thermostat
 
@@ -53,6 +54,8 @@ class Stroke:
     variables : dict of tensors
         Before.
     draws : Draws
+    partition : Partition or None
+        The molecules, where the thermostat acts on them.
     """
 
     thermostat: RandomThermostat
@@ -60,6 +63,7 @@ class Stroke:
     timestep: float
     variables: Variables
     draws: Draws
+    partition: Partition | None
 
 
 def _csvr(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
@@ -73,6 +77,20 @@ def _csvr(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variabl
         stroke.draws.chi_squared(motion.n_dof - 1),
     )
     return after, _booked(stroke, given)
+
+
+def _molecular(
+    motion: ThermalMotion, stroke: Stroke
+) -> tuple[ThermalMotion, Variables]:
+    bath, known = stroke.thermostat, stroke.partition
+    assert isinstance(bath, MolecularCSVR)  # noqa: S101  by the table below
+    assert known is not None  # noqa: S101  by `partitions_of`
+    numbers = [
+        (draws.system_normals(), draws.chi_squared(part.n_dof - 1))
+        for part, draws in zip(known.parts(motion), stroke.draws.both(), strict=True)
+    ]
+    after = bath.rescaled_parts(motion, known, stroke.thermal, stroke.timestep, numbers)
+    return after, _booked(stroke, after.kinetic_energies - motion.kinetic_energies)
 
 
 def _langevin(motion: ThermalMotion, stroke: Stroke) -> tuple[ThermalMotion, Variables]:
@@ -104,12 +122,14 @@ def _booked(stroke: Stroke, given: Float[Tensor, " systems"]) -> Variables:
 
 ACTIONS: dict[type, Action] = {
     CSVR: _csvr,
+    MolecularCSVR: _molecular,
     Langevin: _langevin,
     AdaptiveLangevin: _adaptive,
 }
 """By the exact type: a subclass may act in a way of its own."""
 NEEDS: dict[type, Need] = {
     CSVR: Need.FOR_SYSTEMS,
+    MolecularCSVR: Need.FOR_SYSTEMS_TWICE,
     Langevin: Need.FOR_ATOMS,
     AdaptiveLangevin: Need.FOR_ATOMS,
 }
@@ -134,6 +154,22 @@ def checked_baths(thermostats: Sequence[Thermostat]) -> tuple[RandomThermostat, 
         assert isinstance(one, RandomThermostat)  # noqa: S101  all of the table are
         baths.append(one)
     return tuple(baths)
+
+
+def partitions_of(
+    baths: Sequence[RandomThermostat], motion: ThermalMotion
+) -> tuple[Partition | None, ...]:
+    """Return the molecules that each thermostat acts on, as the host finds them.
+
+    Raises
+    ------
+    ValueError
+        A thermostat acts on molecules, and there are none.
+    """
+    return tuple(
+        bath.partition(motion) if isinstance(bath, MolecularCSVR) else None
+        for bath in baths
+    )
 
 
 def thermalized(

@@ -28,6 +28,7 @@ class Purpose(Enum):
     """What one item draws for; a system or candidate is one item, or an atom."""
 
     SYSTEM = 0
+    OTHER_SYSTEM = 1
     ATOM = 8
     LAST_OF_ATOM = 9
     NOISE_X = 12
@@ -35,7 +36,10 @@ class Purpose(Enum):
     NOISE_Z = 14
     CANDIDATE = 16
     ACCEPTANCE = 17
+    OTHER_CANDIDATE = 18
+    OTHER_ACCEPTANCE = 19
     BOOST = 24
+    OTHER_BOOST = 25
 
 
 PURPOSES = 32
@@ -51,8 +55,20 @@ class Need(Enum):
         (Purpose.ACCEPTANCE, CANDIDATES),
         (Purpose.BOOST, 1),
     )
+    FOR_SYSTEMS_TWICE = (
+        *FOR_SYSTEMS,
+        (Purpose.OTHER_SYSTEM, 1),
+        (Purpose.OTHER_CANDIDATE, CANDIDATES),
+        (Purpose.OTHER_ACCEPTANCE, CANDIDATES),
+        (Purpose.OTHER_BOOST, 1),
+    )
     FOR_ATOMS = ((Purpose.ATOM, 1), (Purpose.LAST_OF_ATOM, 1))
     FOR_NOISE = ((Purpose.NOISE_X, 1), (Purpose.NOISE_Y, 1), (Purpose.NOISE_Z, 1))
+
+    @property
+    def is_of_atoms(self) -> bool:
+        """Whether each atom draws, not each system."""
+        return self in {Need.FOR_ATOMS, Need.FOR_NOISE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,13 @@ class Draws:
 
     uniforms: Float[Tensor, "2 n"]
     normals: Float[Tensor, "2 n"]
+
+    def both(self) -> tuple[Draws, Draws]:
+        """Return what was drawn for systems first, and then once more."""
+        first, second = zip(
+            self.uniforms.chunk(2, dim=1), self.normals.chunk(2, dim=1), strict=True
+        )
+        return Draws(*first), Draws(*second)
 
     def atom_normals(self) -> Float[Tensor, "atoms 3"]:
         """Return unit normals for each atom, of those drawn for atoms."""
@@ -139,7 +162,7 @@ class DrawPlan:
         for place, need in enumerate(needs):
             own = []
             for purpose, n_items in need.value:
-                if need is not Need.FOR_SYSTEMS:
+                if need.is_of_atoms:
                     numbers, whose = frame.number_in_system, frame.system_index
                 else:
                     numbers = torch.arange(n_items, device=frame.device)

@@ -19,6 +19,7 @@ from trajcast_ase.device.baths import (
     NEEDS,
     checked_baths,
     constants_of,
+    partitions_of,
     set_variables,
     variables_of,
 )
@@ -29,9 +30,10 @@ from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.device.memory import check_memory
 from trajcast_ase.device.out_of_memory import explained_memory
 from trajcast_ase.device.stride import DeviceStride, Motion
-from trajcast_ase.kinetics import UNCONSTRAINED, ThermalSpace
+from trajcast_ase.kinetics import UNCONSTRAINED, ThermalMotion, ThermalSpace
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
+from trajcast_ase.thermostats.molecular import Partition
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat, check_thermal
 
@@ -62,7 +64,7 @@ class Engine:
     ----------
     model : ForecastModel
         A :class:`.Forecaster`, or a model that reads nothing on the host.
-    thermostats : sequence of CSVR, Langevin and AdaptiveLangevin
+    thermostats : sequence of CSVR, MolecularCSVR, Langevin and AdaptiveLangevin
     timestep : float, ASE units
     noise : ForecastNoise, optional
 
@@ -116,7 +118,7 @@ class Engine:
         ------
         ValueError
             An element or a cell that cannot be forecast, or thermostats and a system
-            without a thermal degree of freedom.
+            without a thermal degree of freedom, or of another kind than one acts on.
         MemoryError
             The device has too little memory; the text says how many atoms fit.
         """
@@ -247,8 +249,11 @@ class Engine:
     def _lay_out(self, state: State, constraints: Constraints, motion: Motion) -> None:
         """Decide all that the host decides for these atoms, cells and constraints."""
         rule = self._model.conservation
+        partitions: tuple[Partition | None, ...] = ()
         if self._baths:
-            check_thermal(ThermalSpace.of(state, rule, constraints))
+            space = ThermalSpace.of(state, rule, constraints)
+            check_thermal(space)
+            partitions = partitions_of(self._baths, ThermalMotion(state, space))
         with torch.no_grad():
             self._static = static_model(self._model, state)
         device, n_systems = state.device, state.n_systems
@@ -267,6 +272,7 @@ class Engine:
             constraints,
             noise,
             self._baths,
+            partitions,
             DrawPlan.of(needs, frame) if needs else None,
             self._timestep,
             thermal=torch.ones(size, dtype=torch.float64, device=device),

@@ -22,6 +22,7 @@ from trajcast_ase.device.layout import LaidOutState
 from trajcast_ase.device.noise import KickedModel
 from trajcast_ase.state import State, as_stored
 from trajcast_ase.stride import stride_with_bodies
+from trajcast_ase.thermostats.molecular import Partition
 from trajcast_ase.thermostats.random_thermostat import RandomThermostat
 
 NEVER = -1
@@ -123,6 +124,8 @@ class DeviceStride:
         Factors of the noise, :meth:`.ForecastNoise.factors`.
     baths : tuple of RandomThermostat
         Their settings.
+    partitions : tuple of Partition or None
+        The molecules that each thermostat acts on.
     draws : DrawPlan or None
         Of thermostats and noise, in this order; None without both.
     timestep : float, ASE units
@@ -138,6 +141,7 @@ class DeviceStride:
     constraints: Constraints
     noise: Float[Tensor, "atoms 2 2"] | None
     baths: tuple[RandomThermostat, ...]
+    partitions: tuple[Partition | None, ...]
     draws: DrawPlan | None
     timestep: float
     thermal: Float[Tensor, "ticks baths systems"]
@@ -231,8 +235,10 @@ class DeviceStride:
             return []
         thermal = self.thermal.index_select(0, motion.tick)[0]
         return [
-            Stroke(bath, thermal[k], self.timestep, motion.baths[k], drawn[k])
-            for k, bath in enumerate(self.baths)
+            Stroke(bath, thermal[k], self.timestep, motion.baths[k], drawn[k], known)
+            for k, (bath, known) in enumerate(
+                zip(self.baths, self.partitions, strict=True)
+            )
         ]
 
     def _not_finite(self, now: Float[Tensor, "3 atoms 3"]) -> Bool[Tensor, " systems"]:

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, cast
 
 import torch
@@ -150,6 +151,11 @@ def checked_noise(noise: ForecastNoise | None) -> ForecastNoise | None:
 def checked_timestep(timestep: float | None, horizon_fs: float) -> float:
     """Return the horizon in ASE units if `timestep` agrees with it."""
     dt = horizon_fs * FS
+    if timestep is not None and not isinstance(timestep, Real):
+        raise TypeError(
+            f"timestep = {timestep!r} is no number; a thermostat is given by its name, "
+            "as thermostat=..., and the time step can be left out"
+        )
     if timestep is not None and not math.isclose(
         timestep, dt, rel_tol=TIMESTEP_TOLERANCE
     ):

@@ -9,6 +9,7 @@ numbers for a system do the same without friction.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -32,6 +33,10 @@ class Partition:
         Of the batch that it was made for.
     molecule : (n_atoms,) int64
         Of each atom, counted through the batch.
+    members : (n_atoms,) int64
+        Atoms, molecule by molecule.
+    sizes : (n_molecules,) int64
+        Atoms of each molecule.
     masses : (n_molecules, 1) float64, amu
     n_dof : (n_systems,) int64
         Degrees of freedom of the centres of the molecules.
@@ -40,6 +45,8 @@ class Partition:
     atomic_numbers: Int[Tensor, " atoms"]
     system_index: Int[Tensor, " atoms"]
     molecule: Int[Tensor, " atoms"]
+    members: Int[Tensor, " atoms"]
+    sizes: Int[Tensor, " molecules"]
     masses: Float[Tensor, "molecules 1"]
     n_dof: Int[Tensor, " systems"]
 
@@ -66,11 +73,16 @@ class Partition:
             numbers.append(own + sum(counts))
             counts.append(count)
         molecule = torch.cat(numbers).to(state.device)
-        masses = state.masses.new_zeros(sum(counts), 1)
-        masses = masses.index_add(0, molecule, state.masses[:, None])
-        n_dof = 3 * torch.tensor(counts, device=state.device) - 3
-        index = state.system_index
-        return cls(state.atomic_numbers, index, molecule, masses, n_dof)
+        members, lengths = molecule.argsort(stable=True), molecule.bincount()
+        return cls(
+            state.atomic_numbers,
+            state.system_index,
+            molecule,
+            members,
+            lengths,
+            masses=_sums(state.masses[:, None], members, lengths),
+            n_dof=3 * torch.tensor(counts, device=state.device) - 3,
+        )
 
     def fits(self, state: State) -> bool:
         """Return whether it was made for such a batch."""
@@ -81,8 +93,36 @@ class Partition:
     def centers(self, state: State) -> Float[Tensor, "atoms 3"]:
         """Return the velocity of the centre of each atom's molecule, Å/fs."""
         momenta = state.masses[:, None] * state.velocities
-        total = momenta.new_zeros(len(self.masses), 3)
-        return (total.index_add(0, self.molecule, momenta) / self.masses)[self.molecule]
+        total = _sums(momenta, self.members, self.sizes)
+        return (total / self.masses)[self.molecule]
+
+    def parts(self, motion: ThermalMotion) -> tuple[Part, Part]:
+        """Return the motion of the centres, and that within the molecules."""
+        state = motion.state
+        centers = self.centers(state)
+        return (
+            Part(state.moved(state.positions, centers), self.n_dof),
+            Part(
+                state.moved(state.positions, state.velocities - centers),
+                motion.n_dof - self.n_dof,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the motion of a batch of systems.
+
+    Attributes
+    ----------
+    state : State
+        With this part of the velocities only.
+    n_dof : (n_systems,) int64
+        Its degrees of freedom.
+    """
+
+    state: State
+    n_dof: Int[Tensor, " systems"]
 
 
 class MolecularCSVR(CSVR):
@@ -92,7 +132,7 @@ class MolecularCSVR(CSVR):
     temperature, which equipartition asks for and CSVR alone does not see to. Unlike a
     Langevin bath it has no friction: diffusion is that of the forecasts. Bonds are
     found by covalent radii at the first stride, after a restart at the first one from
-    there, and molecules stay what they are. On the host only (``engine="host"``).
+    there, and molecules stay what they are.
 
     Parameters
     ----------
@@ -117,8 +157,8 @@ class MolecularCSVR(CSVR):
 
     def check_start(self, motion: ThermalMotion) -> None:
         """Raise ValueError for a system whose motion cannot be split and scaled."""
-        for part, _ in self._parts(motion):
-            self.check_moving(kinetic_energies(part), math.inf)
+        for part in self.partition(motion).parts(motion):
+            self.check_moving(kinetic_energies(part.state), math.inf)
 
     def apply(
         self, motion: ThermalMotion, time: float, timestep: float
@@ -130,31 +170,64 @@ class MolecularCSVR(CSVR):
         ValueError
             The molecules rest, or all that is within them; see the class.
         """
-        index, thermal = motion.state.system_index, self.thermal_energy(time)
-        velocities = torch.zeros_like(motion.state.velocities)
-        for part, n_dof in self._parts(motion):
-            kinetic = kinetic_energies(part)
-            self.check_moving(kinetic, thermal)
-            scale = self.scales(kinetic, thermal, timestep, *self.draws(n_dof))
-            velocities = velocities + scale[index, None] * part.velocities
-        return self._book(motion, motion.changed(velocities))
+        thermal, known = self.thermal_energy(time), self.partition(motion)
+        numbers = []
+        for part in known.parts(motion):
+            self.check_moving(kinetic_energies(part.state), thermal)
+            numbers.append(self.draws(part.n_dof))
+        after = self.rescaled_parts(motion, known, thermal, timestep, numbers)
+        return self._book(motion, after)
 
-    def _parts(
-        self, motion: ThermalMotion
-    ) -> tuple[tuple[State, Int[Tensor, " systems"]], ...]:
-        """Return motion of centres and within, each with its degrees of freedom."""
-        state = motion.state
-        if self._partition is None or not self._partition.fits(state):
+    def rescaled_parts(
+        self,
+        motion: ThermalMotion,
+        known: Partition,
+        thermal: float | Float[Tensor, " systems"],
+        timestep: float,
+        numbers: Sequence[tuple[Float[Tensor, " systems"], Float[Tensor, " systems"]]],
+    ) -> ThermalMotion:
+        """Return the motion whose parts are scaled by given random numbers.
+
+        Parameters
+        ----------
+        motion : ThermalMotion
+        known : Partition
+        thermal : float or (n_systems,), eV
+        timestep : float, ASE units
+        numbers : two pairs of (n_systems,) and (n_systems,)
+            For each part, `normal` and `others` of :meth:`.CSVR.rescaled`.
+        """
+        index = motion.state.system_index
+        velocities = torch.zeros_like(motion.state.velocities)
+        for part, drawn in zip(known.parts(motion), numbers, strict=True):
+            kinetic = kinetic_energies(part.state)
+            scale = self.scales(kinetic, thermal, timestep, *drawn)
+            velocities = velocities + scale[index, None] * part.state.velocities
+        return motion.changed(velocities)
+
+    def partition(self, motion: ThermalMotion) -> Partition:
+        """Return the molecules, found anew only for other atoms.
+
+        Raises
+        ------
+        ValueError
+            See the class.
+        """
+        if self._partition is None or not self._partition.fits(motion.state):
             self._partition = Partition.of(motion)
-        known = self._partition
-        centers = known.centers(state)
-        return (
-            (state.moved(state.positions, centers), known.n_dof),
-            (
-                state.moved(state.positions, state.velocities - centers),
-                motion.n_dof - known.n_dof,
-            ),
-        )
+        return self._partition
+
+
+def _sums(
+    values: Float[Tensor, "atoms axes"],
+    members: Int[Tensor, " atoms"],
+    sizes: Int[Tensor, " molecules"],
+) -> Float[Tensor, "molecules axes"]:
+    """Return the sum over each molecule, in an order that no device changes."""
+    # "unsafe": without it the host would look at the lengths.
+    return torch.segment_reduce(
+        values[members], "sum", lengths=sizes, axis=0, unsafe=True
+    )
 
 
 def _molecules_of(
