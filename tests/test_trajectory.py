@@ -91,6 +91,25 @@ def test_a_changing_system_is_refused(tmp_path, run, change):
         read_frames(path, stride_fs=2.0)
 
 
+def test_hdf5_tells_the_kicks_of_a_thermostat(tmp_path, run):
+    path = write_hdf5(tmp_path / "a.h5", *run)
+    assert read_frames(path).kicks is None
+    with h5py.File(path, "r+") as file:
+        file["kicks"] = np.array([1, 3])
+    assert read_frames(path).kicks.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "kicks", [[3, 1], [1, 1], [-1], [10**6], [1.5], [[1], [3]], ["a"]]
+)
+def test_damaged_kicks_are_refused(tmp_path, run, kicks):
+    path = write_hdf5(tmp_path / "a.h5", *run)
+    with h5py.File(path, "r+") as file:
+        file["kicks"] = kicks
+    with pytest.raises(TrajectoryError, match=r"a\.h5: kicks .* write the file again"):
+        read_frames(path)
+
+
 def test_foreign_and_damaged_hdf5_are_refused(tmp_path, run):
     path = write_hdf5(tmp_path / "a.h5", *run)
     damaged = tmp_path / "b.h5"

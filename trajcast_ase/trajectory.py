@@ -50,6 +50,9 @@ class Frames:
         Time between two frames.
     source : str
         Where the frames were read from.
+    kicks : (n_kicks,) int64, or None
+        Ascending frames whose velocities a thermostat changed, in files that tell
+        them; between two of them the run is one at constant energy.
     """
 
     positions: Float[np.ndarray, "frames atoms 3"]
@@ -60,6 +63,7 @@ class Frames:
     pbc: Bool[np.ndarray, 3]
     stride_fs: float
     source: str
+    kicks: Int[np.ndarray, " kicks"] | None = None
 
     @property
     def n_frames(self) -> int:
@@ -173,6 +177,7 @@ def _read_hdf5(path: Path) -> Frames:
             "time": (n_frames,),
         }
         found = {name: _numbers(file[name], shapes[name], path) for name in shapes}
+        kicks = _kicks(file["kicks"], n_frames, path) if "kicks" in file else None
     return Frames(
         positions=np.asarray(found["positions"], dtype=np.float64),
         velocities=np.asarray(found["velocities"], dtype=np.float64),
@@ -182,7 +187,21 @@ def _read_hdf5(path: Path) -> Frames:
         pbc=found["pbc"].astype(bool),
         stride_fs=_even_stride(np.asarray(found["time"], dtype=np.float64), path),
         source=str(path),
+        kicks=kicks,
     )
+
+
+def _kicks(dataset: Any, n_frames: int, path: Path) -> Int[np.ndarray, " kicks"]:
+    """Return the frames that a thermostat changed, of a dataset of h5py."""
+    found = _numbers(dataset, (dataset.size or 0,), path)
+    kicks = found.astype(np.int64)
+    bounded = np.concatenate([[-1], kicks, [n_frames]])
+    if (kicks != found).any() or (np.diff(bounded) <= 0).any():
+        raise TrajectoryError(
+            f"{path}: kicks should be ascending numbers of frames below {n_frames}; "
+            "write the file again"
+        )
+    return kicks
 
 
 def _numbers(dataset: Any, shape: tuple[int, ...], path: Path) -> np.ndarray:

@@ -367,6 +367,12 @@ def test_a_range_of_temperatures_and_more_md(tmp_path, monkeypatch):
     facts = state["stages"]["reference"]["result"]
     assert facts["temperatures_K"] == [250.0, 300.0, 350.0]
     assert (len(facts["bath"]), len(facts["report"])) == (3, 3)
+    assert set(facts["bath"]) < set(facts["train"])
+    assert not set(facts["report"]) & set(facts["train"])
+    assert (
+        "for the bath, which is learnt from, too"
+        in state["stages"]["reference"]["line"]
+    )
     training = state["stages"]["training"]
     assert "more NVE runs were made half-way" in training["line"]
     header = load_model(outcome.model).header

@@ -22,7 +22,8 @@ from trajcast_ase.distill.chains import (
     run_chains,
 )
 from trajcast_ase.distill.findings import findings
-from trajcast_ase.distill.journal import Frame, Journal, JournalError
+from trajcast_ase.distill.journal import Frame, Journal, JournalError, energies_of
+from trajcast_ase.distill.reference_md import joined
 from trajcast_ase.distill.segments import MDError, Segment, Setup, run_segments
 from trajcast_ase.distill.timestep import (
     RELAXING_STEPS,
@@ -33,6 +34,7 @@ from trajcast_ase.distill.timestep import (
     choose_timestep,
 )
 from trajcast_ase.distill.workers import WorkerError
+from trajcast_ase.training.pairs import make_pairs
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.inputs import read_run
 
@@ -133,6 +135,36 @@ def test_a_journal_gives_its_frames_in_blocks(tmp_path, monkeypatch):
         assert sizes == [3, 3, 1]
         assert made.frames()["potential_energy"].tolist() == list(range(9))
         assert made.last().total_energy == 8.5
+
+
+def test_a_canonical_run_is_at_constant_energy_between_its_kicks(tmp_path):
+    where = setup(tmp_path, kick_frames=7)
+    canonical = Segment("canonical", "start", "canonical", 60, 4, 300.0)
+    run(where, [SEGMENTS[0], canonical])
+    frames = read_frames(where.path("canonical"))
+    assert frames.kicks.tolist() == list(range(7, 60, 7))
+    energies = energies_of(where.path("canonical")).sum(axis=1)
+    pairs = make_pairs(frames, 2 * frames.stride_fs)
+    changes = np.abs(energies[2:] - energies[:-2])
+    kept = np.isin(np.arange(58), pairs.starts)
+    assert kept.sum() == 58 - 2 * 8
+    assert changes[kept].max() < 0.1 * changes[~kept].min()
+
+
+def test_pieces_of_a_canonical_run_keep_their_kicks(tmp_path):
+    where = setup(tmp_path, kick_frames=7)
+    pieces = [
+        Segment("one", "start", "canonical", 30, 4, 300.0),
+        Segment("two", "one", "canonical", 30, 5, 300.0),
+    ]
+    run(where, [SEGMENTS[0], *pieces])
+    one, two = (read_frames(where.path(piece.name)) for piece in pieces)
+    whole = joined([one, two])
+    assert whole.n_frames == 59
+    assert whole.kicks.tolist() == [7, 14, 21, 28, 29 + 7, 29 + 14, 29 + 21, 29 + 28]
+    np.testing.assert_array_equal(whole.velocities[29 + 7], two.velocities[7])
+    bare = [replace(frames, kicks=None) for frames in (one, two)]
+    assert joined(bare).kicks is None
 
 
 def test_each_segment_begins_where_the_one_before_ended(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from spring_runs import MASSES, NUMBERS, STRIDE_FS, spring_run
@@ -47,6 +49,22 @@ def test_a_horizon_between_strides_is_refused(frames, horizon):
 def test_a_short_run_is_refused(frames):
     with pytest.raises(TrajectoryError, match="too few"):
         make_pairs(frames, 80.0)
+
+
+def test_pairs_across_kicks_are_left_out(frames):
+    kicked = replace(frames, kicks=np.array([10, 30]))
+    pairs = make_pairs(kicked, 6.0)
+    # A kick changes the velocities of its own frame, which may begin a pair.
+    left_out = {7, 8, 9, 27, 28, 29}
+    assert set(pairs.starts) == set(range(37)) - left_out
+    assert len(make_pairs(replace(frames, kicks=np.array([], int)), 6.0)) == 37
+
+
+def test_kicks_within_all_pairs_are_refused(frames):
+    kicked = replace(frames, kicks=np.arange(3, 40, 3))
+    assert len(make_pairs(kicked, 4.0)) == 13
+    with pytest.raises(TrajectoryError, match=r"memory: a thermostat acted between"):
+        make_pairs(kicked, 6.0)
 
 
 def test_wrapped_positions_give_the_same_displacements():

@@ -142,7 +142,9 @@ def _track(lengths: Lengths, heat: Heat, seed: int, k: int) -> Chain:
         piece = canonical_piece(k, run)
         pause, name = f"pause-{k}-{run:02d}", f"nve-{k}-{run:02d}"
         chain += [
-            Segment(piece, of_canonical, "weak", lengths.canonical, own, hot, extra),
+            Segment(
+                piece, of_canonical, "canonical", lengths.canonical, own, hot, extra
+            ),
             Segment(pause, of_nve, "weak", lengths.pause, own + 1, cold, extra),
             Segment(name, pause, "nve", lengths.nve, own + 2, cold, extra),
         ]

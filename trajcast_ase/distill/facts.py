@@ -19,7 +19,8 @@ class Facts:
     Attributes
     ----------
     train, validation : tuple of str
-        Files of NVE runs to train on and to choose by; relative to the folder.
+        Files to train on and to choose by, relative to the folder: NVE runs, and where
+        it can be learnt from the canonical run of the bath.
     bath, report : tuple of str
         Files of the runs that the bath is chosen beside, and that the report is held
         against.
@@ -92,6 +93,11 @@ class Facts:
     def shares_reference(self) -> bool:
         """Whether the bath is chosen beside the runs of the report."""
         return bool(set(self.bath) & set(self.report))
+
+    @property
+    def constant_energy(self) -> tuple[str, ...]:
+        """The NVE runs to train on."""
+        return tuple(name for name in self.train if name not in self.bath)
 
     def paths(self, names: tuple[str, ...], folder: Path) -> list[Path]:
         """Return files of this stage with their folder."""

@@ -202,7 +202,8 @@ def write_trajectory(
     atoms : Atoms
         Elements, masses and cell.
     records : dict of str to (n_frames, ...) arrays
-        Positions (Å), velocities (Å/fs), and others.
+        Positions (Å), velocities (Å/fs), and others; `kicks` as of
+        :class:`.trajectory.Frames`.
     stride_fs : float, fs
     attributes : dict
         Of the root.
@@ -226,6 +227,8 @@ def write_trajectory(
 def write_frames(path: Path, frames: Frames, attributes: Attributes) -> None:
     """Write frames of any trajectory as HDF5, atomically."""
     records = {"positions": frames.positions, "velocities": frames.velocities}
+    if frames.kicks is not None:
+        records["kicks"] = frames.kicks
     write_trajectory(path, frames.atoms(0), records, frames.stride_fs, attributes)
 
 

@@ -202,7 +202,7 @@ def highest_energy(facts: Facts, folder: Path) -> float:
     import h5py  # noqa: PLC0415  100 ms that other stages need not pay
 
     energies = []
-    for path in facts.paths(facts.train, folder):
+    for path in facts.paths(facts.constant_energy, folder):
         with h5py.File(path, "r") as file:
             energies.append(np.array(file["potential_energy"]))
     every = np.concatenate(energies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.findings import findings
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.journal import write_frames
+from trajcast_ase.distill.request import Request
 from trajcast_ase.distill.segments import Setup
 from trajcast_ase.distill.speed import calculator_speed
 from trajcast_ase.distill.timestep import (
@@ -46,6 +48,13 @@ FOLDER = "reference"
 FRAMES_PER_PERIOD = 12
 """Frames in the period of the fastest motion: any horizon can be cut from them."""
 STAGE = "reference"
+KICK_FS, KICK_PERIODS, KICK_HORIZONS = 250.0, 5, 4
+"""Between two actions of the bath of a canonical run: so much, and so many periods of
+the fastest motion and horizons, that of most pairs none of them is within."""
+KICKS_PER_PIECE = 4
+"""At least; the pieces of a canonical run may be short."""
+LEARNABLE_PERIODS, LEARNABLE_HORIZONS = 2, 2
+"""Between two actions, from which on a canonical run is learnt from."""
 
 
 def make_reference(job: Job) -> None:
@@ -73,6 +82,7 @@ def make_reference(job: Job) -> None:
         timestep_fs=number(plan["timestep_fs"], "timestep_fs", 0, 100),
         frame_steps=integer(plan["frame_steps"], "frame_steps", 1, 10**6),
         folder=folder,
+        kick_frames=integer(plan["kick_frames"], "kick_frames", 1, 10**9),
     )
     lengths = Lengths(
         **{name: integer(plan[name], name, 1, 10**12) for name in Lengths.__slots__}
@@ -129,9 +139,14 @@ def _make_plan(job: Job) -> dict[str, Any]:
     if job.request.start is not None:
         timestep_fs, frame_steps = job.request.start.grid(timestep_fs, frame_steps)
     lengths = plan_lengths(n_steps, frame_steps, timestep_fs, n_tracks)
+    stride_fs = frame_steps * timestep_fs
+    _, wanted_fs = _between_kicks(job.request, trial.fastest_period_fs)
+    most = max(1, lengths.canonical // KICKS_PER_PIECE)
+    kick_frames = min(math.ceil(wanted_fs / stride_fs), most)
     plan = {
         "timestep_fs": timestep_fs,
         "frame_steps": frame_steps,
+        "kick_frames": kick_frames,
         "fastest_period_fs": trial.fastest_period_fs,
         "seconds_per_step": trial.seconds_per_step,
         "calculator_ns_per_day": calculator_speed(
@@ -139,7 +154,7 @@ def _make_plan(job: Job) -> dict[str, Any]:
         ),
         **{name: getattr(lengths, name) for name in Lengths.__slots__},
     }
-    ps = frame_steps * timestep_fs * 1e-3
+    ps = stride_fs * 1e-3
     job.say(
         STAGE,
         f"planned: {lengths.n_tracks * lengths.n_rounds} runs at constant energy of "
@@ -152,6 +167,18 @@ def _make_plan(job: Job) -> dict[str, Any]:
     )
     job.state.keep_plan(STAGE, plan)
     return plan
+
+
+def _between_kicks(request: Request, period_fs: float) -> tuple[float, float]:
+    """Return the shortest and the wanted time between kicks of canonical runs, fs.
+
+    From the shortest on the runs are learnt from.
+    """
+    horizon = request.fixed.horizon_fs or 0.0
+    if request.start is not None:
+        horizon = request.start.header.horizon_fs
+    shortest = max(LEARNABLE_PERIODS * period_fs, LEARNABLE_HORIZONS * horizon)
+    return shortest, max(KICK_FS, KICK_PERIODS * period_fs, KICK_HORIZONS * horizon)
 
 
 def _tried(job: Job, calculator: Any) -> Trial:
@@ -208,17 +235,25 @@ def _finish(
     # The last of a track in the middle, whose temperature is.
     middle = f"nve-{(lengths.n_tracks + 1) // 2}-"
     held_out = [name for name in nve if name.startswith(middle)][-1]
+    of_bath = tuple(_file(f"canonical-{k + 1}") for k in range(len(kelvins)))
+    period_fs = number(plan["fastest_period_fs"], "fastest_period_fs", 0)
+    shortest_fs, _ = _between_kicks(job.request, period_fs)
+    # Those of the report stay unseen.
+    is_learnt_from = setup.kick_frames * setup.stride_fs >= shortest_fs
     facts = Facts(
-        train=tuple(_file(name) for name in nve if name != held_out),
+        train=(
+            *(_file(name) for name in nve if name != held_out),
+            *(of_bath if is_learnt_from else ()),
+        ),
         validation=(_file(held_out),),
-        bath=tuple(_file(f"canonical-{k + 1}") for k in range(len(kelvins))),
+        bath=of_bath,
         report=tuple(
             _file(f"canonical-{k + 1}") for k in range(len(kelvins), lengths.n_tracks)
         ),
         has_thermostat=True,
         temperatures_K=kelvins,
         stride_fs=setup.stride_fs,
-        fastest_period_fs=number(plan["fastest_period_fs"], "fastest_period_fs", 0),
+        fastest_period_fs=period_fs,
         timestep_fs=setup.timestep_fs,
         seconds_per_step=number(plan["seconds_per_step"], "seconds_per_step", 0),
         calculator_ns_per_day=number(plan["calculator_ns_per_day"], "its speed", 0),
@@ -234,7 +269,7 @@ def _finish(
     for note in notes:
         line += f"; note: {note}"
     kept = facts.train + facts.validation + facts.bath + facts.report
-    files = [job.request.out / name for name in kept]
+    files = [job.request.out / name for name in dict.fromkeys(kept)]
     job.state.finish(STAGE, facts.to_plain(), line, files)
     for name in set(made) - set(nve):
         setup.path(name).unlink(missing_ok=True)
@@ -253,7 +288,7 @@ def _join_pieces(
         setup.path(canonical_piece(track, number))
         for number in range(1, lengths.n_rounds + 1)
     ]
-    frames = _joined([read_frames(path) for path in paths if path.exists()])
+    frames = joined([read_frames(path) for path in paths if path.exists()])
     path = setup.path(f"canonical-{track}")
     write_frames(
         path,
@@ -267,9 +302,15 @@ def _join_pieces(
     return read_frames(path)
 
 
-def _joined(pieces: list[Frames]) -> Frames:
+def joined(pieces: list[Frames]) -> Frames:
     """Return pieces as one run; each begins with the last frame of the one before."""
     rest = pieces[1:]
+    begins = np.cumsum([0, *(one.n_frames - 1 for one in pieces[:-1])])
+    kicks = [
+        begin + one.kicks
+        for begin, one in zip(begins, pieces, strict=True)
+        if one.kicks is not None
+    ]
     return replace(
         pieces[0],
         positions=np.concatenate(
@@ -278,6 +319,7 @@ def _joined(pieces: list[Frames]) -> Frames:
         velocities=np.concatenate(
             [pieces[0].velocities, *(one.velocities[1:] for one in rest)]
         ),
+        kicks=np.concatenate(kicks) if kicks else None,
     )
 
 
@@ -287,11 +329,14 @@ def _told(
     """Return what was made, in words."""
     nve_ps = sum(run.n_frames for run in runs) * setup.stride_fs * 1e-3
     of_bath = sum(run.n_frames for run in canonical[: len(facts.bath)])
+    learnt = (
+        ", which is learnt from, too," if set(facts.bath) & set(facts.train) else ""
+    )
     of_report = sum(run.n_frames for run in canonical[len(facts.bath) :])
     ps = setup.stride_fs * 1e-3
     return (
         f"made {figures(nve_ps)} ps at constant energy in {len(runs)} runs (one is "
         "held out of the training), canonical runs of "
-        f"{figures(of_bath * ps)} ps for the bath and of {figures(of_report * ps)} ps "
-        "for the report"
+        f"{figures(of_bath * ps)} ps for the bath{learnt} and of "
+        f"{figures(of_report * ps)} ps for the report"
     )

@@ -36,11 +36,11 @@ from trajcast_ase.thermostats.langevin import Langevin
 from trajcast_ase.thermostats.thermostat import Thermostat, thermalize
 from trajcast_ase.units import FS
 
-Kind = Literal["strong", "weak", "nve"]
+Kind = Literal["strong", "weak", "canonical", "nve"]
 STRONG_FS = 100.0
 """Time constant of the Langevin bath that equilibrates."""
 THERMOSTAT_FS = 25.0
-"""Time between two actions of a bath, about."""
+"""Time between two actions of a bath, about, but in canonical runs."""
 WEAK_FS, RESCALING_FS = 5000.0, 500.0
 """Of Langevin and CSVR of canonical runs: too weak to be seen in a spectrum."""
 
@@ -60,8 +60,9 @@ class Segment:
     start : str or None
         Name of the segment at whose end it begins; None: the structure, with
         velocities drawn at its temperature.
-    kind : "strong", "weak" or "nve"
-        Thermostat: strongly coupled (to equilibrate), weakly coupled, or none.
+    kind : "strong", "weak", "canonical" or "nve"
+        Thermostat: strongly coupled (to equilibrate), weakly coupled, the same but
+        seldom, so that between its actions there are pairs to learn from, or none.
     n_frames : int
     seed : int
     temperature_K : float, K
@@ -91,12 +92,15 @@ class Setup:
     frame_steps : int
         Time steps between two frames.
     folder : Path
+    kick_frames : int
+        Frames between two actions of the bath of a canonical run.
     """
 
     atoms: Atoms
     timestep_fs: float
     frame_steps: int
     folder: Path
+    kick_frames: int = 1
 
     @property
     def stride_fs(self) -> float:
@@ -106,6 +110,14 @@ class Setup:
     def path(self, name: str) -> Path:
         """Return the file of a segment."""
         return self.folder / f"{name}.h5"
+
+    def frames_between_kicks(self, kind: Kind) -> int | None:
+        """Return after how many frames a thermostat acts again; None: never."""
+        if kind == "nve":
+            return None
+        if kind == "canonical":
+            return self.kick_frames
+        return max(1, round(THERMOSTAT_FS / self.stride_fs))
 
 
 def run_segments(
@@ -170,6 +182,9 @@ def _run(
                 tick(1)
         frames = journal.frames()
     records = {name: frames[name] for name in frames.dtype.names or ()}
+    every = setup.frames_between_kicks(segment.kind)
+    if every is not None:
+        records["kicks"] = np.arange(every, segment.n_frames, every)
     write_trajectory(path, setup.atoms, records, setup.stride_fs, attributes)
     part.unlink()
 
@@ -204,8 +219,8 @@ def _advance(
             f"({type(error).__name__}: {error}); the frames before are kept, the same "
             "command goes on from them"
         ) from error
-    every = max(1, round(THERMOSTAT_FS / setup.stride_fs))
-    if segment.kind != "nve" and number % every == 0:
+    every = setup.frames_between_kicks(segment.kind)
+    if every is not None and number % every == 0:
         rng = np.random.default_rng([segment.seed, number])
         time_fs = every * setup.stride_fs
         thermostat(verlet.atoms, segment.temperature_K, time_fs, segment.kind, rng)

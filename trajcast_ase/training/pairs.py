@@ -64,6 +64,8 @@ def make_pairs(
 ) -> Pairs:
     """Return every pair of `frames` that is `horizon_fs` apart.
 
+    Pairs between whose frames a thermostat acted are left out, in files that tell it.
+
     Parameters
     ----------
     frames : Frames
@@ -74,8 +76,8 @@ def make_pairs(
     Raises
     ------
     TrajectoryError
-        The horizon is not a whole number of strides, the run is shorter than it, or
-        its displacements are not those of its velocities.
+        The horizon is not a whole number of strides, the run is shorter than it, a
+        thermostat acted in each pair, or displacements are not those of velocities.
     """
     lag = round(horizon_fs / frames.stride_fs)
     if lag < 1 or abs(lag * frames.stride_fs - horizon_fs) > STRIDE_TOLERANCE_FS:
@@ -91,7 +93,23 @@ def make_pairs(
         )
     if checks_motion:
         check_motion(frames)
-    return Pairs(frames, np.arange(frames.n_frames - lag), lag)
+    starts = _undisturbed(frames, lag)
+    if len(starts) == 0:
+        raise TrajectoryError(
+            f"{frames.source}: a thermostat acted between the frames of every pair at "
+            f"{horizon_fs:g} fs; take a run at constant energy, or a shorter horizon"
+        )
+    return Pairs(frames, starts, lag)
+
+
+def _undisturbed(frames: Frames, lag: int) -> Int[np.ndarray, " pairs"]:
+    """Return the frames after which no thermostat acted for `lag` frames."""
+    starts = np.arange(frames.n_frames - lag)
+    if frames.kicks is None:
+        return starts
+    before = np.searchsorted(frames.kicks, starts, side="right")
+    after = np.searchsorted(frames.kicks, starts + lag, side="right")
+    return np.asarray(starts[before == after])
 
 
 def split_in_time(pairs: Pairs, validation_fraction: float) -> tuple[Pairs, Pairs]:
