@@ -123,6 +123,17 @@ def test_no_time_left_for_a_training_says_what_is_needed():
     assert WallClock(budget).training(0.1, 980.0, 150.0).seconds >= 200 * 0.1
 
 
+def test_without_a_choice_its_share_is_that_of_the_others():
+    clock = WallClock(1000.0, chooses=False)
+    assert clock.share("choice", 500.0) == 0.0
+    assert clock.share("reference", 0.0) == pytest.approx(1000.0 * 0.36 / 0.88)
+    assert clock.share("training", 400.0) == pytest.approx(600.0 * 0.34 / 0.52)
+    with pytest.raises(BudgetError, match=r"give --budget \d+min or more") as error:
+        WallClock(60.0, chooses=False).md_steps(0.01, 1.0, 2)
+    budget = parse_budget(str(error.value).split("--budget ")[1].split()[0])
+    assert WallClock(budget, chooses=False).md_steps(0.01, 1.0, 2) >= 40_000
+
+
 def test_what_one_stage_saves_goes_to_the_next():
     clock = WallClock(1000.0)
     planned = [clock.share(stage, 0.0) for stage in ("reference",)]

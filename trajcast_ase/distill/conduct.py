@@ -157,14 +157,15 @@ def distill(
         fixed=fixed,
         start=None if init is None else Start.read(init),
     )
-    chosen = WallClock(request.budget_s) if effort is None else effort
+    if effort is None:
+        effort = WallClock(request.budget_s, chooses=request.start is None)
     request.out.mkdir(parents=True, exist_ok=True)
     with sole_writer(request.out / STATE_NAME):
         if redo is not None:
             drop_stages(request.out, redo)
         state = StateFile(request.out, request.identity())
         console = console or Console(highlight=False)
-        return _conduct(Job(request, chosen, state, console))
+        return _conduct(Job(request, effort, state, console))
 
 
 def _temperatures(kelvin: float | tuple[float, float] | None) -> tuple[float, ...]:

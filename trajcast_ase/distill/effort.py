@@ -87,15 +87,19 @@ class WallClock:
     Attributes
     ----------
     budget_s : float, s
+    chooses : bool
+        Whether there is a choice to make; without, its share is that of the others.
     """
 
     budget_s: float
+    chooses: bool = True
 
     def share(self, stage: str, before: float) -> float:
         """Return the share of a stage in what is left of the budget, s."""
-        stages = list(SHARES)
-        rest = sum(SHARES[name] for name in stages[stages.index(stage) :])
-        return max(0.0, self.budget_s - before) * SHARES[stage] / rest
+        shares = SHARES if self.chooses else SHARES | {"choice": 0.0}
+        stages = list(shares)
+        rest = sum(shares[name] for name in stages[stages.index(stage) :])
+        return max(0.0, self.budget_s - before) * shares[stage] / rest
 
     def md_steps(self, per_step: float, step_fs: float, n_tracks: int) -> int:
         """Return the number of time steps of all reference MD together.
@@ -110,7 +114,7 @@ class WallClock:
         needed_ps = SHORTEST_PS * n_tracks
         needed = 1e3 * needed_ps / step_fs
         if steps < needed:
-            total = needed * per_step / USABLE / SHARES["reference"]
+            total = self.budget_s * needed * per_step / share
             raise BudgetError(
                 f"a budget of {shown(self.budget_s)} affords "
                 f"{1e-3 * steps * step_fs:.2g} ps of reference MD at "
