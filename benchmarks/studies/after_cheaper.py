@@ -1,13 +1,14 @@
-"""What weights of a cheaper engine are worth where forces are dear.
+"""What weights of a cheaper engine are worth where forces are dear, and the bath's run.
 
     python benchmarks/own_systems/run.py paracetamol --out runs/own
     python benchmarks/studies/after_cheaper.py --runs runs/own/paracetamol/reference
 
-Trains the network of `paracetamol-7fs` on 5, 20 and 80 ps of MD with GFN2-xTB, from
-nothing and from its weights, which learnt from OPLS-AA, with equal steps and batches,
-and compares errors on a run that nothing learnt from. Takes about three minutes for
-each of the trainings on one core; what is finished is not repeated. Writes
-``docs/studies/after_cheaper.md``.
+Trains the network of `paracetamol-7fs` on 5, 20 and 80 ps of MD with GFN2-xTB and on
+all there is, from nothing and from its weights, which learnt from OPLS-AA, with equal
+steps and batches, and compares errors on a run that nothing learnt from; last with the
+canonical run in which a thermostat acts so seldom that there are pairs between. Takes
+about three minutes for each of the trainings on one core; what is finished is not
+repeated. Writes ``docs/studies/after_cheaper.md``.
 """
 
 from __future__ import annotations
@@ -38,16 +39,20 @@ from trajcast_ase.trajectory import read_frames
 
 MODEL = "paracetamol-7fs"
 PICOSECONDS = (5.0, 20.0, 80.0)
-N_RUNS = 16
-STEPS, BATCH = 6000, 10
-RATES = {True: (0.1, 0.05, 0.02), False: (0.1,)}
-"""With and without weights to start from."""
+N_RUNS = 24
+"""That so many ps are shared out over."""
+BATH = "canonical-1.h5"
+STEPS, BATCH = 2000, 10
+LOW, HIGH = 0.05, 0.1
+"""Rates of the learning."""
 VALIDATION_PAIRS = 400
 TITLE = """# After a cheaper engine
 
 Errors of one stride on MD of paracetamol with GFN2-xTB, of a network trained on a
 little of it: from nothing, and from the weights of `paracetamol-7fs`, which learnt from
-3.2 ns with OPLS-AA. Equal networks, steps and batches; sixteen runs each. Written by
+3.2 ns with OPLS-AA. Equal networks, steps and batches; 24 runs each, at last all that
+`trajcast distill` made, and with the canonical run of its bath, too, in which pairs
+across an action of the thermostat are left out. Written by
 `benchmarks/studies/after_cheaper.py`."""
 
 
@@ -57,44 +62,63 @@ class Case:
 
     Attributes
     ----------
-    picoseconds : float, ps
-        Of MD, in all.
+    picoseconds : float or None, ps
+        Of MD at constant energy, in all; None: all there is.
     started : bool
         From the weights of the cheaper engine, not from nothing.
     rate : float
         Of the learning.
+    bath : bool
+        Whether the canonical run of the bath is learnt from, too.
     """
 
-    picoseconds: float
+    picoseconds: float | None
     started: bool
     rate: float
+    bath: bool = False
 
     @property
     def name(self) -> str:
         """Name of its folder."""
+        amount = f"{self.picoseconds:g}ps" if self.picoseconds else "all"
         start = "opls" if self.started else "nothing"
-        return f"{self.picoseconds:g}ps-{start}-{self.rate:g}"
+        return f"{amount}{'-bath' if self.bath else ''}-{start}-{self.rate:g}"
 
 
 def cases() -> list[Case]:
     """Return all trainings."""
-    return [
-        Case(picoseconds, started, rate)
-        for picoseconds in PICOSECONDS
-        for started, rates in RATES.items()
-        for rate in rates
-    ]
+    found = []
+    for picoseconds in PICOSECONDS:
+        found += [Case(picoseconds, False, HIGH), Case(picoseconds, True, LOW)]
+    found.append(Case(PICOSECONDS[0], True, HIGH))
+    return [*found, Case(None, True, LOW), Case(None, True, LOW, bath=True)]
 
 
 def runs_of(folder: Path) -> tuple[Path, list[Path]]:
-    """Return a held-out run and sixteen to learn from."""
+    """Return a held-out run, and those to learn from."""
     found = sorted(folder.glob("nve-*.h5"))
-    if len(found) <= N_RUNS:
+    if len(found) <= N_RUNS or not (folder / BATH).exists():
         raise typer.BadParameter(
-            f"{folder} holds {len(found)} runs nve-*.h5, {N_RUNS + 1} are needed; make "
-            "them with benchmarks/own_systems/run.py paracetamol"
+            f"{folder} holds {len(found)} runs nve-*.h5, {N_RUNS + 1} are needed, and "
+            f"{BATH}; make them with benchmarks/own_systems/run.py paracetamol"
         )
-    return found[-1], found[:N_RUNS]
+    return found[-1], found[:-1]
+
+
+def training_files(one: Case, runs: list[Path], folder: Path) -> list[Path]:
+    """Return the files that a training learns from."""
+    if one.picoseconds is None:
+        return [*runs, runs[0].parent / BATH] if one.bath else runs
+    frames = read_frames(runs[0])
+    n_frames = round(one.picoseconds * 1e3 / N_RUNS / frames.stride_fs) + 1
+    if n_frames > frames.n_frames:
+        raise typer.BadParameter(
+            f"{runs[0]} holds {frames.n_frames} frames, {n_frames} are needed; give "
+            "benchmarks/own_systems/run.py a larger budget"
+        )
+    return [
+        cut(run, folder / one.name / run.name, n_frames, 1) for run in runs[:N_RUNS]
+    ]
 
 
 def configuration(
@@ -140,11 +164,13 @@ def trained(
     path = folder / one.name / "errors.json"
     if path.exists():
         return read_json(path)
-    stride_fs = read_frames(runs[0]).stride_fs
-    n_frames = round(one.picoseconds * 1e3 / len(runs) / stride_fs) + 1
-    files = [cut(run, folder / one.name / run.name, n_frames, 1) for run in runs]
+    files = training_files(one, runs, folder)
+    pairs = [
+        make_pairs(read_frames(file), load_model(MODEL).horizon_fs) for file in files
+    ]
     found = train(configuration(one, files, held_out, folder))
-    content = asdict(one) | percents(found.errors) | {"machine": machine()}
+    content = asdict(one) | percents(found.errors)
+    content |= {"pairs": sum(map(len, pairs)), "machine": machine()}
     write_json(path, content)
     return content
 
@@ -166,18 +192,26 @@ def untrained(held_out: Path) -> dict[str, float]:
 
 def page(first: dict[str, float], rows: list[dict[str, Any]]) -> list[str]:
     """Return the sections of the page."""
-    lines = [["0", "OPLS-AA", "-", *shown(first)]]
+    lines = [["none", "0", "OPLS-AA", "-", *shown(first)]]
     lines += [
         [
-            f"{row['picoseconds']:g}",
+            amount_of(row),
+            str(row["pairs"]),
             "OPLS-AA" if row["started"] else "nothing",
             f"{row['rate']:g}",
             *shown(row),
         ]
         for row in rows
     ]
-    header = ("ps with GFN2-xTB", "from", "rate", "displacement", "velocity")
+    header = ("with GFN2-xTB", "pairs", "from", "rate", "displacement", "velocity")
     return [TITLE, table(header, lines), f"On {describe_machine(rows[0]['machine'])}."]
+
+
+def amount_of(row: dict[str, Any]) -> str:
+    """Return how much MD a row has, in words."""
+    if row["picoseconds"] is not None:
+        return f"{row['picoseconds']:g} ps"
+    return "all, and the bath's run" if row["bath"] else "all runs"
 
 
 def shown(row: dict[str, Any]) -> list[str]:
