@@ -3,15 +3,17 @@
     python benchmarks/own_systems/page.py runs/own
 
 One page for each finished system: the command, the card, what was tried, the report and
-its sheet. Nothing is measured here. Writes ``docs/own_systems``.
+its sheet. Nothing is measured here. Writes ``docs/own_systems``, where the pages and
+rows of other systems stay.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from ase.io import read
@@ -23,9 +25,27 @@ from trajcast_ase.distill.words import figures
 
 HERE = Path(__file__).parents[2]
 sys.path.append(str(HERE / "benchmarks" / "studies"))
-from study_pages import describe_machine, machine, table, write_page  # noqa: E402
+from study_pages import (  # noqa: E402
+    describe_machine,
+    machine,
+    read_json,
+    table,
+    write_json,
+    write_page,
+)
 
 DOCS = HERE / "docs" / "own_systems"
+ROWS = DOCS / "rows.json"
+HEADER = (
+    "system",
+    "calculator",
+    "verdict",
+    "minutes",
+    "processes",
+    "ns/day",
+    "calculator's",
+    "ratio",
+)
 INDEX = """# Own systems, shown
 
 What `trajcast distill` made of bare structures, each by one command on the machine of
@@ -35,6 +55,8 @@ sharp they are, and what a longer look at ethanol found, is told [with the
 command](../howto/own_system.md#seen-so-far)."""
 COLORS = 64
 """Of the sheets, which have few and are stored with the docs."""
+PROMPT = "$ trajcast "
+"""Before the command in a log."""
 STAGES = ("reference", "choice", "training", "bath", "report")
 
 
@@ -53,9 +75,34 @@ def save_sheet(source: Path, target: Path) -> None:
         image.convert("RGB").quantize(COLORS).save(target, optimize=True)
 
 
-def shown_command(system: OwnSystem, budget: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a system was given, by the last command in its log."""
+
+    budget: str
+    processes: int
+
+    @classmethod
+    def read(cls, log: Path) -> Self:
+        """Return what a log tells."""
+        *_, last = re.findall(
+            r"^\$ trajcast (.*)$", log.read_text("utf-8"), re.MULTILINE
+        )
+        words = last.split()
+        budget, processes = (
+            words[words.index(name) + 1] for name in ("--budget", "--processes")
+        )
+        return cls(budget, int(processes))
+
+    @property
+    def told(self) -> str:
+        """The processes, in words."""
+        return "One process" if self.processes == 1 else f"{self.processes} processes"
+
+
+def shown_command(system: OwnSystem, given: Given) -> str:
     """Return the command as a user types it."""
-    words = command(system, Path(), budget, 1)
+    words = command(system, Path(), given.budget, given.processes)
     return f"```console\n$ trajcast {' '.join(words)}\n```"
 
 
@@ -85,17 +132,17 @@ def tried(table_path: Path) -> list[str]:
     return ["## What was tried", table_path.read_text(encoding="utf-8")]
 
 
-def page(system: OwnSystem, out: Path, budget: str, where: str) -> list[str]:
+def page(system: OwnSystem, out: Path, where: str) -> list[str]:
     """Return the sections of a system's page."""
-    folder = out / system.name
+    folder, given = out / system.name, Given.read(out / f"{system.name}.log")
     result = json.loads((folder / "distill.json").read_text(encoding="utf-8"))
     report = result["stages"]["report"]["result"]
     times = report["model_ns_per_day"] / report["calculator_ns_per_day"]
     return [
         f"# {system.name.capitalize()}, {system.calculator}",
         begins(system, out),
-        shown_command(system, budget),
-        f"One process of {where}.",
+        shown_command(system, given),
+        f"{given.told} of {where}.",
         f"**{report['verdict'].capitalize()}; {times:.1f} times the calculator.**",
         without_title(folder / "README.md"),
         *tried(folder / "choice.md"),
@@ -105,47 +152,41 @@ def page(system: OwnSystem, out: Path, budget: str, where: str) -> list[str]:
     ]
 
 
-def summary(systems: list[OwnSystem], out: Path) -> str:
-    """Return the table of the index."""
-    rows = []
-    for system in systems:
-        content = (out / system.name / "distill.json").read_text(encoding="utf-8")
-        state = json.loads(content)
-        report = state["stages"]["report"]["result"]
-        model, engine = report["model_ns_per_day"], report["calculator_ns_per_day"]
-        rows.append(
-            [
-                f"[{system.name}]({system.name}.md)",
-                system.calculator,
-                report["verdict"],
-                f"{sum(state['seconds'].values()) / 60:.0f}",
-                figures(model),
-                figures(engine),
-                f"{model / engine:.1f}",
-            ]
-        )
-    header = ("system", "calculator", "verdict", "minutes", "ns/day", "calculator's")
-    return table([*header, "ratio"], rows)
+def row(system: OwnSystem, out: Path) -> list[str]:
+    """Return a system's row of the index."""
+    content = (out / system.name / "distill.json").read_text(encoding="utf-8")
+    state = json.loads(content)
+    report = state["stages"]["report"]["result"]
+    model, engine = report["model_ns_per_day"], report["calculator_ns_per_day"]
+    return [
+        f"[{system.name}]({system.name}.md)",
+        system.calculator,
+        report["verdict"],
+        f"{sum(state['seconds'].values()) / 60:.0f}",
+        str(Given.read(out / f"{system.name}.log").processes),
+        figures(model),
+        figures(engine),
+        f"{model / engine:.1f}",
+    ]
 
 
 def main(
     out: Annotated[Path, typer.Argument(help="Folder of the runs.")],
-    budget: Annotated[
-        list[str] | None, typer.Option(help="NAME=TIME where it was another.")
-    ] = None,
     where: Annotated[str, typer.Option(help="What machine it was.")] = "",
 ) -> None:
     """Write the pages of what is finished."""
-    budgets = dict(one.split("=", 1) for one in budget or ())
     done = [one for one in SYSTEMS.values() if finished(out / one.name)]
     where = where or describe_machine(machine())
+    rows: dict[str, list[str]] = read_json(ROWS)
     for system in done:
-        given = budgets.get(system.name, system.budget)
-        write_page(DOCS / f"{system.name}.md", page(system, out, given, where))
+        write_page(DOCS / f"{system.name}.md", page(system, out, where))
         save_sheet(out / system.name / "report.png", DOCS / f"{system.name}.png")
-    names = "\n".join(one.name for one in done)
-    toctree = f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```"
-    write_page(DOCS / "index.md", [INDEX, summary(done, out), toctree])
+        rows[system.name] = row(system, out)
+    write_json(ROWS, rows)
+    shown = [name for name in SYSTEMS if name in rows]
+    toctree = "\n".join(["```{toctree}", ":maxdepth: 1", "", *shown, "```"])
+    index = table(HEADER, [rows[name] for name in shown])
+    write_page(DOCS / "index.md", [INDEX, index, toctree])
     print(f"wrote {', '.join(one.name for one in done)}")
 
 
