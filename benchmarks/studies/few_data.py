@@ -7,7 +7,7 @@ energy, taken in three ways: pairs end to end in one run, all overlapping pairs 
 finely stored frames, and all pairs of sixteen runs that are short instead of one that
 is long. Each model runs under one thermostat and is held against canonical MD
 (``DATA/SYSTEM/nvt-*.h5``). Makes its own NVE runs (``benchmarks/reference_md``, half an
-hour for all systems); takes two to four minutes for each of eight trainings of a system
+hour for all systems); takes two to four minutes for each of six or eight trainings of a system
 with its runs, on one core. What is finished is not repeated. Writes
 ``docs/studies/few_data.md``.
 """
@@ -50,8 +50,6 @@ N_RUNS = 16
 HELD_OUT_SEED, FIRST_SEED = 301, 302
 VALIDATION_PAIRS = 400
 END_TO_END, OVERLAPPING, SHORT_RUNS = "end to end", "overlapping", "short runs"
-FEW_PS = 20.0
-"""Up to here the three ways are compared; beyond, the last alone."""
 SETTING = "langevin:2+csvr"
 TITLE = """# Few data
 
@@ -76,6 +74,8 @@ class Course:
     network : dict
     judged_ps : float, ps
         Of each of three runs of a model.
+    compared_ps : float, ps
+        Of MD, up to which the three ways are compared; beyond, the last alone.
     """
 
     stride_fs: float
@@ -83,6 +83,7 @@ class Course:
     batch_size: int
     network: dict[str, Any]
     judged_ps: float
+    compared_ps: float = 5.0
 
 
 SHAPE = {
@@ -92,7 +93,7 @@ SHAPE = {
     "velocity_mlp": [32, 32],
 }
 COURSES = {
-    "paracetamol": Course(1.0, 6000, 10, {"cutoff": 4.0, **SHAPE}, 60.0),
+    "paracetamol": Course(1.0, 6000, 10, {"cutoff": 4.0, **SHAPE}, 60.0, 20.0),
     "quartz": Course(5.0, 4000, 1, {"cutoff": 4.5, **SHAPE}, 60.0),
     "water": Course(2.5, 2500, 1, {"cutoff": 5.0, **SHAPE}, 20.0),
 }
@@ -117,7 +118,7 @@ def cases(system: str) -> list[Case]:
     """Return the trainings of a system."""
     found = []
     for picoseconds in PICOSECONDS:
-        few = picoseconds <= FEW_PS
+        few = picoseconds <= COURSES[system].compared_ps
         ways = (END_TO_END, OVERLAPPING, SHORT_RUNS) if few else (SHORT_RUNS,)
         found += [Case(system, picoseconds, way) for way in ways]
     return found
@@ -127,7 +128,7 @@ def reference_runs(subject: Subject, course: Course, folder: Path) -> list[Path]
     """Return NVE runs, the held-out one first; what is missing is made."""
     system = subject.reference()
     system = replace(system, thermalize=min(system.thermalize, 20.0))
-    length = max(max(PICOSECONDS) / N_RUNS, FEW_PS)
+    length = max(max(PICOSECONDS) / N_RUNS, course.compared_ps)
     seeds = (HELD_OUT_SEED, *range(FIRST_SEED, FIRST_SEED + N_RUNS))
     try:
         return [
