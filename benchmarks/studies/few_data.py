@@ -7,8 +7,8 @@ energy, taken in three ways: pairs end to end in one run, all overlapping pairs 
 finely stored frames, and all pairs of sixteen runs that are short instead of one that
 is long. Each model runs under one thermostat and is held against canonical MD
 (``DATA/SYSTEM/nvt-*.h5``). Makes its own NVE runs (``benchmarks/reference_md``, half an
-hour for all systems); takes two to four minutes for each of six or eight trainings of a system
-with its runs, on one core. What is finished is not repeated. Writes
+hour for all systems); takes two to four minutes for each of six or eight trainings of a
+system with its runs, on one core. What is finished is not repeated. Writes
 ``docs/studies/few_data.md``.
 """
 
