@@ -25,6 +25,7 @@ from study_pages import machine
 from study_thermostats import MakeMembers
 
 from trajcast_ase import ForecastNoise, Replicas, TrajCast
+from trajcast_ase.dynamics.losses import LostReplicasError
 from trajcast_ase.network import Forecaster
 from trajcast_ase.state import velocities_from_atoms
 from trajcast_ase.trajectory import Frames
@@ -162,6 +163,11 @@ def run_chunk(
         Of the chunk.
     before : path or None
         The chunk before, whose frictions are taken over.
+
+    Raises
+    ------
+    LostReplicasError
+        A guard has ended a run; no chunk is written.
     """
     model = plan.model
     members: list[Any] = []
@@ -187,6 +193,8 @@ def run_chunk(
         for recorder, driver in zip(recorders, replicas, strict=True):
             driver.attach(recorder.record, plan.every, driver)
         replicas.run(plan.chunk_strides)
+    if replicas.lost:
+        raise LostReplicasError(replicas.lost, len(systems))
     seconds = time.perf_counter() - started
     partial = path.with_name(path.name + ".part")
     with h5py.File(partial, "w") as file:
