@@ -85,10 +85,8 @@ class Given:
     @classmethod
     def read(cls, log: Path) -> Self:
         """Return what a log tells."""
-        *_, last = re.findall(
-            r"^\$ trajcast (.*)$", log.read_text("utf-8"), re.MULTILINE
-        )
-        words = last.split()
+        lines = log.read_text(encoding="utf-8").splitlines()
+        words = [line for line in lines if line.startswith(PROMPT)][-1].split()
         budget, processes = (
             words[words.index(name) + 1] for name in ("--budget", "--processes")
         )
