@@ -60,6 +60,13 @@ def test_pairs_across_kicks_are_left_out(frames):
     assert len(make_pairs(replace(frames, kicks=np.array([], int)), 6.0)) == 37
 
 
+def test_pairs_between_kicks_are_split_by_their_number(frames):
+    pairs = make_pairs(replace(frames, kicks=np.arange(1, 20)), 4.0)
+    early, late = split_in_time(pairs, 0.25)
+    assert len(late) == round(0.25 * len(pairs))
+    assert early.starts.max() + early.lag < late.starts.min()
+
+
 def test_kicks_within_all_pairs_are_refused(frames):
     kicked = replace(frames, kicks=np.arange(3, 40, 3))
     assert len(make_pairs(kicked, 4.0)) == 13

@@ -85,11 +85,12 @@ def _molecular(
     bath, known = stroke.thermostat, stroke.partition
     assert isinstance(bath, MolecularCSVR)  # noqa: S101  by the table below
     assert known is not None  # noqa: S101  by `partitions_of`
+    parts = known.parts(motion)
     numbers = [
         (draws.system_normals(), draws.chi_squared(part.n_dof - 1))
-        for part, draws in zip(known.parts(motion), stroke.draws.both(), strict=True)
+        for part, draws in zip(parts, stroke.draws.both(), strict=True)
     ]
-    after = bath.rescaled_parts(motion, known, stroke.thermal, stroke.timestep, numbers)
+    after = bath.rescaled_parts(motion, parts, stroke.thermal, stroke.timestep, numbers)
     return after, _booked(stroke, after.kinetic_energies - motion.kinetic_energies)
 
 

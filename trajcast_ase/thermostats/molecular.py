@@ -98,12 +98,12 @@ class Partition:
 
     def parts(self, motion: ThermalMotion) -> tuple[Part, Part]:
         """Return the motion of the centres, and that within the molecules."""
-        state = motion.state
-        centers = self.centers(state)
+        centers = self.centers(motion.state)
         return (
-            Part(state.moved(state.positions, centers), self.n_dof),
-            Part(
-                state.moved(state.positions, state.velocities - centers),
+            Part.of(motion.state, centers, self.n_dof),
+            Part.of(
+                motion.state,
+                motion.state.velocities - centers,
                 motion.n_dof - self.n_dof,
             ),
         )
@@ -115,14 +115,28 @@ class Part:
 
     Attributes
     ----------
-    state : State
-        With this part of the velocities only.
+    velocities : (n_atoms, 3), Å/fs
+        This part of them only.
+    kinetic : (n_systems,), eV
+        Its energy.
     n_dof : (n_systems,) int64
         Its degrees of freedom.
     """
 
-    state: State
+    velocities: Float[Tensor, "atoms 3"]
+    kinetic: Float[Tensor, " systems"]
     n_dof: Int[Tensor, " systems"]
+
+    @classmethod
+    def of(
+        cls,
+        state: State,
+        velocities: Float[Tensor, "atoms 3"],
+        n_dof: Int[Tensor, " systems"],
+    ) -> Part:
+        """Return the part of the motion of `state` that has these velocities."""
+        kinetic = kinetic_energies(state.moved(state.positions, velocities))
+        return cls(velocities, kinetic, n_dof)
 
 
 class MolecularCSVR(CSVR):
@@ -158,7 +172,7 @@ class MolecularCSVR(CSVR):
     def check_start(self, motion: ThermalMotion) -> None:
         """Raise ValueError for a system whose motion cannot be split and scaled."""
         for part in self.partition(motion).parts(motion):
-            self.check_moving(kinetic_energies(part.state), math.inf)
+            self.check_moving(part.kinetic, math.inf)
 
     def apply(
         self, motion: ThermalMotion, time: float, timestep: float
@@ -170,18 +184,17 @@ class MolecularCSVR(CSVR):
         ValueError
             The molecules rest, or all that is within them; see the class.
         """
-        thermal, known = self.thermal_energy(time), self.partition(motion)
-        numbers = []
-        for part in known.parts(motion):
-            self.check_moving(kinetic_energies(part.state), thermal)
-            numbers.append(self.draws(part.n_dof))
-        after = self.rescaled_parts(motion, known, thermal, timestep, numbers)
+        thermal, parts = self.thermal_energy(time), self.partition(motion).parts(motion)
+        for part in parts:
+            self.check_moving(part.kinetic, thermal)
+        numbers = [self.draws(part.n_dof) for part in parts]
+        after = self.rescaled_parts(motion, parts, thermal, timestep, numbers)
         return self._book(motion, after)
 
     def rescaled_parts(
         self,
         motion: ThermalMotion,
-        known: Partition,
+        parts: Sequence[Part],
         thermal: float | Float[Tensor, " systems"],
         timestep: float,
         numbers: Sequence[tuple[Float[Tensor, " systems"], Float[Tensor, " systems"]]],
@@ -191,18 +204,18 @@ class MolecularCSVR(CSVR):
         Parameters
         ----------
         motion : ThermalMotion
-        known : Partition
+        parts : sequence of Part
+            That add up to it.
         thermal : float or (n_systems,), eV
         timestep : float, ASE units
-        numbers : two pairs of (n_systems,) and (n_systems,)
+        numbers : pairs of (n_systems,) and (n_systems,)
             For each part, `normal` and `others` of :meth:`.CSVR.rescaled`.
         """
         index = motion.state.system_index
         velocities = torch.zeros_like(motion.state.velocities)
-        for part, drawn in zip(known.parts(motion), numbers, strict=True):
-            kinetic = kinetic_energies(part.state)
-            scale = self.scales(kinetic, thermal, timestep, *drawn)
-            velocities = velocities + scale[index, None] * part.state.velocities
+        for part, drawn in zip(parts, numbers, strict=True):
+            scale = self.scales(part.kinetic, thermal, timestep, *drawn)
+            velocities = velocities + scale[index, None] * part.velocities
         return motion.changed(velocities)
 
     def partition(self, motion: ThermalMotion) -> Partition:

@@ -122,9 +122,10 @@ def split_in_time(pairs: Pairs, validation_fraction: float) -> tuple[Pairs, Pair
     TrajectoryError
         One of the two parts would be empty.
     """
-    cut = round(len(pairs) * (1.0 - validation_fraction))
-    early = pairs.starts[pairs.starts + pairs.lag < cut]
-    late = pairs.starts[pairs.starts >= cut]
+    n_early = round(len(pairs) * (1.0 - validation_fraction))
+    early, late = pairs.starts[:n_early], pairs.starts[n_early:]
+    if len(late):
+        early = early[early + pairs.lag < late[0]]
     if len(early) == 0 or len(late) == 0:
         raise TrajectoryError(
             f"{pairs.frames.source}: {len(pairs)} pairs cannot be split with "
