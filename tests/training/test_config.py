@@ -5,10 +5,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from trajcast_ase.data import paracetamol
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_header import ModelFileError, read_header
 from trajcast_ase.models.model_zoo import find_model
 from trajcast_ase.network.triton.backend import Triton
+from trajcast_ase.state import state_from_atoms
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
 from trajcast_ase.training.data import Statistics
 from trajcast_ase.training.identity import identity_of
@@ -57,10 +59,10 @@ def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):
     assert named.run.init == "water-5fs"
     bundled = load_model("water-5fs")
     settings = bundled.config
-    model = _initial_model(named.run.init, settings)
+    model = _initial_model(named.run.init, settings, 0)
     assert model.content_hash == bundled.content_hash
     wider = replace(settings, largest_speeds=(0.05, 0.05))
-    widened = _initial_model(named.run.init, wider)
+    widened = _initial_model(named.run.init, wider, 0)
     assert widened.config.largest_speeds == (settings.largest_speeds[0], 0.05)
     assert torch.equal(widened.readout.weight, model.readout.weight)
     identity = identity_of(named, settings, "data")
@@ -69,6 +71,28 @@ def test_a_training_starts_from_a_bundled_model_or_a_file(tmp_path):
     assert read(tmp_path, text).run.init == tmp_path / "water-5fs"
     with pytest.raises(ModelFileError, match=r"no model file .*water-6fs"):
         read(tmp_path, text.replace("water-5fs", "water-6fs"))
+
+
+@torch.no_grad()
+def targets(model, state):
+    near = model.neighborhood(state)
+    return model(state.atomic_numbers, state.velocities, near)
+
+
+def test_surroundings_are_added_to_a_network_without_and_change_nothing_at_first():
+    bundled = load_model("paracetamol-7fs")
+    wider = replace(bundled.config, surroundings_cutoff=9.0, n_surroundings_rbf=8)
+    model = _initial_model("paracetamol-7fs", wider, 0).double()
+    assert model.config.surroundings_cutoff == 9.0
+    state = state_from_atoms(paracetamol())
+    before, after = targets(bundled.double(), state), targets(model, state)
+    torch.testing.assert_close(after, before, rtol=0.0, atol=2e-6)
+    with torch.no_grad():
+        model.surroundings.receivers.weight.normal_()
+    assert (targets(model, state) - before).abs().max() > 1e-3
+    settings = load_model("water-5fs").config
+    with pytest.raises(ValueError, match=r"surroundings_cutoff = 9\.0, the config"):
+        _initial_model("water-5fs", replace(settings, surroundings_cutoff=10.0), 0)
 
 
 def test_network_and_horizon_are_those_of_the_start_unless_set(tmp_path, monkeypatch):

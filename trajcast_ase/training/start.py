@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
@@ -23,6 +24,8 @@ CONSTANTS_OF_DATA = (
     "largest_speeds",
 )
 """What a network takes from its pairs; the file it starts from has its own."""
+OF_SURROUNDINGS = ("surroundings_cutoff", "n_surroundings_rbf")
+"""What a network without surroundings may be given more of than it was trained with."""
 
 
 def first_model(
@@ -54,17 +57,20 @@ def first_model(
         generator = torch.Generator().manual_seed(config.run.seed)
         model = Forecaster(settings, generator=generator)
     else:
-        model = _initial_model(config.run.init, settings)
+        model = _initial_model(config.run.init, settings, config.run.seed)
     # A backend is chosen where it computes.
     model = model.to(device=device, dtype=_dtype(config.run))
     return model.set_backend(config.run.backend)
 
 
-def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster:
+def _initial_model(
+    source: Path | str, settings: ForecasterConfig, seed: int
+) -> Forecaster:
     """Return the network of a file or a bundled model, to be trained on.
 
     It keeps the constants that its weights were trained with, but for the largest
-    speeds, where these pairs have larger ones.
+    speeds, where these pairs have larger ones. Surroundings that it lacks are added,
+    and change no forecast before they are trained.
 
     Raises
     ------
@@ -72,9 +78,11 @@ def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster
         The file holds a network of other elements, horizon or size.
     """
     model = load_model(source)
+    gains = model.surroundings is None and settings.surroundings_cutoff is not None
+    may_differ = CONSTANTS_OF_DATA + (OF_SURROUNDINGS if gains else ())
     for key, wanted in settings.to_dict().items():
         found = getattr(model.config, key)
-        if key not in CONSTANTS_OF_DATA and found != wanted:
+        if key not in may_differ and found != wanted:
             raise ValueError(
                 f"run.init = {source} has {key} = {found}, the configuration asks for "
                 f"{wanted}; give the same values in both, or start from nothing"
@@ -82,10 +90,29 @@ def _initial_model(source: Path | str, settings: ForecasterConfig) -> Forecaster
     here = settings.largest_speeds
     known = model.config.largest_speeds or here
     largest = tuple(max(pair) for pair in zip(known, here, strict=True))
-    first = Forecaster(dataclasses.replace(model.config, largest_speeds=largest))
-    first.load_state_dict(model.state_dict())
+    changed = {key: getattr(settings, key) for key in OF_SURROUNDINGS}
+    changed |= {"largest_speeds": largest}
+    generator = torch.Generator().manual_seed(seed)
+    first = Forecaster(
+        dataclasses.replace(model.config, **changed), generator=generator
+    )
+    first.load_state_dict(model.state_dict(), strict=not gains)
+    if gains:
+        _let_surroundings_begin(first)
     first.header = model.header
     return first.requires_grad_(requires_grad=True).train()
+
+
+@torch.no_grad()
+def _let_surroundings_begin(model: Forecaster) -> None:
+    """Give new surroundings no share yet, and an atom's own features all of theirs.
+
+    The first features are the sum of both over √2 (:mod:`..network.surroundings`).
+    """
+    if model.surroundings is not None:
+        model.surroundings.receivers.weight.zero_()
+    for weight in model.embedding.parameters():
+        weight.mul_(math.sqrt(2.0))
 
 
 def _dtype(run: RunConfig) -> torch.dtype:
