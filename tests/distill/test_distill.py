@@ -26,7 +26,6 @@ from trajcast_ase.distill import (
     speed,
     training_stage,
 )
-from trajcast_ase.distill.bath import Judged, Tried, passed_alike, weakest
 from trajcast_ase.distill.calculators import CalculatorError, CalculatorSpec
 from trajcast_ase.distill.card import write_card
 from trajcast_ase.distill.effort import BudgetError, FixedEffort
@@ -233,39 +232,6 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     # Nothing was done yet, so that nothing is to be protected.
     with pytest.raises(CalculatorError):
         call(tmp_path, calculator="distill_system:missing")
-
-
-def rows(*misses, allowed=1.0):
-    """Return rows of a short report that miss by these, and one without pieces."""
-    judged = [
-        Judged(f"row {k}", m, allowed, m <= allowed) for k, m in enumerate(misses)
-    ]
-    return (*judged, Judged("longest bond", 0.0, 0.0, passes=True))
-
-
-def test_the_weakest_bath_with_the_most_rows_is_taken():
-    tried = [
-        Tried(5000, rows(0.5, 1.5)),
-        Tried(2000, rows(0.5, 0.5)),
-        Tried(500, rows(0.5, 0.5)),
-    ]
-
-    assert passed_alike(tried) == [2, 3, 3]
-    assert weakest(tried)[0] == 2000
-    assert weakest([Tried(5000, ()), Tried(500, ())])[0] == 500
-
-
-def test_a_bath_does_not_win_by_wider_limits():
-    tried = [
-        Tried(5000, rows(1.5, 0.5, allowed=2.0)),
-        Tried(2000, rows(1.1, 0.9, allowed=1.0)),
-        Tried(500, rows(0.8, 0.9, allowed=1.0)),
-    ]
-
-    assert passed_alike(tried) == [2, 2, 3]
-    langevin_fs, why = weakest(tried)
-    assert langevin_fs == 500
-    assert "5000 fs 2 of 3, 2000 fs 2 of 3, 500 fs 3 of 3" in why
 
 
 def test_the_card_of_runs_that_broke_down_names_no_report(tmp_path):

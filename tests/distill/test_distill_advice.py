@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from trajcast_ase.distill.advice import Course, advice
+from trajcast_ase.distill.baths import Bath
 from trajcast_ase.validation.difference import Verdict
 from trajcast_ase.validation.report import Row
 
@@ -14,8 +15,8 @@ COURSE = Course(
     horizon_fs=60.0,
     cutoff_A=4.0,
     n_channels=8,
-    langevin_fs=1000.0,
-    tried_fs=(5000.0, 2000.0, 1000.0, 500.0),
+    bath=Bath(1000.0),
+    tried=(Bath(5000.0), Bath(2000.0), Bath(1000.0), Bath(500.0)),
     limit="steps",
     makes_md=True,
     budget_s=1740.0,
@@ -55,16 +56,16 @@ def test_each_line_is_an_option_that_can_be_given():
 @pytest.mark.parametrize(
     ("rows", "changes", "option"),
     [
-        ([COLD], {"langevin_fs": 500.0}, "--langevin 250"),
-        ([COLD], {"langevin_fs": 1000.0}, None),  # 500 fs was tried
-        ([COLD], {"langevin_fs": 800.0, "tried_fs": ()}, "--langevin 400"),
-        ([SPECTRUM], {"langevin_fs": 5000.0}, "--langevin 10000"),
-        ([SPECTRUM], {"langevin_fs": 1000.0}, None),  # 5000 fs was tried
-        ([SPECTRUM], {"langevin_fs": 800.0, "tried_fs": ()}, "--langevin 1600"),
-        ([COLD, SPECTRUM], {"langevin_fs": 500.0}, None),  # stronger and weaker
-        ([COLD, SPECTRUM], {"langevin_fs": 800.0, "tried_fs": ()}, None),
-        ([HOT], {"langevin_fs": 500.0}, None),
-        ([row("sd of temperature", 50.0, 60.0)], {"langevin_fs": 500.0}, None),
+        ([COLD], {"bath": Bath(500.0)}, "--langevin 250"),
+        ([COLD], {"bath": Bath(1000.0)}, None),  # 500 fs was tried
+        ([COLD], {"bath": Bath(800.0), "tried": ()}, "--langevin 400"),
+        ([SPECTRUM], {"bath": Bath(5000.0)}, "--langevin 10000"),
+        ([SPECTRUM], {"bath": Bath(1000.0)}, None),  # 5000 fs was tried
+        ([SPECTRUM], {"bath": Bath(800.0), "tried": ()}, "--langevin 1600"),
+        ([COLD, SPECTRUM], {"bath": Bath(500.0)}, None),  # stronger and weaker
+        ([COLD, SPECTRUM], {"bath": Bath(800.0), "tried": ()}, None),
+        ([HOT], {"bath": Bath(500.0)}, None),
+        ([row("sd of temperature", 50.0, 60.0)], {"bath": Bath(500.0)}, None),
     ],
 )
 def test_a_bath_is_named_only_where_it_was_not_tried(rows, changes, option):

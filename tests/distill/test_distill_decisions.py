@@ -13,7 +13,8 @@ from distill_system import Springs, tetrahedron
 from rich.console import Console
 
 from trajcast_ase.distill import rollouts
-from trajcast_ase.distill.bath import UNTRIED_FS, weakest
+from trajcast_ase.distill.bath import weakest
+from trajcast_ase.distill.baths import UNTRIED
 from trajcast_ase.distill.calculators import CalculatorSpec
 from trajcast_ase.distill.candidates import candidates, goal_of
 from trajcast_ase.distill.chains import (
@@ -174,9 +175,9 @@ def test_runs_end_in_time_but_are_long_enough_to_judge(monkeypatch):
 
 
 def test_without_time_for_short_runs_the_bath_is_untried():
-    langevin_fs, why = weakest([])
+    bath, why = weakest([])
 
-    assert langevin_fs == UNTRIED_FS
+    assert bath == UNTRIED
     assert "no time" in why
 
 

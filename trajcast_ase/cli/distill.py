@@ -64,7 +64,7 @@ def distill(
     channels: Annotated[int | None, typer.Option(min=4, help="Of the model.")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Of the model.")] = None,
     langevin: Annotated[
-        float | None, typer.Option(help="Time constant of the model's bath, fs.")
+        float | None, typer.Option(help="Bath of the model: a time constant, fs.")
     ] = None,
     init: Annotated[
         str | None,

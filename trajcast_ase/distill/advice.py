@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from trajcast_ase.distill.baths import Bath
 from trajcast_ase.distill.words import budget_option
 from trajcast_ase.validation.report import Row
 
@@ -45,10 +46,9 @@ class Course:
     horizon_fs : float, fs
     cutoff_A : float, Å
     n_channels : int
-    langevin_fs : float, fs
-        Of the model's bath.
-    tried_fs : tuple of float, fs
-        Baths that were tried.
+    bath : Bath
+        Of the model.
+    tried : tuple of Bath
     limit : "data" or "steps"
         What limits the training.
     makes_md : bool
@@ -59,8 +59,8 @@ class Course:
     horizon_fs: float
     cutoff_A: float
     n_channels: int
-    langevin_fs: float
-    tried_fs: tuple[float, ...]
+    bath: Bath
+    tried: tuple[Bath, ...]
     limit: str
     makes_md: bool
     budget_s: float
@@ -141,12 +141,15 @@ def _training(course: Course) -> str:
 
 def _bath(course: Course, faults: Sequence[Fault]) -> list[str]:
     """Return a bath that was not tried, where none of the faults speaks against it."""
-    chosen = course.langevin_fs
+    chosen = course.bath.langevin_fs
+    if chosen is None:  # all others were tried beside it
+        return []
+    tried = [one.weakness_fs for one in course.tried]
     cold, broad = Fault.COLD in faults, Fault.SPECTRUM in faults
-    if cold and not broad and all(one >= chosen for one in course.tried_fs):
+    if cold and not broad and all(one >= chosen for one in tried):
         what = f"stronger than {chosen:g} fs, which returns energy faster"
         return [f"a bath {what} ({WORDS[Fault.COLD]}): {_langevin(0.5 * chosen)}"]
-    if broad and not cold and all(one <= chosen for one in course.tried_fs):
+    if broad and not cold and all(one <= chosen for one in tried):
         what = f"weaker than {chosen:g} fs, which broadens lines less"
         return [f"a bath {what} ({WORDS[Fault.SPECTRUM]}): {_langevin(2 * chosen)}"]
     return []

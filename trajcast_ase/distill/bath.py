@@ -7,13 +7,20 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trajcast_ase.distill.baths import (
+    MOST_BATHS,
+    UNTRIED,
+    Bath,
+    baths_to_try,
+    is_of_molecules,
+    stored_bath,
+)
 from trajcast_ase.distill.effort import JUDGING_S
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.rollouts import (
     Strides,
-    bath,
     judge,
     make_runs,
     references_at,
@@ -28,18 +35,6 @@ from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.report import Report, Row
 
 STAGE = "bath"
-LANGEVIN_FS = (5000.0, 2000.0, 1000.0, 500.0)
-"""Time constants to try, the weakest bath first."""
-UNTRIED_FS = 1000.0
-"""Where there is no time to try any."""
-TRIED: tuple[tuple[float, ...], ...] = (
-    (),
-    (),
-    (2000.0, 500.0),
-    (5000.0, 1000.0, 500.0),
-    LANGEVIN_FS,
-)
-"""By the number that there is time for; one alone is no choice."""
 LONGEST = 2.0
 """Length of a run, in reference runs: longer ones would not sharpen the report."""
 LARGEST = 10**9
@@ -80,12 +75,12 @@ class Tried:
 
     Attributes
     ----------
-    langevin_fs : float, fs
+    bath : Bath
     rows : tuple of Judged
         Of short reports; none where a run was lost.
     """
 
-    langevin_fs: float
+    bath: Bath
     rows: tuple[Judged, ...]
 
 
@@ -97,15 +92,15 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
     horizon_fs = choice.horizon_fs(facts)
     fixed, tried = job.request.fixed.langevin_fs, list[Tried]()
     if fixed is not None:
-        best, line = fixed, f"Langevin {fixed:g} fs, as asked"
+        best, line = Bath(fixed), f"{Bath(fixed)}, as asked"
     else:
         tried = _try_all(job, facts, choice, model_name)
         best, line = weakest(tried)
-    setting = bath(best, horizon_fs, f"trajcast distill: {line}")
+    setting = best.setting(horizon_fs, f"trajcast distill: {line}")
     with_thermostat(source, setting, final)
     result = {
-        "langevin_fs": best,
-        "tried_fs": [one.langevin_fs for one in tried],
+        "langevin_fs": best.langevin_fs,
+        "tried_fs": [one.bath.langevin_fs for one in tried],
         "model": final.name,
     }
     job.state.finish(STAGE, result, line, [final])
@@ -113,26 +108,24 @@ def choose_bath(job: Job, facts: Facts, choice: Candidate, model_name: str) -> N
     job.say(STAGE, f"thermostat of the model {setting}: {line}")
 
 
-def weakest(tried: list[Tried]) -> tuple[float, str]:
+def weakest(tried: list[Tried]) -> tuple[Bath, str]:
     """Return the weakest bath with the most rows passed, and why in words."""
     if not tried:
-        return UNTRIED_FS, "untried, since the budget leaves no time for short runs"
+        return UNTRIED, "untried, since the budget leaves no time for short runs"
     passed = passed_alike(tried)
     most = max(passed)
+    all_baths = [one.bath for one in tried]
     if most == 0:
-        strongest = min(one.langevin_fs for one in tried)
+        strongest = min(all_baths, key=lambda bath: bath.weakness_fs)
         return strongest, "the strongest of all, since no short run has held"
-    best = max(
-        one.langevin_fs
-        for one, count in zip(tried, passed, strict=True)
-        if count == most
-    )
+    good = [bath for bath, n in zip(all_baths, passed, strict=True) if n == most]
+    best = max(good, key=lambda bath: bath.weakness_fs)
     counts = ", ".join(
-        f"{one.langevin_fs:g} fs {count} of {len(one.rows)}"
+        f"{one.bath} {count} of {len(one.rows)}"
         for one, count in zip(tried, passed, strict=True)
     )
     why = (
-        f"of {len(tried)} the weakest Langevin bath whose short report passes most "
+        f"{best}, of {len(tried)} baths the weakest whose short report passes most "
         f"rows, with one set of limits for all ({counts})"
     )
     return best, why
@@ -163,18 +156,16 @@ def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list
         plan = _plan(job, facts, choice, model_name)
         job.state.keep_plan(STAGE, plan)
     most = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
-    n_baths = integer(plan.get("n_baths"), "n_baths", 0, len(LANGEVIN_FS))
+    n_baths = integer(plan.get("n_baths"), "n_baths", 0, MOST_BATHS)
     tried = [_from_plain(one) for one in members(plan.get("done"), "done", list)]
-    baths = TRIED[n_baths]
+    baths = baths_to_try(n_baths, of_molecules=_is_of_molecules(job, facts))
     with job.bar(most * len(baths) * len(facts.temperatures_K)) as bar:
-        for k, langevin_fs in enumerate(baths):
-            if any(one.langevin_fs == langevin_fs for one in tried):
+        for k, bath in enumerate(baths):
+            if any(one.bath == bath for one in tried):
                 continue
-            trial = _Trial(
-                job, facts, choice, model, langevin_fs, most, bar, k, len(baths)
-            )
+            trial = _Trial(job, facts, choice, model, bath, most, bar, k, len(baths))
             tried.append(trial.made())
-            plain = [asdict(one) for one in tried]
+            plain = [_plain(one) for one in tried]
             job.state.keep_plan(STAGE, plan | {"done": plain})
     return tried
 
@@ -186,7 +177,8 @@ def _plan(job: Job, facts: Facts, choice: Candidate, model_name: str) -> dict[st
     measured = stride_time(job.request.out / model_name, first, facts.middle)
     per_stride = NO_STRIDE_S if measured is None else measured.wall
     n_kelvins = len(facts.temperatures_K)
-    n_baths, before = len(LANGEVIN_FS), job.before(STAGE)
+    n_baths, before = MOST_BATHS - 1, job.before(STAGE)
+    n_baths += _is_of_molecules(job, facts)
     share = effort.seconds(STAGE, before, 0.0)
     if share is not None:
         least = n_kelvins * (effort.least_strides(horizon_fs) * per_stride + JUDGING_S)
@@ -207,7 +199,7 @@ class _Trial:
     facts: Facts
     choice: Candidate
     model: Forecaster
-    langevin_fs: float
+    bath: Bath
     most: int
     bar: StageProgress
     number: int
@@ -220,9 +212,9 @@ class _Trial:
         for j, kelvin in enumerate(kelvins):
             report = self._report(kelvin, self.number * len(kelvins) + j)
             if report is None:
-                return Tried(self.langevin_fs, ())
+                return Tried(self.bath, ())
             rows += [Judged.of(row, kelvin) for row in report.rows]
-        return Tried(self.langevin_fs, tuple(rows))
+        return Tried(self.bath, tuple(rows))
 
     def _report(self, kelvin: float, n_before: int) -> Report | None:
         job, facts = self.job, self.facts
@@ -240,11 +232,11 @@ class _Trial:
         runs = make_runs(
             self.model,
             starts(facts, job.request.out, 1),
-            bath(self.langevin_fs, horizon_fs, ""),
+            self.bath.setting(horizon_fs),
             temperature_K=kelvin,
             strides=Strides(least, self.most, job.seconds(STAGE, n_left)),
-            folder=job.request.out / STAGE / f"{self.langevin_fs:g}fs-{kelvin:g}K",
-            seed=job.request.seed + 100 + LANGEVIN_FS.index(self.langevin_fs),
+            folder=job.request.out / STAGE / f"{self.bath.number}-{kelvin:g}K",
+            seed=job.request.seed + 100 + self.bath.number,
             tick=tick,
         )
         if runs.lost:
@@ -255,13 +247,22 @@ class _Trial:
         return judge(runs.paths, references, lag, has_thermostat=thermostatted)
 
 
+def _is_of_molecules(job: Job, facts: Facts) -> bool:
+    return is_of_molecules(starts(facts, job.request.out, 1)[0])
+
+
+def _plain(tried: Tried) -> dict[str, Any]:
+    rows = [asdict(row) for row in tried.rows]
+    return {"langevin_fs": tried.bath.langevin_fs, "rows": rows}
+
+
 def _from_plain(value: Any) -> Tried:
     found = members(value, "a bath", dict)
-    if found.keys() != set(Tried.__slots__):
+    if found.keys() != {"langevin_fs", "rows"}:
         raise ValueError("a bath of the state lacks a key or has another")
     rows = members(found["rows"], "rows", list)
     return Tried(
-        number(found["langevin_fs"], "langevin_fs", 0),
+        stored_bath(found["langevin_fs"]),
         tuple(_row_from_plain(one) for one in rows),
     )
 

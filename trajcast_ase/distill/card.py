@@ -97,7 +97,7 @@ def _held_out(langevin_fs: float | None, facts: Facts) -> list[str]:
         return ["The report's reference MD was used for nothing else.", ""]
     return [
         (
-            "The bath was chosen, from four, beside the reference runs of the report: "
+            "The bath was chosen beside the reference runs of the report: "
             "its count of rows leans high. Longer runs with the calculator and "
             "`trajcast validate` are the independent test."
         ),

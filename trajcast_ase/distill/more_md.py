@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from trajcast_ase.distill.baths import Bath
 from trajcast_ase.distill.chains import Chain, run_chains
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.journal import write_trajectory
-from trajcast_ase.distill.rollouts import Strides, bath, make_runs, starts
+from trajcast_ase.distill.rollouts import Strides, make_runs, starts
 from trajcast_ase.distill.segments import MDError, Segment, Setup
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.strict import integer
@@ -175,7 +176,7 @@ def _write_starts(
     runs = make_runs(
         model,
         systems,
-        bath(LANGEVIN_FS, horizon_fs, ""),
+        Bath(LANGEVIN_FS).setting(horizon_fs),
         temperature_K=facts.middle,
         strides=Strides(n_strides, n_strides),
         folder=setup.folder / "runs",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trajcast_ase.distill.advice import Course, advice
+from trajcast_ase.distill.baths import stored_bath
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.job import Job
@@ -29,7 +30,7 @@ from trajcast_ase.distill.speed import (
 )
 from trajcast_ase.distill.words import figures, listed
 from trajcast_ase.models.model_file import load_model
-from trajcast_ase.strict import integer, members, number
+from trajcast_ase.strict import integer, members
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.trajectory import read_frames
 from trajcast_ase.validation.output import write_report
@@ -182,8 +183,8 @@ def _course(job: Job, facts: Facts, choice: Candidate, limit: str) -> Course:
         horizon_fs=choice.horizon_fs(facts),
         cutoff_A=choice.cutoff_A,
         n_channels=choice.n_channels,
-        langevin_fs=number(found.get("langevin_fs"), "langevin_fs", 0),
-        tried_fs=tuple(number(one, "tried_fs", 0) for one in tried),
+        bath=stored_bath(found.get("langevin_fs")),
+        tried=tuple(map(stored_bath, tried)),
         limit=limit,
         makes_md=job.request.calculator is not None,
         budget_s=job.request.budget_s,

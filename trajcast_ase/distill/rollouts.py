@@ -27,7 +27,7 @@ from trajcast_ase.dynamics.rollout import (
     roll_out,
 )
 from trajcast_ase.network import Forecaster
-from trajcast_ase.thermostats.recommended import HORIZONS, thermostats_of
+from trajcast_ase.thermostats.recommended import thermostats_of
 from trajcast_ase.thermostats.setting import ThermostatSetting
 from trajcast_ase.trajectory import Frames, read_frames
 from trajcast_ase.validation.inputs import Run, observe_both, read_run
@@ -71,15 +71,6 @@ class Rollouts:
 
     paths: tuple[Path, ...]
     lost: str
-
-
-def bath(langevin_fs: float, horizon_fs: float, chosen_by: str) -> ThermostatSetting:
-    """Return a weak Langevin bath followed by CSVR."""
-    members = (
-        {"kind": "Langevin", "time_constant_fs": langevin_fs},
-        {"kind": "CSVR", "time_constant_fs": HORIZONS * horizon_fs},
-    )
-    return ThermostatSetting(members, chosen_by)
 
 
 def starts(facts: Facts, folder: Path, count: int) -> list[Atoms]:

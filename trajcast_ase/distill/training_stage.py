@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trajcast_ase.distill.bath import LANGEVIN_FS
+from trajcast_ase.distill.baths import LANGEVIN_FS
 from trajcast_ase.distill.effort import FEWEST_STEPS, JUDGING_S, Length
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import (
