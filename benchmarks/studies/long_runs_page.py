@@ -76,7 +76,7 @@ def settings_table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             [
                 one["words"],
-                f"{one['n_runs']} in {one['length_ps']:.4g}",
+                f"{one['n_runs']} in {one['length_ps']:.4g}, {one['reference_ps']:.4g}",
                 passed(one) + failed,
                 cell_of(one, "temperature"),
                 elements,
@@ -86,7 +86,7 @@ def settings_table(rows: Sequence[dict[str, Any]]) -> str:
                 f"{one['ns_per_day']:.3g}",
             ]
         )
-    header = ("thermostat", "runs in ps", "rows passed", "T (K)", "of elements (K)")
+    header = ("thermostat", "runs in ps, MD", "rows passed", "T (K)", "of elements (K)")
     more = ("bands (K)", "spectrum overlap", "diffusion or free energy", "ns/day")
     return table((*header, *more), lines)
 
@@ -111,7 +111,7 @@ def section(name: str, rows: Sequence[dict[str, Any]]) -> str:
     """Return the section of one system."""
     first = rows[0]
     files = ", ".join(first["key"]["reference"])
-    reference = [f"Reference: {first['reference_ps']:.4g} ps ({files})"]
+    reference = [f"Reference of the first: {first['reference_ps']:.4g} ps ({files})"]
     if "diffusion_md" in first:
         reference.append(f"D of O {Estimate(*first['diffusion_md'])} 1e-9 m²/s")
     if "barrier_kT" in first:
@@ -120,7 +120,7 @@ def section(name: str, rows: Sequence[dict[str, Any]]) -> str:
     text = f"""## {name}
 
 Model {models}, {describe_machine(first["machine"])}. {"; ".join(reference)}. Lengths
-are without equilibration; pieces of {first["piece_ps"]:.3g} ps.
+are without equilibration; pieces of the first: {first["piece_ps"]:.3g} ps.
 
 {settings_table(rows)}
 
