@@ -22,7 +22,8 @@ from trajcast_ase.momenta import draw_momenta
 @pytest.fixture(scope="module")
 def header():
     found = read_header(find_model("water-5fs"))
-    return replace(found, training=found.training | {"densities_g_cm3": [0.99, 1.01]})
+    known = {"densities_g_cm3": [0.99, 1.01], "atoms": [96, 192]}
+    return replace(found, training=found.training | known)
 
 
 def heavy():
@@ -45,6 +46,10 @@ def squeezed():
         (heavy, r"H of 2\.014 amu \(\d+ of \d+\) instead of 1\.008"),
         (lambda: molecule("H2O"), "an isolated system, where the training data were a"),
         (squeezed, r"1\.3\d g/cm³ instead of 0\.99 to 1\.01"),
+        (
+            lambda: water() * (2, 1, 1),
+            "a cell of 384 atoms has longer waves than those",
+        ),
     ],
 )
 def test_what_a_model_has_not_seen_is_said(header, make, said):

@@ -1,8 +1,8 @@
 """What a model was trained on, beside what it is asked to forecast.
 
 Elements that a model does not know are refused. Here are the facts of its header that
-it can be used beyond, at the user's risk: masses, periodicity, density, numbers of
-neighbors, temperature.
+it can be used beyond, at the user's risk: masses, periodicity, density, size of the
+cell, numbers of neighbors, temperature.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ DENSITY_TOLERANCE = 0.1
 """Relative, beyond the range of the training runs."""
 TEMPERATURE_TOLERANCE = 0.15
 """Relative, beyond the range of the training runs."""
+SIZE_TOLERANCE = 0.5
+"""Relative number of atoms, beyond the largest cell of the training runs."""
 GRAMS_PER_CM3 = 1.66053906660
 """Of one amu/Å³."""
 
@@ -53,6 +55,7 @@ def warn_outside_training(
     if header is None:
         return
     found = [*_masses(atoms, header), *_cells(atoms, header)]
+    found += _size(atoms, header)
     found += _neighbors(atoms, header)
     found += _temperatures(header, thermostats)
     if found:
@@ -93,6 +96,18 @@ def _cells(atoms: Atoms, header: ModelHeader) -> Iterator[str]:
     margin = 1.0 + DENSITY_TOLERANCE
     if not low / margin <= own <= high * margin:
         yield f"{own:.3g} g/cm³ instead of {_span(low, high)}"
+
+
+def _size(atoms: Atoms, header: ModelHeader) -> Iterator[str]:
+    """Tell of waves that no training cell had room for."""
+    sizes = header.training.get("atoms")
+    if not (header.periodic and atoms.pbc.any() and sizes):
+        return
+    if len(atoms) > (1.0 + SIZE_TOLERANCE) * max(sizes):
+        yield (
+            f"a cell of {len(atoms)} atoms has longer waves than those of at most "
+            f"{max(sizes)} that were trained on"
+        )
 
 
 def _neighbors(atoms: Atoms, header: ModelHeader) -> Iterator[str]:
