@@ -232,13 +232,13 @@ def test_the_models_thermostats_are_the_default(tmp_path, monkeypatch):
     for way, options in (("alone", ()), ("batch", ("--replicas", 2))):
         stdout, _ = call("run", "start.xyz", *settings, "--out", way, *options)
         line = (
-            "thermostat Langevin 2000 fs, CSVR 70 fs (recommended by the model), seed"
+            "thermostat Langevin 5000 fs, CSVR 70 fs (recommended by the model), seed"
         )
         assert line in stdout
     for name in ("alone.traj", "batch-01.traj"):
         with ase.io.trajectory.Trajectory(name) as frames:
             langevin, csvr = frames.description["thermostat"]
-        assert langevin["friction"] * ase.units.fs == pytest.approx(1 / 2000)
+        assert langevin["friction"] * ase.units.fs == pytest.approx(1 / 5000)
         assert csvr["taut"] / ase.units.fs == pytest.approx(70)
         assert stated_temperature(Path(name)) == 310
 

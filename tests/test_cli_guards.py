@@ -21,7 +21,7 @@ pytestmark = [
 def folder(tmp_path, monkeypatch):
     """Work in a folder with a molecule that paracetamol's model does not know."""
     monkeypatch.chdir(tmp_path)
-    ase.io.write("gas.xyz", molecule("H2"))
+    ase.io.write("gas.xyz", molecule("N2O"))
 
 
 def settings(*more):

@@ -44,4 +44,4 @@ def test_without_the_limits_it_blows_up():
     unlimited = Forecaster(dataclasses.replace(model.config, largest_speeds=()))
     unlimited.load_state_dict(model.state_dict())
     carbon = with_a_fast_atom(model, 6, 5.0)
-    assert not largest_speed(unlimited, carbon) < 1e6
+    assert not largest_speed(unlimited, carbon) < 1e4

@@ -73,6 +73,6 @@ def emulated(forward, product):
 def test_errors_of_tensor_cores(name):
     single, three, one = errors(name, BUNDLED[name])
     assert three < 1e-5
-    assert three < 3.0 * single
+    assert three < 4.0 * single
     # Written down in docs/performance.md: far from float32.
     assert 1e-3 < one < 1e-2

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from trajcast_ase.data import paracetamol
+from trajcast_ase.data import ethanol
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_header import ModelFileError, read_header
 from trajcast_ase.models.model_zoo import find_model
@@ -80,11 +80,11 @@ def targets(model, state):
 
 
 def test_surroundings_are_added_to_a_network_without_and_change_nothing_at_first():
-    bundled = load_model("paracetamol-7fs")
+    bundled = load_model("ethanol-gfn2")
     wider = replace(bundled.config, surroundings_cutoff=9.0, n_surroundings_rbf=8)
-    model = _initial_model("paracetamol-7fs", wider, 0).double()
+    model = _initial_model("ethanol-gfn2", wider, 0).double()
     assert model.config.surroundings_cutoff == 9.0
-    state = state_from_atoms(paracetamol())
+    state = state_from_atoms(ethanol())
     before, after = targets(bundled.double(), state), targets(model, state)
     torch.testing.assert_close(after, before, rtol=0.0, atol=2e-6)
     with torch.no_grad():
