@@ -58,7 +58,7 @@ def test_the_error_names_atom_and_way_out():
     before = atoms.positions.copy()
     with pytest.raises(
         RuntimeError,
-        match=r"forecast of step 1 is refused: it kicks atom \d \(C\) by [\d.]+ times .*"
+        match=r"forecast of step 1 is refused: it kicks atom \d \(C\) by [\d.]+ times.*"
         r"limit is 10.*Atoms hold step 0.*guards= .*LargestKick",
     ):
         dynamics.run(5)
