@@ -111,7 +111,8 @@ def section(name: str, rows: Sequence[dict[str, Any]]) -> str:
     """Return the section of one system."""
     first = rows[0]
     files = ", ".join(first["key"]["reference"])
-    reference = [f"Reference of the first: {first['reference_ps']:.4g} ps ({files})"]
+    length = f"{first['reference_ps']:.4g} ps"
+    reference = [f"Reference of the first row: {length} ({files})"]
     if "diffusion_md" in first:
         reference.append(f"D of O {Estimate(*first['diffusion_md'])} 1e-9 m²/s")
     if "barrier_kT" in first:
@@ -120,7 +121,7 @@ def section(name: str, rows: Sequence[dict[str, Any]]) -> str:
     text = f"""## {name}
 
 Model {models}, {describe_machine(first["machine"])}. {"; ".join(reference)}. Lengths
-are without equilibration; pieces of the first: {first["piece_ps"]:.3g} ps.
+are without equilibration; pieces of the first row: {first["piece_ps"]:.3g} ps.
 
 {settings_table(rows)}
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trajcast_ase.distill.baths import (
-    MOST_BATHS,
     UNTRIED,
     Bath,
     baths_to_try,
     is_of_molecules,
+    most_baths,
     stored_bath,
 )
 from trajcast_ase.distill.effort import JUDGING_S
@@ -125,8 +125,8 @@ def weakest(tried: list[Tried]) -> tuple[Bath, str]:
         for one, count in zip(tried, passed, strict=True)
     )
     why = (
-        f"{best}, of {len(tried)} baths the weakest whose short report passes most "
-        f"rows, with one set of limits for all ({counts})"
+        f"the weakest of {len(tried)} baths whose short report passes most rows, "
+        f"with one set of limits for all ({counts})"
     )
     return best, why
 
@@ -155,10 +155,11 @@ def _try_all(job: Job, facts: Facts, choice: Candidate, model_name: str) -> list
     if plan is None:
         plan = _plan(job, facts, choice, model_name)
         job.state.keep_plan(STAGE, plan)
+    start = starts(facts, job.request.out, 1)[0]
     most = integer(plan.get("n_strides"), "n_strides", 1, LARGEST)
-    n_baths = integer(plan.get("n_baths"), "n_baths", 0, MOST_BATHS)
+    n_baths = integer(plan.get("n_baths"), "n_baths", 0, most_baths(start))
     tried = [_from_plain(one) for one in members(plan.get("done"), "done", list)]
-    baths = baths_to_try(n_baths, of_molecules=_is_of_molecules(job, facts))
+    baths = baths_to_try(n_baths, of_molecules=is_of_molecules(start))
     with job.bar(most * len(baths) * len(facts.temperatures_K)) as bar:
         for k, bath in enumerate(baths):
             if any(one.bath == bath for one in tried):
@@ -177,8 +178,8 @@ def _plan(job: Job, facts: Facts, choice: Candidate, model_name: str) -> dict[st
     measured = stride_time(job.request.out / model_name, first, facts.middle)
     per_stride = NO_STRIDE_S if measured is None else measured.wall
     n_kelvins = len(facts.temperatures_K)
-    n_baths, before = MOST_BATHS - 1, job.before(STAGE)
-    n_baths += _is_of_molecules(job, facts)
+    n_baths = most_baths(starts(facts, job.request.out, 1)[0])
+    before = job.before(STAGE)
     share = effort.seconds(STAGE, before, 0.0)
     if share is not None:
         least = n_kelvins * (effort.least_strides(horizon_fs) * per_stride + JUDGING_S)
@@ -245,10 +246,6 @@ class _Trial:
         thermostatted = facts.has_thermostat
         lag = self.choice.lag
         return judge(runs.paths, references, lag, has_thermostat=thermostatted)
-
-
-def _is_of_molecules(job: Job, facts: Facts) -> bool:
-    return is_of_molecules(starts(facts, job.request.out, 1)[0])
 
 
 def _plain(tried: Tried) -> dict[str, Any]:

@@ -15,8 +15,6 @@ from trajcast_ase.thermostats.setting import ThermostatSetting
 
 LANGEVIN_FS = (5000.0, 2000.0, 1000.0, 500.0)
 """Time constants to try, the weakest bath first."""
-UNTRIED_FS = 1000.0
-"""Where there is no time to try any."""
 TRIED: tuple[tuple[float, ...], ...] = (
     (),
     (1000.0,),
@@ -25,7 +23,6 @@ TRIED: tuple[tuple[float, ...], ...] = (
     LANGEVIN_FS,
 )
 """Time constants by how many there is time for."""
-MOST_BATHS = len(LANGEVIN_FS) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Bath:
 
     @property
     def number(self) -> int:
-        """Its place among all, for seeds and folders."""
+        """Its place among those that are tried, for seeds and folders."""
         if self.langevin_fs is None:
             return len(LANGEVIN_FS)
         return LANGEVIN_FS.index(self.langevin_fs)
@@ -72,7 +69,8 @@ class Bath:
         return ThermostatSetting(members, chosen_by)
 
 
-UNTRIED = Bath(UNTRIED_FS)
+UNTRIED = Bath(1000.0)
+"""Where there is no time to try any."""
 
 
 def stored_bath(value: Any) -> Bath:
@@ -101,6 +99,11 @@ def baths_to_try(n_baths: int, *, of_molecules: bool) -> tuple[Bath, ...]:
     without = min(n_baths - of_molecules, len(LANGEVIN_FS))
     first = (Bath(None),) if of_molecules else ()
     return (*first, *map(Bath, TRIED[without]))
+
+
+def most_baths(atoms: Atoms) -> int:
+    """Return how many baths there are to try for a system."""
+    return len(LANGEVIN_FS) + is_of_molecules(atoms)
 
 
 def is_of_molecules(atoms: Atoms) -> bool:

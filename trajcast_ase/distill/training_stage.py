@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trajcast_ase.distill.baths import LANGEVIN_FS
+from trajcast_ase.distill.baths import most_baths
 from trajcast_ase.distill.effort import FEWEST_STEPS, JUDGING_S, Length
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import (
@@ -21,6 +21,7 @@ from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.more_md import Round, make_more, plan_round
 from trajcast_ase.distill.report_stage import LONGEST, N_RUNS
 from trajcast_ase.distill.request import shown_range
+from trajcast_ase.distill.rollouts import starts
 from trajcast_ase.distill.speed import stride_time
 from trajcast_ase.distill.words import shown
 from trajcast_ase.strict import members, number
@@ -150,7 +151,8 @@ class _Stage:
             one.n_frames * one.stride_fs for one in map(read_frames, paths)
         )
         n_strides = LONGEST * longest_fs / self.task.candidate.horizon_fs(self.facts)
-        n_runs = (N_RUNS + len(LANGEVIN_FS)) * len(self.facts.temperatures_K)
+        start = starts(self.facts, self.job.request.out, 1)[0]
+        n_runs = (N_RUNS + most_baths(start)) * len(self.facts.temperatures_K)
         return n_runs * (n_strides * per_stride + JUDGING_S)
 
     def train(
