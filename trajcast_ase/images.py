@@ -15,6 +15,8 @@ from trajcast_ase.box import Box
 
 BOXES_PER_CUTOFF = 2
 MOST_BOXES_PER_AXIS = 64
+MOST_UNSORTED = 64
+"""Up to so many isolated atoms, comparing all pairs takes less time than sorting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ def boxed_points(
 ) -> BoxedPoints:
     """Return the atoms of one system and all images within `cutoff` (Å) of its cell."""
     n_atoms = len(positions)
+    if n_atoms <= MOST_UNSORTED and not np.any(box.pbc):
+        return _in_one_box(positions)
     points, atoms = _with_images(box.wrap(positions), box, cutoff)
     low, extent = points.min(axis=0), np.ptp(points, axis=0)
     size = np.maximum(cutoff / BOXES_PER_CUTOFF, extent / MOST_BOXES_PER_AXIS)
@@ -71,6 +75,20 @@ def boxed_points(
         boxes=np.ascontiguousarray(boxes[:n_atoms]),
         shape=shape,
         reach=np.ceil(cutoff / size).astype(np.int64),
+    )
+
+
+def _in_one_box(positions: Float[np.ndarray, "atoms 3"]) -> BoxedPoints:
+    """Return isolated atoms as they are, all of them in the only box."""
+    atoms = np.arange(len(positions))
+    return BoxedPoints(
+        positions=np.ascontiguousarray(positions.T),
+        atoms=atoms,
+        homes=atoms,
+        starts=np.array([0, len(positions)]),
+        boxes=np.zeros(positions.shape, dtype=np.int64),
+        shape=np.ones(3, dtype=np.int64),
+        reach=np.zeros(3, dtype=np.int64),
     )
 
 

@@ -15,6 +15,7 @@ from helpers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajcast_ase.images import MOST_UNSORTED
 from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import neighborhood
 from trajcast_ase.network.cpu.surroundings import surroundings_sums
@@ -79,6 +80,16 @@ def test_batches_and_lone_atoms():
     assert found[1, 0, 0] == found[2, 0, 0] == 1.0
     alone = counted(cluster, torch.zeros(9, dtype=torch.int64), lmax=1)
     assert torch.equal(found[4:], alone)
+
+
+@pytest.mark.parametrize("n_atoms", [MOST_UNSORTED, MOST_UNSORTED + 1])
+def test_few_isolated_atoms_need_no_boxes(n_atoms):
+    rng = np.random.default_rng(n_atoms)
+    state = make_state(rng.uniform(0, 20, (n_atoms, 3)))
+    species = torch.from_numpy(rng.integers(0, 2, n_atoms))
+    expected = sums_over_pairs(state, species)
+    found = counted(state, species)[:, :, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("lmax", [1, 2])
