@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.io import write
 from distill_system import Springs, tetrahedron
 from rich.console import Console
@@ -30,6 +31,7 @@ from trajcast_ase.distill.calculators import CalculatorError, CalculatorSpec
 from trajcast_ase.distill.card import write_card
 from trajcast_ase.distill.effort import BudgetError, FixedEffort
 from trajcast_ase.distill.facts import Facts
+from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.report_stage import Speeds
 from trajcast_ase.distill.request import Fixed, Request
 from trajcast_ase.distill.state import STAGES, StateError
@@ -234,7 +236,8 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
         call(tmp_path, calculator="distill_system:missing")
 
 
-def test_the_card_of_runs_that_broke_down_names_no_report(tmp_path):
+def card_of(folder, atoms):
+    """Return the card of a model whose runs broke down."""
     facts = Facts(
         train=(),
         validation=(),
@@ -260,14 +263,27 @@ def test_the_card_of_runs_that_broke_down_names_no_report(tmp_path):
         "calculator_ns_per_day": 10.0,
     }
     stages = {name: {"line": name, "result": result} for name in STAGES}
+    stages["choice"]["result"] = Candidate(15, 3.5, None, 8, 2).to_plain()
     state = SimpleNamespace(stages=stages, seconds={})
     spec = CalculatorSpec("emt")
-    request = Request(tmp_path, tetrahedron(), spec, temperatures_K=(300.0,))
+    request = Request(folder, atoms, spec, temperatures_K=(300.0,))
+    return write_card(request, facts, state, "copper.trajcast").read_text()
 
-    card = write_card(request, facts, state, "copper.trajcast").read_text()
+
+def test_the_card_of_runs_that_broke_down_names_no_report(tmp_path):
+    card = card_of(tmp_path, tetrahedron())
 
     assert "**The runs at 300 K failed: atom 3 (Cu)**." in card
     assert "report.md" not in card
+    assert "larger cells" not in card
+
+
+def test_the_card_of_a_crystal_says_how_large_its_cell_was(tmp_path):
+    card = card_of(tmp_path, bulk("Cu", cubic=True) * (3, 3, 4))
+
+    assert "## In larger cells" in card
+    assert "144 atoms in a cell that is 10.8 Å wide" in card
+    assert "a stride sees 7 Å to every side" in card
 
 
 def test_break_even_is_where_both_have_taken_as_long():

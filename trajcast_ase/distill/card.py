@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
+from trajcast_ase.box import Box
 from trajcast_ase.distill.facts import Facts
+from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.report_stage import Speeds, report_folder
 from trajcast_ase.distill.request import Request, shown_range
 from trajcast_ase.distill.state import STAGES, StateFile
 from trajcast_ase.distill.words import figures, shown
 from trajcast_ase.files import write_atomically
+from trajcast_ase.trajectory import read_frames
 
 CARD_NAME = "README.md"
 TITLES = {
@@ -48,6 +53,7 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
         "",
         *_held_out(request.fixed.langevin_fs, facts),
         *_advice(result),
+        *_larger_cells(_structure(request, facts), state),
         "## What it cost",
         "",
         "| stage | wall time |",
@@ -112,6 +118,34 @@ def _advice(result: dict[str, Any]) -> list[str]:
     if result["failing"]:
         lines += [f"Rows that do not pass: {', '.join(result['failing'])}.", ""]
     return [*lines, *(f"- {_sentence(one)}." for one in result["try"]), ""]
+
+
+def _structure(request: Request, facts: Facts) -> Atoms:
+    """Return the system that the model was made for."""
+    if request.atoms is not None:
+        return request.atoms
+    return read_frames(request.out / facts.train[0]).atoms(0)
+
+
+def _larger_cells(atoms: Atoms, state: StateFile) -> list[str]:
+    """Return what the report says nothing about: waves longer than a periodic cell."""
+    box = Box.of(atoms.cell.array, atoms.pbc)
+    if not box.is_periodic:
+        return []
+    choice = Candidate.from_plain(state.stages["choice"]["result"])
+    return [
+        "## In larger cells",
+        "",
+        (
+            f"Data and report are of {len(atoms)} atoms in a cell that is "
+            f"{2.0 * box.half_height:.3g} Å wide at the narrowest, and a stride sees "
+            f"{choice.n_layers * choice.cutoff_A:.3g} Å to every side. A larger cell "
+            "has longer waves, which the model has never met and may heat or cool: "
+            "distill the cell that you will run, or hold a run against MD of that "
+            "size with `trajcast validate`."
+        ),
+        "",
+    ]
 
 
 def _pays(speeds: Speeds, spent_s: float) -> str:
