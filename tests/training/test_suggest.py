@@ -7,7 +7,7 @@ import pytest
 from ase import units
 from ase.build import bulk
 from ase.io import write
-from spring_runs import FREQUENCY, spring_run, write_hdf5
+from spring_runs import FREQUENCY, as_atoms, spring_run, write_hdf5
 from typer.testing import CliRunner
 
 from trajcast_ase.cli.app import app
@@ -77,6 +77,33 @@ def test_the_horizon_follows_the_fastest_vibration(tmp_path):
     assert found.resolved
     assert found.horizon_fs == 12.0  # the last multiple of 2 in 0.7 of 17.4 fs
     assert found.validation == ()
+
+
+def test_cells_of_several_sizes_are_all_trained_on(tmp_path):
+    files = []
+    for name, n_copies in (("a", 1), ("b", 1), ("c", 2), ("d", 2), ("e", 3)):
+        images = as_atoms(*spring_run(40, 1))
+        files.append(tmp_path / f"{name}.traj")
+        write(files[-1], [bonded_copies(image, n_copies) for image in images])
+    found = suggest(files, tmp_path, stride_fs=2.0)
+    assert found.train == ("a.traj", "c.traj", "e.traj")
+    assert found.validation == ("b.traj", "d.traj")
+    assert found.n_systems == 3
+    assert "2 run(s) of 4 atoms (H1 C1), 1 run(s) of 6 atoms" in found.description
+    out = tmp_path / "sizes.toml"
+    done = call("new", *files, "--stride", 2, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    assert "a file named twice counts twice" in out.read_text()
+
+
+def bonded_copies(image, n_copies):
+    """Return an image and others of it, far away."""
+    system = image.copy()
+    for number in range(1, n_copies):
+        other = image.copy()
+        other.positions[:, 0] += 20.0 * number
+        system += other
+    return system
 
 
 def test_runs_of_two_strides_are_named(tmp_path):

@@ -52,6 +52,8 @@ class Suggestion:
     neighbors : float
         Of an atom within it.
     surroundings : bool
+    n_systems : int
+        Cells or molecules of different atoms among the runs.
     description : str
     """
 
@@ -64,6 +66,7 @@ class Suggestion:
     cutoff: float
     neighbors: float
     surroundings: bool
+    n_systems: int
     description: str
 
 
@@ -111,8 +114,10 @@ def suggest(
         horizon_fs = _suited_horizon(period, first.stride_fs)
     make_pairs(first, horizon_fs, checks_motion=False)  # refuses odd horizons
     cutoff, neighbors = _suited_cutoff(first)
-    train, validation = _split([_relative(file, folder) for file in files])
-    symbols = np.unique(first.atomic_numbers)
+    names = [_relative(file, folder) for file in files]
+    systems = _systems(runs)
+    train, validation = _split(names, systems)
+    elements = {number for run in runs for number in run.atomic_numbers.tolist()}
     return Suggestion(
         train=train,
         validation=validation,
@@ -122,8 +127,9 @@ def suggest(
         resolved=resolved,
         cutoff=cutoff,
         neighbors=neighbors,
-        surroundings=bool(first.pbc.any()) and len(symbols) > 1,
-        description=_description(runs),
+        surroundings=any(run.pbc.any() for run in runs) and len(elements) > 1,
+        n_systems=len(systems),
+        description=_description(runs, systems),
     )
 
 
@@ -168,11 +174,26 @@ def _suited_cutoff(frames: Frames) -> tuple[float, float]:
     return round(float(cutoff), 1), found
 
 
-def _split(files: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if len(files) == 1:
-        return tuple(files), ()
-    n_last = max(1, round(HELD_OUT * len(files)))
-    return tuple(files[:-n_last]), tuple(files[-n_last:])
+def _systems(runs: Sequence[Frames]) -> list[list[int]]:
+    """Return the places of the runs of each system, in the order of the first."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for place, run in enumerate(runs):
+        found.setdefault(tuple(sorted(run.atomic_numbers.tolist())), []).append(place)
+    return list(found.values())
+
+
+def _split(
+    files: list[str], systems: list[list[int]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files to train on, and the last ones of each system that has more."""
+    held_out = {
+        place
+        for places in systems
+        if len(places) > 1
+        for place in places[-max(1, round(HELD_OUT * len(places))) :]
+    }
+    train = [file for place, file in enumerate(files) if place not in held_out]
+    return tuple(train), tuple(files[place] for place in sorted(held_out))
 
 
 def _relative(file: Path, folder: Path) -> str:
@@ -180,12 +201,15 @@ def _relative(file: Path, folder: Path) -> str:
     return glob.escape(os.path.relpath(file, folder))
 
 
-def _description(runs: Sequence[Frames]) -> str:
+def _description(runs: Sequence[Frames], systems: list[list[int]]) -> str:
     first = runs[0]
     length = sum((run.n_frames - 1) * run.stride_fs for run in runs) * 1e-3
     kelvin = np.mean([run_temperature(run) for run in runs])
-    text = f"{len(runs)} run(s) of {_formula(first)}, {length:.3g} ps, {kelvin:.0f} K"
-    if first.pbc.all():
+    counts = ", ".join(
+        f"{len(places)} run(s) of {_formula(runs[places[0]])}" for places in systems
+    )
+    text = f"{counts}, {length:.3g} ps, {kelvin:.0f} K"
+    if len(systems) == 1 and first.pbc.all():
         text += f", {density(first.atoms(0)):.3g} g/cm3"
     return text
 
@@ -222,10 +246,12 @@ def as_toml(
     """
     quoted = json.dumps  # strings and lists of JSON are TOML
     data = [f"train = {quoted(list(found.train))}"]
+    if found.n_systems > 1:
+        data.append("# steps are shared out by pairs: a file named twice counts twice")
     if found.validation:
         data.append(f"validation = {quoted(list(found.validation))}  # another run")
     else:
-        data.append(f"validation_fraction = {HELD_OUT}  # the end of the only run")
+        data.append(f"validation_fraction = {HELD_OUT}  # the end of each run")
     data.append(f"horizon_fs = {found.horizon_fs:g}  # {_reason(found)}")
     if told_stride is not None:
         data.append(f"stride_fs = {told_stride:g}  # of the frames; files do not tell")
