@@ -12,11 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trajcast_ase.box import Box
+from trajcast_ase.neighbors import FEW_ATOMS
 
 BOXES_PER_CUTOFF = 2
 MOST_BOXES_PER_AXIS = 64
-MOST_UNSORTED = 64
-"""Up to so many isolated atoms, comparing all pairs takes less time than sorting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def boxed_points(
 ) -> BoxedPoints:
     """Return the atoms of one system and all images within `cutoff` (Å) of its cell."""
     n_atoms = len(positions)
-    if n_atoms <= MOST_UNSORTED and not np.any(box.pbc):
+    if n_atoms <= FEW_ATOMS and not np.any(box.pbc):
         return _in_one_box(positions)
     points, atoms = _with_images(box.wrap(positions), box, cutoff)
     low, extent = points.min(axis=0), np.ptp(points, axis=0)

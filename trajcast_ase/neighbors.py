@@ -28,7 +28,7 @@ Search = Callable[
 MOST_BOXES = 10_000
 """Of the size of the cutoff along one axis. Searches end the process above some 1e5."""
 FEW_ATOMS = 64
-"""Without periodic axes all pairs of so many are compared sooner than searched."""
+"""Without periodic axes all pairs of so many are compared sooner than sorted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from helpers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajcast_ase.images import MOST_UNSORTED
-from trajcast_ase.neighbors import find_edges
+from trajcast_ase.neighbors import FEW_ATOMS, find_edges
 from trajcast_ase.network import neighborhood
 from trajcast_ase.network.cpu.surroundings import surroundings_sums
 from trajcast_ase.network.harmonics import spherical_harmonics
@@ -82,7 +81,7 @@ def test_batches_and_lone_atoms():
     assert torch.equal(found[4:], alone)
 
 
-@pytest.mark.parametrize("n_atoms", [MOST_UNSORTED, MOST_UNSORTED + 1])
+@pytest.mark.parametrize("n_atoms", [FEW_ATOMS, FEW_ATOMS + 1])
 def test_few_isolated_atoms_need_no_boxes(n_atoms):
     rng = np.random.default_rng(n_atoms)
     state = make_state(rng.uniform(0, 20, (n_atoms, 3)))

@@ -96,6 +96,14 @@ def test_cells_of_several_sizes_are_all_trained_on(tmp_path):
     assert "a file named twice counts twice" in out.read_text()
 
 
+def test_the_fastest_of_several_systems_decides_the_horizon(crystals, tmp_path):
+    x, v = spring_run(200, 1)
+    write("fast.traj", as_atoms(x, v / 2.0))  # every 4 fs instead of 2
+    files = [tmp_path / crystals[0], tmp_path / "fast.traj"]
+    found = suggest(files, tmp_path, stride_fs=4.0)
+    assert found.period_fs < 40.0  # of the crystal alone 50
+
+
 def bonded_copies(image, n_copies):
     """Return an image and others of it, far away."""
     system = image.copy()

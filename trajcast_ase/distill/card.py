@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
 from trajcast_ase.box import Box
 from trajcast_ase.distill.facts import Facts
 from trajcast_ase.distill.fitting import Candidate
 from trajcast_ase.distill.report_stage import Speeds, report_folder
 from trajcast_ase.distill.request import Request, shown_range
+from trajcast_ase.distill.rollouts import starts
 from trajcast_ase.distill.state import STAGES, StateFile
 from trajcast_ase.distill.words import figures, shown
 from trajcast_ase.files import write_atomically
-from trajcast_ase.trajectory import read_frames
 
 CARD_NAME = "README.md"
 TITLES = {
@@ -53,7 +51,7 @@ def write_card(request: Request, facts: Facts, state: StateFile, model: str) -> 
         "",
         *_held_out(request.fixed.langevin_fs, facts),
         *_advice(result),
-        *_larger_cells(_structure(request, facts), state),
+        *_larger_cells(request, facts, state),
         "## What it cost",
         "",
         "| stage | wall time |",
@@ -120,15 +118,11 @@ def _advice(result: dict[str, Any]) -> list[str]:
     return [*lines, *(f"- {_sentence(one)}." for one in result["try"]), ""]
 
 
-def _structure(request: Request, facts: Facts) -> Atoms:
-    """Return the system that the model was made for."""
-    if request.atoms is not None:
-        return request.atoms
-    return read_frames(request.out / facts.train[0]).atoms(0)
-
-
-def _larger_cells(atoms: Atoms, state: StateFile) -> list[str]:
+def _larger_cells(request: Request, facts: Facts, state: StateFile) -> list[str]:
     """Return what the report says nothing about: waves longer than a periodic cell."""
+    atoms = request.atoms
+    if atoms is None:
+        (atoms,) = starts(facts, request.out, 1)
     box = Box.of(atoms.cell.array, atoms.pbc)
     if not box.is_periodic:
         return []

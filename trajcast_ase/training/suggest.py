@@ -108,14 +108,14 @@ def suggest(
                 f"every {first.stride_fs:g} fs; make a configuration of files with one "
                 "stride, or set horizon_fs to a multiple of both yourself"
             )
-    period = fastest_period_fs(first)
+    systems = _systems(runs)
+    period = min(fastest_period_fs(runs[places[0]]) for places in systems)
     resolved = period > 2.5 * first.stride_fs
     if horizon_fs is None:
         horizon_fs = _suited_horizon(period, first.stride_fs)
     make_pairs(first, horizon_fs, checks_motion=False)  # refuses odd horizons
     cutoff, neighbors = _suited_cutoff(first)
     names = [_relative(file, folder) for file in files]
-    systems = _systems(runs)
     train, validation = _split(names, systems)
     elements = {number for run in runs for number in run.atomic_numbers.tolist()}
     return Suggestion(
