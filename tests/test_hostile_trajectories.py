@@ -1,5 +1,6 @@
 """Damaged files, and data that no MD wrote, end in the documented error."""
 
+import gzip
 import sys
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def test_wrong_units_are_noticed(tmp_path):
         ("ATOMS id", "ATOMS mol", "no column 'id'"),
         ("\n3 H", "\n3 H 1.0", "has not 8 columns"),
         ("real", "lj", "'lj' are not read"),
+        ("\n2 H", "\n2 D", "'D' above line .* is no element"),
     ],
 )
 def test_what_is_wrong_with_a_dump_is_named(tmp_path, old, new, message):
@@ -115,3 +117,66 @@ def test_an_xyz_with_too_few_lines_names_the_count(tmp_path):
     path.write_text("999999999" + path.read_text()[1:])
     with pytest.raises(TrajectoryError, match="999999999 atoms, but 38 follow"):
         read_frames(path, STRIDE_FS)
+
+
+def weighed(text, mass):
+    """Return a dump with a column of masses, of hydrogen `mass`."""
+    weights = {"H": mass, "O": "15.999"}
+    lines = text.replace("element xu", "element mass xu").split("\n")
+    for number, line in enumerate(lines):
+        words = line.split()
+        if len(words) == 8 and words[1] in weights:
+            words.insert(2, weights[words[1]])
+            lines[number] = " ".join(words)
+    return "\n".join(lines)
+
+
+def test_masses_of_a_dump_are_read(tmp_path):
+    path = dump(tmp_path, lambda text: weighed(text, "2.014"))
+    frames = read_frames(path, STRIDE_FS)
+    assert set(frames.masses[frames.atomic_numbers == 1]) == {2.014}
+    np.testing.assert_allclose(frames.velocities, motion()[1], rtol=1e-9)
+    text = path.read_text()
+    place = text.rindex("2.014")
+    path.write_text(text[:place] + "1.008" + text[place + 5 :])
+    with pytest.raises(TrajectoryError, match="has other masses than the first"):
+        read_frames(path, STRIDE_FS)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_bounds_of_open_axes_may_follow_the_atoms(tmp_path, scaled):
+    positions, velocities = motion()
+    lines = dump_text(positions, velocities).split("\n")
+    frame = -1
+    for number, line in enumerate(lines):
+        if line.startswith("ITEM: BOX BOUNDS"):
+            frame += 1
+            low, high = positions[frame].min(axis=0), positions[frame].max(axis=0)
+            lines[number] = "ITEM: BOX BOUNDS ss ss ss"
+            for axis in range(3):
+                lines[number + 1 + axis] = f"{low[axis]:.15g} {high[axis]:.15g}"
+        words = line.split()
+        if scaled and len(words) == 8 and words[0].isdigit():
+            atom = int(words[0]) - 1
+            shares = (positions[frame, atom] - low) / (high - low)
+            words[2:5] = [f"{one:.15g}" for one in shares]
+            lines[number] = " ".join(words)
+    text = "\n".join(lines)
+    if scaled:
+        text = text.replace("xu yu zu", "xs ys zs")
+    path = tmp_path / "a.lammpstrj"
+    path.write_text(text)
+    frames = read_frames(path, STRIDE_FS)
+    assert not frames.pbc.any()
+    np.testing.assert_allclose(frames.positions, positions, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["extxyz", "dump"])
+def test_compressed_text_is_read(tmp_path, kind):
+    path = write_original(kind, tmp_path / f"a{SUFFIXES[kind]}")
+    packed = tmp_path / f"{path.name}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    plain = read_frames(path, STRIDE_FS)
+    np.testing.assert_array_equal(
+        read_frames(packed, STRIDE_FS).velocities, plain.velocities
+    )

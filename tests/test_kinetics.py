@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from ase.constraints import FixAtoms, FixCom
 from driver_helpers import crystal, draw_momenta, water
 from helpers import join, kinetic_energy, make_state, random_state
@@ -12,10 +13,13 @@ from trajcast_ase.conservation import Conservation, angular_momentum, com_veloci
 from trajcast_ase.kinetics import (
     conserved_motion,
     degrees_of_freedom,
+    run_temperature,
     temperature,
     thermal_motion,
 )
 from trajcast_ase.state import state_from_atoms
+from trajcast_ase.trajectory import Frames
+from trajcast_ase.units import FS
 
 ANGULAR, LINEAR_ONLY = Conservation(), Conservation(angular=False)
 LINE = [[0, 0, 0], [1, 1, 0], [2.5, 2.5, 0]]
@@ -94,3 +98,27 @@ def test_temperature_of_a_paracetamol_sized_molecule_differs_from_ase():
     ratio = atoms.get_temperature() / temperature(atoms, ANGULAR)
     assert ratio == pytest.approx(54 / 60, rel=1e-12)
     assert temperature(Atoms("Ar", momenta=[[1, 2, 3]]), ANGULAR) == 0.0
+
+
+@pytest.mark.parametrize("name", ["N2", "C2H4", "CH3CH2OH"])
+def test_temperature_of_a_run_is_the_mean_of_its_frames(name):
+    """Of one that drifts and turns, as under Langevin with fixcm=False."""
+    atoms, rng = molecule(name), np.random.default_rng(4)
+    kelvins, positions, velocities = [], [], []
+    for _ in range(20):
+        atoms.rattle(0.02, rng=rng)
+        atoms.set_momenta(rng.normal(size=(len(atoms), 3)))
+        kelvins.append(temperature(atoms, Conservation()))
+        positions.append(atoms.positions.copy())
+        velocities.append(atoms.get_velocities() * FS)
+    frames = Frames(
+        np.array(positions),
+        np.array(velocities),
+        atoms.numbers.astype(np.int64),
+        atoms.get_masses(),
+        atoms.cell.array,
+        atoms.pbc,
+        1.0,
+        "drawn",
+    )
+    assert run_temperature(frames) == pytest.approx(np.mean(kelvins), rel=1e-10)

@@ -82,6 +82,9 @@ def test_a_changing_system_is_refused(tmp_path, run, change):
     if change == "numbers":
         images[3].numbers[0] = 9
     else:
+        for atoms in images:
+            atoms.set_cell(np.eye(3) * 10)
+            atoms.pbc = True
         images[3].cell[:] = np.eye(3) * 9
     path = tmp_path / "a.traj"
     with Trajectory(str(path), "w") as trajectory:
@@ -139,3 +142,22 @@ def test_a_column_of_velocities_says_what_to_write(tmp_path, run, name):
     write(tmp_path / "mine.traj", images)
     frames = read_frames(tmp_path / "mine.traj", STRIDE_FS)
     np.testing.assert_allclose(frames.velocities, run[1], atol=1e-8)
+
+
+def test_the_stride_does_not_depend_on_the_length(tmp_path):
+    found = []
+    for n_frames in (12, 400):
+        time = np.cumsum(np.full(n_frames, 1.2)) - 1.2
+        path = tmp_path / f"{n_frames}.h5"
+        write_hdf5(path, *spring_run(n_frames, seed=3), time=time)
+        found.append(read_frames(path).stride_fs)
+    assert found == [1.2, 1.2]
+
+
+def test_atoms_that_rest_are_fixed(tmp_path, run):
+    positions, velocities = (values.copy() for values in run)
+    positions[:, 0], velocities[:, 0] = positions[0, 0], 0.0
+    frames = read_frames(write_hdf5(tmp_path / "a.h5", positions, velocities))
+    assert np.flatnonzero(frames.fixed).tolist() == [0]
+    assert frames.atoms(3).constraints[0].index.tolist() == [0]
+    assert not read_frames(write_hdf5(tmp_path / "b.h5", *run)).fixed.any()

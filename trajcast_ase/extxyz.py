@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+from trajcast_ase.compressed import open_text
+
 XYZ_FORMATS = ("extxyz", "xyz")
 
 
@@ -21,7 +23,7 @@ def check_counts(path: Path) -> None:
         The text names the line.
     """
     number = 0
-    with path.open(encoding="utf-8") as file:
+    with open_text(path, encoding="utf-8") as file:
         while (line := file.readline()).strip():
             number += 1
             if line.startswith("VEC"):  # cell vectors may follow the atoms

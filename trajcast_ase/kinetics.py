@@ -25,6 +25,8 @@ from trajcast_ase.trajectory import Frames
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 UNCONSTRAINED = Constraints()
+ATOMS_AT_ONCE = 100_000
+"""Of the frames of a run that are looked at together."""
 
 
 def kinetic_energies(state: State) -> Float[Tensor, " systems"]:
@@ -257,18 +259,52 @@ def temperature(atoms: Atoms, rule: Conservation) -> float:
 def run_dof(frames: Frames) -> int:
     """Return the degrees of freedom of a run that have a temperature.
 
-    By its last frame, and with the momenta conserved that physics conserves.
+    By its last frame, without atoms that rest in all of them, and with the momenta
+    conserved that physics conserves.
     """
     return degrees_of_freedom(frames.atoms(-1), Conservation())
 
 
+def thermal_velocities(frames: Frames) -> Float[np.ndarray, "frames atoms 3"]:
+    """Return the velocities of a run without what its forces conserve, Å/fs.
+
+    The motion of which `run_dof` counts the degrees of freedom. Langevin baths let a
+    run drift and turn, and other programs may not stop it at the start.
+    """
+    constraints = constraints_of(frames.atoms(-1))
+    if constraints.free is not None:  # fixed atoms take up any momentum
+        return frames.velocities
+    length = max(1, ATOMS_AT_ONCE // len(frames.masses))
+    thermal = np.empty_like(frames.velocities)
+    for start in range(0, frames.n_frames, length):
+        part = slice(start, start + length)
+        motion = thermal_motion(_state_of(frames, part), Conservation())
+        thermal[part] = motion.state.velocities.reshape(-1, len(frames.masses), 3)
+    return thermal
+
+
+def _state_of(frames: Frames, part: slice) -> State:
+    """Return some frames of a run as systems of one batch."""
+    positions, velocities = frames.positions[part], frames.velocities[part]
+    n_frames, n_atoms = positions.shape[:2]
+    return State(
+        torch.from_numpy(positions.reshape(-1, 3)),
+        torch.from_numpy(velocities.reshape(-1, 3)),
+        torch.from_numpy(frames.masses).repeat(n_frames),
+        torch.from_numpy(frames.atomic_numbers).repeat(n_frames),
+        torch.from_numpy(frames.cell).expand(n_frames, 3, 3),
+        torch.from_numpy(frames.pbc).expand(n_frames, 3),
+        torch.arange(n_frames).repeat_interleave(n_atoms),
+    )
+
+
 def run_temperature(frames: Frames) -> float:
-    """Return the mean temperature of a run by `run_dof`, K.
+    """Return the mean temperature of the thermal motion of a run by `run_dof`, K.
 
     Zero where there is none, as for a single isolated atom.
     """
     n_dof = run_dof(frames)
     if n_dof == 0:
         return 0.0
-    total = atom_energies(frames.velocities, frames.masses).sum(axis=1)
+    total = atom_energies(thermal_velocities(frames), frames.masses).sum(axis=1)
     return float(2.0 * total.mean() / (n_dof * KB))

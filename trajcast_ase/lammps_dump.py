@@ -6,7 +6,7 @@ without a word; it takes types for atomic numbers and any dump for one in metal 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,13 +15,17 @@ from typing import Literal, get_args
 import numpy as np
 from ase import Atoms
 from ase.calculators.lammps import convert
+from ase.data import atomic_numbers
 from ase.io import iread
 from jaxtyping import Float
 
+from trajcast_ase.compressed import open_text
 from trajcast_ase.units import FS
 
 DUMP_FORMAT = "lammps-dump-text"
 BOX_LINES = 3
+MASS_DIGITS = 6
+"""In amu: that of ASE and g/mol differ by the constants of different years."""
 
 LammpsUnits = Literal["real", "metal", "si", "cgs", "electron"]
 UNIT_STYLES: tuple[str, ...] = get_args(LammpsUnits)
@@ -54,6 +58,25 @@ class _Header:
     time: float | None
     step: int
     n_atoms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What the lines of the atoms of one frame say beside their motion.
+
+    Attributes
+    ----------
+    ids : list of int
+        Ascending.
+    masses : list of float, or None
+        In the order of the ids, in the units of the dump; None without such a column.
+    scaled : bool
+        Whether positions are shares of the box.
+    """
+
+    ids: list[int]
+    masses: list[float] | None
+    scaled: bool
 
 
 class _Lines:
@@ -110,10 +133,10 @@ def read_dump(path: Path, units: str | None) -> DumpedFrames:
     Raises
     ------
     DumpError
-        Damaged lines, unknown units, atoms without ids or elements, other atoms in
-        another frame, or steps at uneven distances.
+        Damaged lines, unknown units, atoms without ids or elements, other atoms or
+        masses in another frame, or steps at uneven distances.
     """
-    headers = _scan(path)
+    headers, columns = _scan(path)
     style = _unit_style(headers, units)
     images: list[Atoms] = list(
         iread(
@@ -127,6 +150,12 @@ def read_dump(path: Path, units: str | None) -> DumpedFrames:
     found = [len(image) for image in images]
     if found != [header.n_atoms for header in headers]:
         raise DumpError("ASE reads other numbers of atoms than the dump states")
+    if columns.scaled:  # of a box whose open sides may move; ASE leaves its origin out
+        for image in images:
+            image.positions += image.get_celldisp().ravel()
+    if columns.masses is not None:
+        masses = convert(np.array(columns.masses), "mass", style, "ASE")
+        _set_masses(images, np.round(masses, MASS_DIGITS))
     _check_steps([header.step for header in headers])
     times = [header.time for header in headers if header.time is not None]
     if len(times) < len(headers):
@@ -135,23 +164,35 @@ def read_dump(path: Path, units: str | None) -> DumpedFrames:
     return DumpedFrames(images, np.asarray(in_ase_units / FS))
 
 
-def _scan(path: Path) -> list[_Header]:
-    """Return the headers of all frames after a look at every line."""
+def _set_masses(images: Iterable[Atoms], masses: Float[np.ndarray, " atoms"]) -> None:
+    """Give the masses of the dump, amu, to frames that have their elements'."""
+    for image in images:
+        velocities = image.get_velocities() if image.has("momenta") else None
+        image.set_masses(masses)
+        if velocities is not None:
+            image.set_velocities(velocities)
+
+
+def _scan(path: Path) -> tuple[list[_Header], _Columns]:
+    """Return the headers of all frames, and their columns, by a look at every line."""
     headers: list[_Header] = []
-    atoms: list[int] | None = None
-    with path.open(encoding="ascii", newline=None) as file:
+    atoms: _Columns | None = None
+    with open_text(path, encoding="ascii") as file:
         lines = _Lines(file)
         while (line := lines.ended()) is not None:
             header = _header(lines, line, first=not headers)
-            ids = _ids(lines, header)
-            if atoms is not None and ids != atoms:
+            columns = _columns(lines, header)
+            if atoms is not None and columns != atoms:
+                what = "atom ids" if columns.ids != atoms.ids else "masses"
                 raise DumpError(
-                    f"the frame that ends at line {lines.number} has other atom ids "
+                    f"the frame that ends at line {lines.number} has other {what} "
                     "than the first; dump one group of atoms that stay"
                 )
-            atoms = ids
+            atoms = columns
             headers.append(header)
-    return headers
+    if atoms is None:
+        raise DumpError("the dump is empty; write it during the MD")
+    return headers, atoms
 
 
 def _header(lines: _Lines, line: str, *, first: bool) -> _Header:
@@ -175,8 +216,8 @@ def _header(lines: _Lines, line: str, *, first: bool) -> _Header:
     return _Header(units, time, step, n_atoms)
 
 
-def _ids(lines: _Lines, header: _Header) -> list[int]:
-    """Return the ids of the atoms of one frame, ascending."""
+def _columns(lines: _Lines, header: _Header) -> _Columns:
+    """Return the ids and masses of the atoms of one frame."""
     title = lines.next()
     if not title.startswith("ITEM: ATOMS "):
         raise DumpError(f"line {lines.number} is {title[:60]!r} instead of ITEM: ATOMS")
@@ -196,12 +237,25 @@ def _ids(lines: _Lines, header: _Header) -> list[int]:
             f"an atom above line {lines.number} has not {len(columns)} columns; cut "
             "the damaged frame"
         )
-    ids = sorted(int(row[place]) for row in rows)
+    rows.sort(key=lambda row: int(row[place]))
+    ids = [int(row[place]) for row in rows]
     if len(set(ids)) < len(ids):
         raise DumpError(
             f"an atom id stands twice in the frame that ends at line {lines.number}"
         )
-    return ids
+    named = columns.index("element")
+    unknown = {row[named] for row in rows}.difference(atomic_numbers)
+    if unknown:
+        raise DumpError(
+            f"{min(unknown)!r} above line {lines.number} is no element; name it in "
+            "'dump_modify ... element' (isotopes by their element, with a column "
+            "'mass')"
+        )
+    masses = None
+    if "mass" in columns:
+        weight = columns.index("mass")
+        masses = [float(row[weight]) for row in rows]
+    return _Columns(ids, masses, scaled="x" not in columns and "xu" not in columns)
 
 
 def _unit_style(headers: list[_Header], given: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.io import iread
 from ase.io.formats import filetype
 from jaxtyping import Bool, Float, Int
@@ -25,6 +26,8 @@ TRAJECTORY_FORMAT = "trajcast-md"
 HDF5_SUFFIXES = (".h5", ".hdf5")
 # Strides are written in decimal fs and summed up by the MD code in float64.
 STRIDE_TOLERANCE_FS = 1e-6
+STRIDE_DIGITS = 9
+"""In fs: sums of a stride carry rounding that depends on their number."""
 VELOCITY_COLUMNS = ("vel", "velo", "velocity", "velocities", "v")
 """Of extxyz files of other programs; ASE takes none of them for velocities."""
 
@@ -70,14 +73,22 @@ class Frames:
         """Number of frames."""
         return len(self.positions)
 
+    @property
+    def fixed(self) -> Bool[np.ndarray, " atoms"]:
+        """Which atoms rest in every frame, as under FixAtoms; none where all do."""
+        resting = ~self.velocities.any(axis=(0, 2))
+        return np.asarray(resting & ~resting.all())
+
     def atoms(self, index: int) -> Atoms:
-        """Return a frame, without its velocities."""
+        """Return a frame, without its velocities, with a FixAtoms of what rests."""
+        fixed = self.fixed
         return Atoms(
             self.atomic_numbers,
             positions=self.positions[index],
             masses=self.masses,
             cell=self.cell,
             pbc=self.pbc,
+            constraint=FixAtoms(mask=fixed) if fixed.any() else None,
         )
 
 
@@ -242,7 +253,7 @@ def _even_stride(time_fs: Float[np.ndarray, " frames"], path: Path) -> float:
             f"others {stride:g} fs; training pairs need an even stride, so cut the "
             "file there or write every frame"
         )
-    return stride
+    return round(float(time_fs[-1] - time_fs[0]) / len(steps), STRIDE_DIGITS)
 
 
 def _read_ase(path: Path, stride_fs: float | None, lammps_units: str | None) -> Frames:
@@ -298,10 +309,11 @@ def _check_images(images: list[Atoms], path: Path) -> None:
                 f"{path}: masses change at frame {number}; a run has the same masses "
                 "throughout, so correct them or cut the file there"
             )
-        same_pbc = np.array_equal(image.pbc, first.pbc)
+        # Along open axes LAMMPS writes bounds that follow the atoms.
+        vectors, wanted = image.cell.array[first.pbc], first.cell.array[first.pbc]
         if not (
-            same_pbc
-            and np.allclose(image.cell.array, first.cell.array, atol=1e-9, rtol=0.0)
+            np.array_equal(image.pbc, first.pbc)
+            and np.allclose(vectors, wanted, atol=1e-9, rtol=0.0)
         ):
             raise TrajectoryError(
                 f"{path}: the cell changes at frame {number}; TrajCast forecasts at "
@@ -337,7 +349,7 @@ def _told_stride(path: Path, images: list[Atoms]) -> float | None:
             f"{path} states {stride:g} fs between frames; write it again with the "
             "right description"
         )
-    return stride
+    return round(stride, STRIDE_DIGITS)
 
 
 def stated_settings(path: Path) -> dict[str, Any]:

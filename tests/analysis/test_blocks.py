@@ -91,3 +91,25 @@ def test_one_replica_has_no_error():
 )
 def test_an_estimate_prints_the_first_digit_of_its_error(mean, error, text):
     assert str(Estimate(mean, error)) == text
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("memory", [-0.5, -0.9])
+def test_anticorrelated_values_have_a_short_time(memory):
+    noise = np.random.default_rng(8).normal(size=200_000)
+    series = signal.lfilter([1.0], [1.0, -memory], noise)
+    time = autocorrelation_time(series)
+    assert 0 < time == pytest.approx(0.5 + memory / (1 - memory), abs=0.03)
+
+
+@pytest.mark.statistical
+def test_an_oscillation_cancels_over_its_whole_length():
+    """Its first quarter alone is thirty times as long."""
+    period, decay = 20.0, 50.0
+    width, angle = np.exp(-1 / decay), 2 * np.pi / period
+    poles = [1.0, -2 * width * np.cos(angle), width**2]
+    noise = np.random.default_rng(8).normal(size=200_000)
+    series = signal.lfilter([1.0], poles, noise)
+    answer = signal.lfilter([1.0], poles, np.eye(1, 5000)[0])
+    exact = answer.sum() ** 2 / (2 * np.square(answer).sum())
+    assert autocorrelation_time(series) == pytest.approx(exact, abs=0.2)

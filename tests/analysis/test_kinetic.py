@@ -189,3 +189,17 @@ def test_bad_input_is_refused_with_the_reason(change, message):
     }
     with pytest.raises(ValueError, match=message):
         kinetic_shares(**(arguments | change))
+
+
+def test_single_atoms_do_not_turn():
+    """Though the rounding of a centre of mass looks like a moment of inertia."""
+    rng = np.random.default_rng(2)
+    lattice = 5.0 * np.indices((3, 3, 3)).reshape(3, -1).T
+    positions = lattice + rng.normal(scale=0.1, size=(40, 27, 3))
+    masses, numbers = np.full(27, 39.95), np.full(27, 18)
+    velocities = canonical(rng, masses, 40)
+    shares = kinetic_shares(
+        positions, velocities, masses, numbers, cell=15.0 * np.eye(3), pbc=PERIODIC
+    )
+    assert "molecular rotation" not in shares
+    assert shares["molecular translation"].n_dof == pytest.approx(78.0)

@@ -87,6 +87,15 @@ def test_data_that_cannot_be_pairs_are_refused(name, message):
     assert "memory" in str(caught.value)
 
 
+def test_fixed_atoms_are_refused():
+    frames = thermal(0.5)
+    positions, velocities = frames.positions.copy(), frames.velocities.copy()
+    positions[:, 3:5], velocities[:, 3:5] = positions[0, 3:5], 0.0
+    held = replace(frames, positions=positions, velocities=velocities)
+    with pytest.raises(TrajectoryError, match=r"2 atoms rest .* atom 3 the first"):
+        make_pairs(held, 5.0)
+
+
 @pytest.mark.parametrize("name", ["atom", "frame", "zero", "repeated", "shuffled"])
 def test_gross_faults_are_seen_at_a_long_stride(name):
     with pytest.raises(TrajectoryError):

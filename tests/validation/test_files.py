@@ -85,7 +85,7 @@ def test_command_passes_runs_of_one_ensemble(runs, tmp_path):
 
 
 def test_command_fails_a_hot_run(runs, tmp_path):
-    saved = tmp_path / "reference.json"
+    saved = tmp_path / "new" / "reference.json"
     runner = CliRunner()
     outcome = runner.invoke(
         app,

@@ -100,7 +100,8 @@ def changed(observables: Observables, change: dict[str, object]) -> Observables:
         ({"stride_fs": 7.0}, "a frame every 7 fs, the reference every 10 fs"),
         ({"piece_fs": 3000.0}, "pieces of 3000 fs"),
         ({"temperature_K": 350.0}, "keeps 350 K, that of the reference 300 K"),
-        ({"volume_A3": 100.0}, "one of the runs is periodic"),
+        ({"pbc": (True, True, False)}, r"of the run are \[True, True, False\]"),
+        ({"masses_amu": {"C": 12.011, "H": 2.014}}, "H weighs 2.014 amu in the run"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(methane, change, text):
@@ -111,7 +112,7 @@ def test_runs_that_cannot_be_compared_are_refused(methane, change, text):
 
 def test_other_densities_are_refused(crystal):
     reference = observe(crystal, PIECE_FS)
-    other = changed(reference, {"volume_A3": 1.01 * reference.conditions.volume_A3})
+    other = changed(reference, {"extent": 1.01 * reference.conditions.extent})
     with pytest.raises(NotComparableError, match="compare runs at one density"):
         compare(other, reference)
 

@@ -159,6 +159,8 @@ def test_other_orders_are_refused(water):
     order[1], order[4] = order[4], order[1]
     with pytest.raises(TopologyError, match="begins with a bond between atoms 0 and 4"):
         observe(reordered(water, order), PIECE_FS, topology=topology)
+    with pytest.raises(TopologyError, match="seed 1 has 21 atoms, the reference 24"):
+        observe(reordered(water, order[:21]), PIECE_FS, topology=topology)
     # Two hydrogens of one molecule have the same bonds: this is no other order.
     order = list(range(24))
     order[1], order[2] = order[2], order[1]

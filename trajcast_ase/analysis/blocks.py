@@ -16,6 +16,8 @@ from scipy import fft
 
 # Sokal's window: the sum over the correlations ends after this many times.
 WINDOW_TIMES = 5.0
+BY_CHANCE = 3.0
+"""Standard errors of a correlation that is none."""
 FEWEST_TIMES = 20.0
 FEWEST_VALUES = 2
 
@@ -104,7 +106,10 @@ def autocorrelation_time(values: Float[np.ndarray, " frames"]) -> float:
     """Return the integrated autocorrelation time, in frames; 0.5 without memory.
 
     The mean of n values has the error of n / (2 tau) independent ones. The sum ends at
-    the first lag of five times itself (Sokal).
+    the first lag of five times itself (Sokal), or of five times the sum of all
+    correlations beyond chance, whatever their sign: those of an oscillation cancel over
+    its whole length only. Below its own error the sum stands for nothing, and the error
+    is returned.
 
     Raises
     ------
@@ -120,13 +125,19 @@ def autocorrelation_time(values: Float[np.ndarray, " frames"]) -> float:
         )
     power = np.abs(fft.rfft(centered, n=2 * n_values)) ** 2
     correlation = fft.irfft(power)[:n_values]
-    times = np.cumsum(correlation / correlation[0]) - 0.5
-    # The times end near zero, since the mean was removed: one lag always settles.
-    settled = np.arange(n_values) >= WINDOW_TIMES * times
-    time = float(times[np.argmax(settled)])
-    if n_values < FEWEST_TIMES * time:
+    correlation /= correlation[0]
+    times = np.cumsum(correlation) - 0.5
+    sizes = np.abs(correlation)
+    widest = (
+        np.cumsum(np.where(sizes > BY_CHANCE / np.sqrt(n_values), sizes, 0.0)) - 0.5
+    )
+    lags = np.arange(n_values)
+    settled = lags >= WINDOW_TIMES * np.maximum(times, widest)
+    last = int(np.argmax(settled))
+    time = float(times[last])
+    if not settled[last] or n_values < FEWEST_TIMES * time:
         raise ValueError(
             f"{n_values} values with a correlation time near {time:.3g} are fewer than "
             f"{FEWEST_TIMES:g} times that, so the time is a guess; give a longer series"
         )
-    return time
+    return max(time, float(np.sqrt(last / n_values)))

@@ -29,12 +29,11 @@ from trajcast_ase.analysis.blocks import Estimate, block_average
 from trajcast_ase.analysis.inputs import check_per_atom, trajectory_array
 from trajcast_ase.analysis.molecules import Molecules, find_molecules
 from trajcast_ase.box import Box
+from trajcast_ase.conservation import SMALLEST_INERTIA, SMALLEST_MOMENT
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 Conserved = Literal["nothing", "momentum", "both momenta"]
 
-# Principal moments below this part of the largest are those of a linear molecule.
-SMALLEST_MOMENT = 1e-8
 # A group with fewer degrees of freedom than this has none.
 SMALLEST_DOF = 1e-6
 FRAMES_AT_ONCE = 2048
@@ -286,7 +285,7 @@ def _rotations(
     turns = np.cross(np.eye(3)[None, None], arms[:, :, None])
     inertia = np.einsum("fnac,fnbc->fab", turns, turns)
     moments, axes = np.linalg.eigh(inertia)
-    exists = moments > SMALLEST_MOMENT * moments[:, -1:]
+    exists = moments > np.maximum(SMALLEST_MOMENT * moments[:, -1:], SMALLEST_INERTIA)
     scale = np.where(exists, 1.0 / np.sqrt(np.where(exists, moments, 1.0)), 0.0)
     turned = np.einsum("fnac,fab->fncb", turns, axes)
     return np.asarray(turned * scale[:, None, None])

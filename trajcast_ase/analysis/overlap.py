@@ -19,4 +19,6 @@ def curve_overlap(
     For curves of unit area it is the area that they have in common.
     """
     distance = np.abs(first - second).sum(axis=-1)
-    return np.asarray(1 - distance / (first.sum(axis=-1) + second.sum(axis=-1)))
+    areas = first.sum(axis=-1) + second.sum(axis=-1)
+    # Curves that are zero throughout are equal.
+    return np.asarray(1 - distance / np.where(areas > 0, areas, 1.0))

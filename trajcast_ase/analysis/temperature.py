@@ -46,17 +46,18 @@ def element_temperatures(
 ) -> dict[str, Float[np.ndarray, " frames"]]:
     """Return the kinetic temperature of each element, K, frame by frame.
 
-    Each atom is counted with ``n_dof / n_atoms`` degrees of freedom. The elements of an
+    Each atom that moves is counted with an equal share of `n_dof`; elements whose
+    atoms all rest, as under FixAtoms, are left out. The elements of an
     isolated molecule at rest do not share one temperature in equilibrium, since the
     conserved momenta take more from the heavy and the outer atoms: compare with
     reference MD, not with the thermostat's temperature.
     """
     energies = atom_energies(velocities, masses)
-    n_atoms = len(masses)
+    moves = velocities.any(axis=(0, 2))
     series = {}
-    for number in np.unique(atomic_numbers):
-        chosen = atomic_numbers == number
-        share = n_dof * chosen.sum() / n_atoms
+    for number in np.unique(atomic_numbers[moves]):
+        chosen = moves & (atomic_numbers == number)
+        share = n_dof * chosen.sum() / moves.sum()
         series[chemical_symbols[number]] = np.asarray(
             2.0 * energies[:, chosen].sum(axis=1) / (share * KB)
         )

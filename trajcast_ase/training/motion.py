@@ -95,6 +95,7 @@ def check_motion(frames: Frames) -> None:
     """
     motion = _motion(frames)
     _check_rest(frames, motion)
+    _check_fixed(frames)
     _check_scale(frames, motion)
     _check_jumps(frames, motion)
     _check_steps(frames, motion)
@@ -153,6 +154,17 @@ def _check_rest(frames: Frames, motion: _Motion) -> None:
         raise TrajectoryError(
             f"{frames.source}: no atom moves from frame {first} to {first + 1}; the "
             "frame is repeated, so leave one of the two out"
+        )
+
+
+def _check_fixed(frames: Frames) -> None:
+    """Refuse atoms that are held: they take up momenta, which forecasts conserve."""
+    fixed = np.flatnonzero(frames.fixed)
+    if len(fixed):
+        raise TrajectoryError(
+            f"{frames.source}: {len(fixed)} atoms rest in every frame, atom {fixed[0]} "
+            "the first, as under FixAtoms; they take up the momentum that a forecast "
+            "conserves, so train on runs in which all atoms move"
         )
 
 

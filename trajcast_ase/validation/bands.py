@@ -103,7 +103,7 @@ def band_temperatures(
         whole = _energy(reference, name, edges[0], edges[-1]).mean()
         for low, high in pairwise(edges):
             energy = _energy(reference, name, low, high)
-            if energy.mean() < SMALL_OF_ELEMENT * whole:
+            if energy.mean() <= SMALL_OF_ELEMENT * whole:
                 continue
             unit = level / energy.mean()
             of = name.replace("spectrum", "temperature")

@@ -35,8 +35,11 @@ def bath_memory_fs(frames: Frames) -> float | None:
     -------
     float or None
         The shorter of both times; None where nothing is forgotten within a quarter of
-        the run, or where totals are held at zero, which hides a bath.
+        the run, where totals are held at zero, which hides a bath, and where fixed
+        atoms take them up.
     """
+    if frames.fixed.any():
+        return None
     masses, velocities = frames.masses, frames.velocities
     squares = np.einsum("a,fax,fax->", masses**2, velocities, velocities)
     thermal = squares / frames.n_frames  # of the total, by equipartition

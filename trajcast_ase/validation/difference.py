@@ -142,7 +142,7 @@ def curve_difference(run: Runs, reference: Runs, level: float) -> Difference:
     scatter = float(found.scatter)
     error = max(scatter * known.standard_error(memory.share), between)
     alone = scatter * known.standard_error(0.0) or 1.0
-    gaps = _chance_gaps(residuals, means[1])
+    gaps = _chance_gaps(residuals, float(means[0].sum() + means[1].sum()))
     typical = float(norm.isf(level / 2))
     base = float(np.quantile(gaps, 1 - level, method="higher")) / typical
     limit = base * _likely(known, memory, error, scatter) / alone
@@ -214,15 +214,17 @@ def _dimensions(residuals: Float[np.ndarray, "pieces bins"]) -> int:
 
 
 def _chance_gaps(
-    residuals: Sequence[Float[np.ndarray, "pieces bins"]],
-    mean: Float[np.ndarray, " bins"],
+    residuals: Sequence[Float[np.ndarray, "pieces bins"]], areas: float
 ) -> Float[np.ndarray, " deals"]:
-    """Return what curves lack to full overlap by chance, with pieces dealt anew."""
+    """Return what curves lack to full overlap by chance, with pieces dealt anew.
+
+    `areas` is the sum of both mean curves.
+    """
     pieces = np.concatenate(residuals).astype(np.float32)
     n_run, n_pieces = len(residuals[0]), len(pieces)
     first = _deals(n_run, n_pieces) @ pieces
     shift = first / n_run + first / (n_pieces - n_run)  # the residuals sum to zero
     # Two means were taken off the pieces.
     shift *= sqrt(n_pieces / (n_pieces - 2))
-    gaps = np.abs(shift).sum(axis=1) / (2 * mean.sum())
+    gaps = np.abs(shift).sum(axis=1) / (areas or 1.0)
     return np.asarray(gaps, dtype=np.float64)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from trajcast_ase.stride import ForecastModel, stride
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.pairs import Pairs
-from trajcast_ase.trajectory import Frames, TrajectoryError
+from trajcast_ase.trajectory import STRIDE_TOLERANCE_FS, Frames, TrajectoryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def divergence(frames: Frames, twin: Frames) -> Growth:
         Other atoms or another stride, or starts that lie apart.
     """
     same_atoms = np.array_equal(frames.atomic_numbers, twin.atomic_numbers)
-    if not same_atoms or frames.stride_fs != twin.stride_fs:
+    if not same_atoms or abs(frames.stride_fs - twin.stride_fs) > STRIDE_TOLERANCE_FS:
         raise TrajectoryError(
             f"{twin.source} has other atoms or another stride than {frames.source}; "
             "give a run from nearly the same start, written alike"

@@ -18,15 +18,17 @@ from trajcast_ase.trajectory import (
     readable,
     stated_settings,
 )
-from trajcast_ase.validation.observables import (
+from trajcast_ase.validation.conditions import (
     Conditions,
-    Observables,
+    check_comparable,
     conditions_of,
+)
+from trajcast_ase.validation.observables import (
+    Observables,
     observe,
     pool,
 )
 from trajcast_ase.validation.quantities import WINDOW_FS
-from trajcast_ase.validation.report import check_comparable
 from trajcast_ase.validation.storage import load_observables, parse_observables
 from trajcast_ase.validation.topology import Topology
 

@@ -14,10 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from trajcast_ase.kinetics import run_dof
+from trajcast_ase.kinetics import run_dof, thermal_velocities
 from trajcast_ase.trajectory import Frames
 from trajcast_ase.validation.bands import band_edges
 from trajcast_ase.validation.bath_memory import bath_memory_fs
+from trajcast_ase.validation.conditions import (
+    TOLERANCE,
+    Conditions,
+    check_comparable,
+    conditions_of,
+)
 from trajcast_ase.validation.quantities import (
     WINDOW_FS,
     Curve,
@@ -32,28 +38,6 @@ from trajcast_ase.validation.topology import Topology, topology_of, watch_bonds
 
 FEWEST_PIECES = 4
 """Fewer say nothing about the scatter between them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What two runs must share to be compared.
-
-    Attributes
-    ----------
-    formula : str
-        Composition, such as "H128O64".
-    volume_A3 : float or None, Å³
-        Of a periodic cell.
-    stride_fs : float, fs
-        Time between frames.
-    temperature_K : float or None, K
-        Of the thermostat, where it is known.
-    """
-
-    formula: str
-    volume_A3: float | None
-    stride_fs: float
-    temperature_K: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +141,8 @@ def observe(
     else:
         topology.check(frames)
     bonds = watch_bonds(frames, topology)
+    memory_fs = bath_memory_fs(frames)
+    frames = replace(frames, velocities=thermal_velocities(frames))
     scalars = thermal(pieces, frames, n_dof)
     scalars |= structural(pieces, frames, topology.pairs)
     scalars |= displacements(pieces, frames)
@@ -173,7 +159,7 @@ def observe(
         longest_bonds_A=bonds.longest_A,
         n_exchanged=bonds.n_exchanged,
         bands_cm=band_edges(whole.x, whole.pieces.mean(axis=0)),
-        bath_memory_fs=bath_memory_fs(frames),
+        bath_memory_fs=memory_fs,
         scalars=scalars,
         curves=curves,
     )
@@ -229,28 +215,18 @@ def pool(runs: Sequence[Observables]) -> Observables:
 
 def _check_alike(first: Observables, other: Observables) -> None:
     """Refuse to pool runs that differ by more than chance."""
-    if other.conditions != first.conditions or other.piece_fs != first.piece_fs:
+    names = first.source, other.source
+    check_comparable(first.conditions, other.conditions, names)
+    if abs(other.piece_fs / first.piece_fs - 1) > TOLERANCE:
         raise ValueError(
-            f"{first.source} and {other.source} differ in conditions or pieces: "
-            f"{first.conditions} in {first.piece_fs:g} fs, {other.conditions} in "
-            f"{other.piece_fs:g} fs; pool runs of one ensemble, cut alike"
+            f"{names[0]} is cut into pieces of {first.piece_fs:g} fs, {names[1]} into "
+            f"pieces of {other.piece_fs:g} fs; cut them alike"
         )
     if not np.array_equal(first.topology.pairs, other.topology.pairs):
         raise ValueError(
             f"{first.source} and {other.source} have other bonds; observe them with "
             "one topology"
         )
-
-
-def conditions_of(frames: Frames, temperature_K: float | None = None) -> Conditions:
-    """Return the conditions of a run; its file may not tell the temperature."""
-    atoms = frames.atoms(-1)
-    return Conditions(
-        formula=str(atoms.get_chemical_formula(mode="hill")),
-        volume_A3=float(atoms.get_volume()) if frames.pbc.all() else None,
-        stride_fs=frames.stride_fs,
-        temperature_K=temperature_K,
-    )
 
 
 def _pieces(frames: Frames, piece_fs: float) -> list[range]:

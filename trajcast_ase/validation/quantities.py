@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 from ase.formula import Formula
 from jaxtyping import Float, Int
 
@@ -162,17 +163,18 @@ def _is_water(frames: Frames) -> bool:
 def displacements(pieces: list[range], frames: Frames) -> dict[str, Scalar]:
     """Return the mean square displacement of each element of a periodic system.
 
-    After part of a piece, relative to the center of mass.
+    After part of a piece, relative to the center of mass, or to fixed atoms.
     """
     if not frames.pbc.any():
         return {}
     lag = max(1, round(LAG_SHARE * len(pieces[0])))
-    box = Box.of(frames.cell, frames.pbc)
+    box, held = Box.of(frames.cell, frames.pbc), frames.fixed.any()
     symbols = np.array(frames.atoms(-1).get_chemical_symbols())
     scalars: dict[str, list[float]] = {name: [] for name in sorted(set(symbols))}
     for piece in pieces:
         path = box.unwrap(frames.positions[piece.start : piece.stop])
-        path = path - np.average(path, axis=1, weights=frames.masses)[:, None]
+        if not held:
+            path = path - np.average(path, axis=1, weights=frames.masses)[:, None]
         squares = np.square(path[lag:] - path[:-lag]).sum(axis=2).mean(axis=0)
         for name, values in scalars.items():
             values.append(float(squares[symbols == name].mean()))
@@ -200,7 +202,8 @@ def spectra(pieces: list[range], frames: Frames) -> dict[str, Curve]:
     curves = {"spectrum": Curve(axis, frequency, total)}
     if len(spectra[0].by_element) == 1:  # the same as of all
         return curves
-    for name in spectra[0].by_element:
+    symbols = np.array(chemical_symbols)[frames.atomic_numbers]
+    for name in sorted(set(symbols[~frames.fixed])):
         share = np.stack([one.by_element[name] for one in spectra])
         curves[f"spectrum of {name}"] = Curve(axis, frequency, share)
     return curves

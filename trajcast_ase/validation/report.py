@@ -9,6 +9,11 @@ import numpy as np
 
 from trajcast_ase.validation.bands import band_temperatures
 from trajcast_ase.validation.bath_memory import remark
+from trajcast_ase.validation.conditions import (
+    TOLERANCE,
+    NotComparableError,
+    check_comparable,
+)
 from trajcast_ase.validation.correlation import POWER, Memory
 from trajcast_ase.validation.difference import (
     Difference,
@@ -16,27 +21,18 @@ from trajcast_ase.validation.difference import (
     curve_difference,
     number_difference,
 )
-from trajcast_ase.validation.observables import Conditions, Observables
+from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.quantities import Scalar
 from trajcast_ase.validation.topology import BREAKING
 
 FALSE_ALARM = 0.05
 """Chance that runs of the same ensemble fail in any row."""
-TOLERANCE = 1e-6
-"""Relative, of strides."""
 BIN_TOLERANCE = 1e-3
 """Relative; files hold five digits."""
-VOLUME_TOLERANCE = 1e-3
-"""Relative, of cells that may be compared."""
-TEMPERATURE_TOLERANCE_K = 0.01
 STRONG = 1 / 3
 """Share of a piece that the next keeps, above which a row is named."""
 RESOLUTION = 2e-5
 """Relative, of numbers in files."""
-
-
-class NotComparableError(ValueError):
-    """Two runs cannot be compared; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,48 +258,6 @@ def _check_bonds(run: Observables, reference: Observables) -> None:
         raise NotComparableError(
             "the run was observed with other bonds than those of the reference; "
             "observe it with topology=reference.topology"
-        )
-
-
-def check_comparable(run: Conditions, reference: Conditions) -> None:
-    """Raise for runs that differ by more than the model.
-
-    Raises
-    ------
-    NotComparableError
-    """
-    if run.formula != reference.formula:
-        raise NotComparableError(
-            f"the run is {run.formula}, the reference {reference.formula}; compare "
-            "runs of the same composition"
-        )
-    if abs(run.stride_fs / reference.stride_fs - 1) > TOLERANCE:
-        raise NotComparableError(
-            f"the run has a frame every {run.stride_fs:g} fs, the reference every "
-            f"{reference.stride_fs:g} fs, and spectra depend on it; write both at one "
-            "stride (trajcast run writes every stride with --interval 1)"
-        )
-    _check_cells(run.volume_A3, reference.volume_A3)
-    kelvin, wanted = run.temperature_K, reference.temperature_K
-    both_known = kelvin is not None and wanted is not None
-    if both_known and abs(kelvin - wanted) > TEMPERATURE_TOLERANCE_K:  # type: ignore[operator]
-        raise NotComparableError(
-            f"the thermostat of the run keeps {kelvin:g} K, that of the reference "
-            f"{wanted:g} K; compare runs at one temperature"
-        )
-
-
-def _check_cells(volume: float | None, wanted: float | None) -> None:
-    if (volume is None) != (wanted is None):
-        raise NotComparableError(
-            "one of the runs is periodic and the other is not; set pbc and cell alike"
-        )
-    if volume is None or wanted is None:
-        return
-    if abs(volume / wanted - 1) > VOLUME_TOLERANCE:
-        raise NotComparableError(
-            f"the cell of the run has {volume:.1f} Å³, that of the reference "
-            f"{wanted:.1f} Å³; compare runs at one density"
         )
 
 

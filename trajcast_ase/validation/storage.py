@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from trajcast_ase.validation.observables import Conditions, Observables
+from trajcast_ase.validation.conditions import Conditions
+from trajcast_ase.validation.observables import Observables
 from trajcast_ase.validation.quantities import Curve, Scalar
 from trajcast_ase.validation.topology import Topology
 
 FORMAT = "trajcast-observables"
-VERSION = 3
+VERSION = 4
 DIGITS = 5
 CURVE_DIGITS = 3
 """Of curves, which are many numbers with much scatter."""
@@ -26,7 +27,9 @@ def save_observables(observables: Observables, path: str | Path) -> None:
     for curve in content["curves"].values():
         curve["pieces"] = _rounded(curve["pieces"].tolist(), CURVE_DIGITS)
     text = json.dumps(_plain(content), ensure_ascii=False, separators=(",", ":"))
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def load_observables(path: str | Path) -> Observables:
@@ -75,7 +78,8 @@ def _check_header(content: dict[str, Any], source: str) -> None:
 
 def _observables(content: dict[str, Any]) -> Observables:
     fields = {k: v for k, v in content.items() if k not in ("format", "version")}
-    conditions = Conditions(**fields.pop("conditions"))
+    shared = fields.pop("conditions")
+    conditions = Conditions(**shared | {"pbc": tuple(shared["pbc"])})
     scalars = {
         name: Scalar(one["unit"], np.array(one["pieces"], dtype=np.float64))
         for name, one in fields.pop("scalars").items()

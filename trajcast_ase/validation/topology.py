@@ -54,6 +54,12 @@ class Topology:
         ------
         TopologyError
         """
+        count, wanted = len(frames.atomic_numbers), len(self.atomic_numbers)
+        if count != wanted:
+            raise TopologyError(
+                f"{frames.source} has {count} atoms, the reference {wanted}; compare "
+                "runs of the same atoms"
+            )
         wrong = np.flatnonzero(frames.atomic_numbers != self.atomic_numbers)
         if len(wrong):
             found, wanted = (
