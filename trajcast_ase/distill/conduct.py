@@ -30,7 +30,7 @@ from trajcast_ase.distill.request import (
     spread_temperatures,
 )
 from trajcast_ase.distill.start import Start
-from trajcast_ase.distill.state import STAGES, STATE_NAME, StateFile, drop_stages
+from trajcast_ase.distill.state import STAGES, STATE_NAME, StateFile
 from trajcast_ase.distill.training_stage import fit
 from trajcast_ase.files import sole_writer
 from trajcast_ase.strict import text
@@ -161,9 +161,7 @@ def distill(
         effort = WallClock(request.budget_s, chooses=request.start is None)
     request.out.mkdir(parents=True, exist_ok=True)
     with sole_writer(request.out / STATE_NAME):
-        if redo is not None:
-            drop_stages(request.out, redo)
-        state = StateFile(request.out, request.identity())
+        state = StateFile(request.out, request.identity(), redo)
         console = console or Console(highlight=False)
         return _conduct(Job(request, effort, state, console))
 
