@@ -121,6 +121,32 @@ def test_append_goes_on_in_the_same_files(run):
     assert Path("parts.log").read_text() == Path("whole.log").read_text()
 
 
+def test_append_repeats_no_rows_of_the_log(run):
+    options = (*run, "--thermostat", "none", "--interval", 4, "--log-interval", 1)
+    call(*options, "--temperature", 300, "--steps", 10, "--out", "whole")
+    call(*options, "--temperature", 300, "--steps", 7, "--out", "parts")
+    call(*options, "--steps", 6, "--out", "parts", "--append")
+    assert Path("parts.log").read_text() == Path("whole.log").read_text()
+    with Path("parts.log").open("a") as log:
+        log.write("my own words\n")
+    message = error_of(*options, "--steps", 6, "--out", "parts", "--append")
+    assert "the row 'my own words' of parts.log tells no time; remove it" in message
+
+
+def test_the_way_on_from_a_stopped_append_is_one(run):
+    options = (*run, "--temperature", 300, "--interval", 2, "--out")
+    call(*options, "md", "--steps", 4)
+    stdout, _ = call(
+        *(*options, "md", "--steps", 6, "--append", "--max-hours", 0), status=75
+    )
+    way = "the same command with --restart --steps 10 in place of --append and its"
+    assert way in stdout
+    stdout, _ = call(*options, "md", "--steps", 10, "--restart")
+    assert "going on after stride 5" in stdout
+    with Trajectory("md.traj") as trajectory:
+        assert len(trajectory) == 6
+
+
 def test_append_refuses_what_it_cannot_go_on_with(run):
     options = (*run, "--temperature", 300, "--steps", 4, "--out", "md")
     assert "there is no md.traj" in error_of(*options, "--append")
