@@ -120,7 +120,7 @@ def cut_log(log: Path, trajectory: Path) -> None:
 
 def _time_ps(row: str, log: Path) -> float:
     try:
-        return float(row.split()[0])
+        return float(row.split(maxsplit=1)[0])
     except (ValueError, IndexError) as error:
         raise ValueError(
             f"--append: the row {row.strip()!r} of {log} tells no time; remove it, or "
