@@ -46,6 +46,13 @@ def test_a_name_with_a_suffix_means_that_file(run):
     assert "md.traj exists" in again
 
 
+def test_an_at_sign_in_a_name_is_no_index(run):
+    ase.io.write("mol@298.xyz", molecule("CH3CH2OH"))
+    call("run", "mol@298.xyz", *run[2:], "--temperature", 300, "--steps", 2)
+    with Trajectory("mol@298-md.traj") as trajectory:
+        assert len(trajectory) == 1
+
+
 def test_format_and_name_agree(run):
     options = (*run, "--temperature", 300, "--steps", 2)
     message = error_of(*options, "--out", "md.traj", "--format", "extxyz")

@@ -180,7 +180,7 @@ def _atoms(structure: Atoms | str | Path | None) -> Atoms | None:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        found = read(path)
+        found = read(path, do_not_split_by_at_sign=True)
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as a structure ({type(error).__name__}: {error}); "
