@@ -141,10 +141,14 @@ def _split(runs: list[Frames], *, whole: bool) -> dict[str, list[Frames]]:
 
 
 def _cut(frames: Frames, start: int, stop: int) -> Frames:
+    kicks = frames.kicks
+    if kicks is not None:
+        kicks = kicks[(kicks >= start) & (kicks < stop)] - start
     return replace(
         frames,
         positions=frames.positions[start:stop],
         velocities=frames.velocities[start:stop],
+        kicks=kicks,
     )
 
 
