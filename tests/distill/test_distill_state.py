@@ -76,6 +76,28 @@ def test_redo_with_other_settings_deletes_nothing(tmp_path):
     assert (tmp_path / "distill.json").read_bytes() == before
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / ".distill.json.lock").touch()  # as of a call that was killed
+    StateFile(tmp_path, IDENTITY)
+    (tmp_path / "screening").mkdir()
+    (tmp_path / "README.md").write_text("mine")
+
+    with pytest.raises(FileExistsError, match=r"holds README.md and no distill.json"):
+        StateFile(tmp_path, IDENTITY)
+
+
+def test_settings_may_change_until_something_is_kept(tmp_path):
+    StateFile(tmp_path, IDENTITY).save()
+    frames = tmp_path / "reference" / "trial-1.part"
+    frames.parent.mkdir()
+    frames.touch()
+
+    StateFile(tmp_path, IDENTITY)
+    assert frames.exists()
+    StateFile(tmp_path, IDENTITY | {"temperature_K": 310.0})
+    assert not frames.exists()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -137,7 +137,7 @@ def distill(
         Settings, structure, calculator, trajectories, budget or state file do not
         serve; the text says what to do. Finished stages are kept.
     FileExistsError
-        Another process works in this folder.
+        Another process works in this folder, or it holds files of something else.
     Interrupted
         SIGINT or SIGTERM came in a training or a run of the model.
     """

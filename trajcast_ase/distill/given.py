@@ -55,6 +55,7 @@ def take_trajectories(job: Job) -> None:
         temperature = round(mean, 1)
     parts = _split(runs, whole=not job.request.references)
     folder = job.request.out / FOLDER
+    job.state.save()  # before other files, which are ours from now on
     folder.mkdir(parents=True, exist_ok=True)
     names = {
         role: _write(chosen, role, folder, temperature)

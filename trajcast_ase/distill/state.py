@@ -48,6 +48,8 @@ class StateFile:
     StateError
         The file is damaged or of another request, a file of a kept stage is missing
         or changed, or there is no stage `redo`; nothing has been taken out then.
+    FileExistsError
+        There is no such file, but something else.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class StateFile:
         self._clock: tuple[str, float] | None = None
         self._saved = time.monotonic()
         if not self.path.exists():
+            self._check_fresh()
             return
         self._read()
         dropped = () if redo is None else STAGES[STAGES.index(redo) :]
@@ -75,6 +78,16 @@ class StateFile:
                 self._check_files(stage)
         if dropped:
             self._drop(dropped)
+
+    def _check_fresh(self) -> None:
+        """Raise FileExistsError where files of the user's may be in the way."""
+        ours = {f"{STATE_NAME}.part", f".{STATE_NAME}.lock"}
+        others = sorted({path.name for path in self.folder.iterdir()} - ours)
+        if others:
+            raise FileExistsError(
+                f"{self.folder} holds {others[0]} and no {STATE_NAME}; choose a new or "
+                "an empty folder as --out"
+            )
 
     def _read(self) -> None:
         try:
@@ -92,7 +105,7 @@ class StateFile:
         keys = {"format", "identity", "seconds", "plans", "stages"}
         if found.keys() != keys or found["format"] != FORMAT:
             raise ValueError(f"it lacks a key, has another, or is not of {FORMAT}")
-        self._check_identity(members(found["identity"], "identity", dict))
+        identity = members(found["identity"], "identity", dict)
         for name in ("seconds", "plans", "stages"):
             for stage in members(found[name], name, dict):
                 if stage not in STAGES:
@@ -109,9 +122,13 @@ class StateFile:
             for file, digest in members(entry["files"], "files", dict).items():
                 text(digest, f"the hash of {shortened(file)}")
             self.stages[stage] = entry
+        self._check_identity(identity)
 
     def _check_identity(self, found: dict[str, Any]) -> None:
         plain = json.loads(json.dumps(self._identity))
+        if not self.plans and not self.stages and plain != found:
+            self._drop(STAGES[:1])  # nothing is kept but frames of another request
+            return
         for key in sorted(plain.keys() | found.keys()):
             if plain.get(key) != found.get(key):
                 raise StateError(
