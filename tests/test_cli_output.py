@@ -13,7 +13,7 @@ from helpers import small_model
 from test_cli import call, error_of
 
 from trajcast_ase import save_model
-from trajcast_ase.conversion import convert
+from trajcast_ase.conversion import convert, is_copy
 from trajcast_ase.trajectory import read_frames
 
 
@@ -46,6 +46,13 @@ def test_a_name_with_a_suffix_means_that_file(run):
     assert "md.traj exists" in again
 
 
+def test_an_at_sign_in_a_name_is_no_index(run):
+    ase.io.write("mol@298.xyz", molecule("CH3CH2OH"))
+    call("run", "mol@298.xyz", *run[2:], "--temperature", 300, "--steps", 2)
+    with Trajectory("mol@298-md.traj") as trajectory:
+        assert len(trajectory) == 1
+
+
 def test_format_and_name_agree(run):
     options = (*run, "--temperature", 300, "--steps", 2)
     message = error_of(*options, "--out", "md.traj", "--format", "extxyz")
@@ -62,6 +69,8 @@ def test_a_missing_library_is_named_before_the_run(run, kind):
     assert not list(Path().glob("*.traj"))
 
 
+# MDAnalysis leaves readers of files that are none half made.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["dcd", "h5md"])
 def test_other_libraries_write_their_formats(run, kind):
     library = pytest.importorskip("MDAnalysis")
@@ -70,6 +79,15 @@ def test_other_libraries_write_their_formats(run, kind):
     universe = library.Universe.empty(9).load_new(f"md.{kind}")
     frames = read_frames("md.traj")
     assert len(universe.trajectory) == 3
+    assert is_copy(Path("md.traj"), Path(f"md.{kind}"), kind)
+    shifted = ase.io.read("md.traj", ":")
+    shifted[0].positions += 0.1
+    ase.io.write("other.traj", shifted)
+    assert not is_copy(Path("other.traj"), Path(f"md.{kind}"), kind)
+    ase.io.write("smaller.traj", [image[:4] for image in shifted])
+    assert not is_copy(Path("smaller.traj"), Path(f"md.{kind}"), kind)
+    Path(f"mine.{kind}").write_text("no trajectory")
+    assert not is_copy(Path("md.traj"), Path(f"mine.{kind}"), kind)
     for number, step in enumerate(universe.trajectory):
         assert step.time == pytest.approx(number * 1e-3 * frames.stride_fs, rel=1e-5)
         np.testing.assert_allclose(step.positions, frames.positions[number], atol=1e-5)
@@ -119,6 +137,52 @@ def test_append_goes_on_in_the_same_files(run):
     whole, parts = read_frames("whole.traj"), read_frames("parts.traj")
     np.testing.assert_array_equal(parts.positions, whole.positions)
     assert Path("parts.log").read_text() == Path("whole.log").read_text()
+
+
+@pytest.mark.parametrize("going_on", ["--append", "--restart"])
+def test_a_run_that_goes_on_replaces_no_file_but_its_own_copy(run, going_on):
+    options = (*run, "--temperature", 300, "--interval", 2, "--steps")
+    out = ("--out", "ethanol", "--format", "extxyz")
+    call(*options, 4, *out[:2])
+    start = Path("ethanol.xyz").read_bytes()
+    assert "ethanol.xyz is the start" in error_of(*options, 8, *out, going_on)
+    from_run = ("run", "ethanol.traj", *options[2:])  # no longer the start
+    message = error_of(*from_run, 8, *out, going_on)
+    assert "ethanol.xyz exists and is no copy of ethanol.traj" in message
+    assert "move it away, or take another format" in message
+    assert Path("ethanol.xyz").read_bytes() == start
+
+    call(*options, 4, "--out", "md.xyz")
+    call(*options, 8, "--out", "md.xyz", going_on)
+    n_frames = len(ase.io.read("md.traj", ":"))
+    assert n_frames == {"--append": 7, "--restart": 5}[going_on]
+    assert len(ase.io.read("md.xyz", ":")) == n_frames
+
+
+def test_append_repeats_no_rows_of_the_log(run):
+    options = (*run, "--thermostat", "none", "--interval", 4, "--log-interval", 1)
+    call(*options, "--temperature", 300, "--steps", 10, "--out", "whole")
+    call(*options, "--temperature", 300, "--steps", 7, "--out", "parts")
+    call(*options, "--steps", 6, "--out", "parts", "--append")
+    assert Path("parts.log").read_text() == Path("whole.log").read_text()
+    with Path("parts.log").open("a") as log:
+        log.write("my own words\n")
+    message = error_of(*options, "--steps", 6, "--out", "parts", "--append")
+    assert "the row 'my own words' of parts.log tells no time; remove it" in message
+
+
+def test_the_way_on_from_a_stopped_append_is_one(run):
+    options = (*run, "--temperature", 300, "--interval", 2, "--out")
+    call(*options, "md", "--steps", 4)
+    stdout, _ = call(
+        *(*options, "md", "--steps", 6, "--append", "--max-hours", 0), status=75
+    )
+    way = "the same command with --restart --steps 10 in place of --append and its"
+    assert way in stdout
+    stdout, _ = call(*options, "md", "--steps", 10, "--restart")
+    assert "going on after stride 5" in stdout
+    with Trajectory("md.traj") as trajectory:
+        assert len(trajectory) == 6
 
 
 def test_append_refuses_what_it_cannot_go_on_with(run):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io import Trajectory, write
 
@@ -55,6 +57,31 @@ def convert(source: Path, target: Path, kind: str) -> None:
     partial.replace(target)
 
 
+def is_copy(source: Path, target: Path, kind: str) -> bool:
+    """Return whether `target` begins as :func:`convert` would write it from `source`.
+
+    The first frame is compared, so that the copy of a run that was shorter is one, too.
+
+    Raises
+    ------
+    ImportError
+        MDAnalysis is missing, for dcd and h5md.
+    """
+    with Trajectory(os.fspath(source)) as trajectory:
+        first = trajectory[0]
+    if kind == "extxyz":
+        expected = _extxyz_frame(first, 0.0).encode()
+        with target.open("rb") as file:
+            return file.read(len(expected)) == expected
+    universe = _mdanalysis().Universe.empty(len(first))
+    try:
+        universe.load_new(str(target), format=kind.upper())
+    except (OSError, ValueError, LookupError):  # of another system, or no such file
+        return False
+    found = universe.trajectory[0].positions
+    return bool(np.allclose(found, first.positions, atol=1e-4))  # float32
+
+
 def _stride_fs(trajectory: Any) -> float:
     settings = trajectory.description
     return float(settings["timestep"] * settings["interval"] / FS)
@@ -63,10 +90,17 @@ def _stride_fs(trajectory: Any) -> float:
 def _write_extxyz(frames: Iterator[Atoms], path: Path, stride_fs: float) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number, atoms in enumerate(frames):
-            atoms.info["time_fs"] = number * stride_fs
-            atoms.set_masses(atoms.get_masses())  # else a column that is not there
-            columns = ["symbols", "positions", "momenta", "masses"]
-            write(file, atoms, format="extxyz", columns=columns)
+            file.write(_extxyz_frame(atoms, number * stride_fs))
+
+
+def _extxyz_frame(atoms: Atoms, time_fs: float) -> str:
+    """Return a frame as text; `atoms` are changed."""
+    atoms.info["time_fs"] = time_fs
+    atoms.set_masses(atoms.get_masses())  # else a column that is not there
+    columns = ["symbols", "positions", "momenta", "masses"]
+    text = StringIO()
+    write(text, atoms, format="extxyz", columns=columns)
+    return text.getvalue()
 
 
 def _write_mdanalysis(

@@ -329,6 +329,20 @@ def test_bad_input_is_one_line(tmp_path, arguments, match):
     assert match in line
 
 
+def test_names_with_brackets_or_at_signs_are_files(tmp_path):
+    (tmp_path / "nve[1].xyz").write_text("none")
+    result = run_command(
+        "--trajectories", tmp_path / "nve[1].xyz", "--out", tmp_path / "out"
+    )
+    assert "nve[1].xyz: line 1 is 'none'" in result.output
+    write(tmp_path / "Cu@cage.xyz", tetrahedron()[:1])
+    result = run_command(
+        *(tmp_path / "Cu@cage.xyz", "--calculator", "emt", "--temperature", 300),
+        *("--out", tmp_path / "out"),
+    )
+    assert "the structure has fewer than two atoms" in result.output
+
+
 @pytest.mark.slow
 def test_a_range_of_temperatures_and_more_md(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "MEASURED_S", 0.05)

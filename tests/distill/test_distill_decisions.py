@@ -200,6 +200,24 @@ def test_the_latest_sane_state_is_taken():
     np.testing.assert_array_equal(begin.positions, tetrahedron().positions)
 
 
+def test_the_calculator_sees_charges_in_states_of_the_model():
+    seen = []
+
+    class Watched(Springs):
+        def calculate(self, atoms=None, *args):
+            seen.append((atoms.get_initial_charges().sum(), atoms.info["spin"]))
+            super().calculate(atoms, *args)
+
+    begin = tetrahedron()
+    begin.set_initial_charges([1, 0, 0, 0])
+    begin.info["spin"] = 2
+    positions = np.stack([begin.positions, 1.01 * begin.positions])
+
+    latest_sane(frames_of(positions), begin, Watched(), 1e9)
+
+    assert seen == [(1.0, 2)]
+
+
 def job_of(folder, effort, processes=1):
     request = Request(
         out=folder,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from distill_system import STIFFNESS, Springs, tetrahedron
+from rich.console import Console
 
 from trajcast_ase.distill import journal, timestep
 from trajcast_ase.distill.calculators import CalculatorSpec
@@ -21,10 +22,15 @@ from trajcast_ase.distill.chains import (
     plan_lengths,
     run_chains,
 )
+from trajcast_ase.distill.effort import WallClock
 from trajcast_ase.distill.findings import findings
+from trajcast_ase.distill.given import take_trajectories
+from trajcast_ase.distill.job import Job
 from trajcast_ase.distill.journal import Frame, Journal, JournalError, energies_of
 from trajcast_ase.distill.reference_md import joined
+from trajcast_ase.distill.request import Request
 from trajcast_ase.distill.segments import MDError, Segment, Setup, run_segments
+from trajcast_ase.distill.state import StateFile
 from trajcast_ase.distill.timestep import (
     RELAXING_STEPS,
     SWING_LIMIT,
@@ -165,6 +171,24 @@ def test_pieces_of_a_canonical_run_keep_their_kicks(tmp_path):
     np.testing.assert_array_equal(whole.velocities[29 + 7], two.velocities[7])
     bare = [replace(frames, kicks=None) for frames in (one, two)]
     assert joined(bare).kicks is None
+
+
+def test_parts_of_a_given_run_keep_their_kicks(tmp_path):
+    where = setup(tmp_path, kick_frames=40)
+    run(where, [SEGMENTS[0], Segment("given", "start", "canonical", 250, 4, 300.0)])
+    request = Request(tmp_path / "out", trajectories=(str(where.path("given")),))
+    request.out.mkdir()
+    state = StateFile(request.out, request.identity())
+
+    take_trajectories(Job(request, WallClock(1e3), state, Console(quiet=True)))
+
+    parts = [
+        read_frames(request.out / "reference" / f"{role}-1.h5")
+        for role in ("train", "choice", "report")
+    ]
+    assert [part.n_frames for part in parts] == [162, 26, 62]
+    kicks = [part.kicks.tolist() for part in parts]
+    assert kicks == [[40, 80, 120, 160], [], [200 - 188, 240 - 188]]
 
 
 def test_each_segment_begins_where_the_one_before_ended(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase.build import bulk
 from ase.constraints import FixAtoms
@@ -14,6 +15,7 @@ from trajcast_ase.distill.request import (
     Request,
     parse_budget,
     parse_temperature,
+    structure_hash,
 )
 from trajcast_ase.distill.workers import cores
 
@@ -100,6 +102,27 @@ def test_identity_does_not_depend_on_budget_and_processes():
     moved = tetrahedron()
     moved.positions[0, 0] += 1e-9
     assert request(atoms=moved).identity() != first
+
+
+def test_identity_is_of_all_that_a_calculator_may_look_at():
+    def hash_of(change=lambda _: None):
+        atoms = tetrahedron()
+        change(atoms)
+        return structure_hash(atoms)
+
+    changes = (
+        lambda atoms: atoms.set_initial_charges([1, 0, 0, 0]),
+        lambda atoms: atoms.set_initial_charges([0, 1, 0, 0]),
+        lambda atoms: atoms.set_initial_magnetic_moments([1, 0, 0, 0]),
+        lambda atoms: atoms.info.update(charge=1),
+        lambda atoms: atoms.info.update(charge=2),
+        lambda atoms: atoms.info.update(spin=1),
+    )
+    assert len({hash_of(), *map(hash_of, changes)}) == 1 + len(changes)
+    assert hash_of(lambda atoms: atoms.set_initial_charges([0, 0, 0, 0])) == hash_of()
+    assert hash_of(lambda atoms: atoms.info.update(charge=np.int64(1))) == hash_of(
+        lambda atoms: atoms.info.update(charge=1)
+    )
 
 
 def test_a_budget_too_short_says_what_is_needed():

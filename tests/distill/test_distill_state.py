@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trajcast_ase.distill.state import StateError, StateFile, drop_stages
+from trajcast_ase.distill.state import StateError, StateFile
 
 IDENTITY = {"temperature_K": 300.0, "seed": 0}
 
@@ -53,16 +53,49 @@ def test_redo_forgets_a_stage_and_those_after_it(tmp_path):
     file = finished(tmp_path)
     file.write_bytes(b"other frames")
 
-    drop_stages(tmp_path, "choice")
-    with pytest.raises(StateError):
-        StateFile(tmp_path, IDENTITY)
-    drop_stages(tmp_path, "reference")
+    with pytest.raises(StateError, match="was changed"):
+        StateFile(tmp_path, IDENTITY, "choice")
+    with pytest.raises(StateError, match="no such stage"):
+        StateFile(tmp_path, IDENTITY, "cooking")
+    assert file.exists()
+    state = StateFile(tmp_path, IDENTITY, "reference")
 
-    state = StateFile(tmp_path, IDENTITY)
     assert state.stages == state.plans == state.seconds == {}
     assert not file.exists()
-    with pytest.raises(StateError, match="no such stage"):
-        drop_stages(tmp_path, "cooking")
+    assert StateFile(tmp_path, IDENTITY).stages == {}
+
+
+def test_redo_with_other_settings_deletes_nothing(tmp_path):
+    file = finished(tmp_path)
+    before = (tmp_path / "distill.json").read_bytes()
+
+    with pytest.raises(StateError, match="begun with temperature_K"):
+        StateFile(tmp_path, IDENTITY | {"temperature_K": 310.0}, "reference")
+
+    assert file.exists()
+    assert (tmp_path / "distill.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / ".distill.json.lock").touch()  # as of a call that was killed
+    StateFile(tmp_path, IDENTITY)
+    (tmp_path / "screening").mkdir()
+    (tmp_path / "README.md").write_text("mine")
+
+    with pytest.raises(FileExistsError, match=r"holds README.md and no distill.json"):
+        StateFile(tmp_path, IDENTITY)
+
+
+def test_settings_may_change_until_something_is_kept(tmp_path):
+    StateFile(tmp_path, IDENTITY).save()
+    frames = tmp_path / "reference" / "trial-1.part"
+    frames.parent.mkdir()
+    frames.touch()
+
+    StateFile(tmp_path, IDENTITY)
+    assert frames.exists()
+    StateFile(tmp_path, IDENTITY | {"temperature_K": 310.0})
+    assert not frames.exists()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,21 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert config.run.directory == tmp_path / "training"
 
 
+def test_brackets_are_a_pattern_only_where_they_name_no_file(tmp_path):
+    folder = tmp_path / "[Cu(NH3)4]SO4"
+    folder.mkdir()
+    for name in ("nve[1].xyz", "b1.xyz", "b2.xyz"):
+        (folder / name).touch()
+    text = MINIMAL.replace('"a.xyz"', '"b[12].xyz", "nve[1].xyz"')
+    names = ("b1.xyz", "b2.xyz", "nve[1].xyz")
+    files = tuple(str(folder / name) for name in names)
+    assert read(folder, text).data.train == files
+    absolute = MINIMAL.replace('"a.xyz"', f'"{files[0]}", "{files[2]}"')
+    assert read(tmp_path, absolute).data.train == (files[0], files[2])
+    escaped = MINIMAL.replace('"a.xyz"', '"nve[[]1].xyz"')  # as trajcast new writes it
+    assert read(folder, escaped).data.train == files[2:]
+
+
 def test_a_backend_is_chosen_where_the_training_is(tmp_path, monkeypatch):
     monkeypatch.setattr(Triton, "computes_on", lambda _, device: device.type == "meta")
     monkeypatch.setattr(Triton, "check", lambda _: None)

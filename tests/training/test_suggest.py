@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from trajcast_ase.cli.app import app
 from trajcast_ase.training.config import TrainingConfig
+from trajcast_ase.training.pairs import make_pairs
 from trajcast_ase.training.suggest import fastest_period_fs, suggest
 from trajcast_ase.trajectory import TrajectoryError, read_frames
 
@@ -55,6 +56,25 @@ def test_new_writes_a_configuration_that_can_be_trained(crystals):
     again = call("new", *crystals, "--stride", 4, "--out", "runs/argon.toml")
     assert again.exit_code == 1
     assert "pass --overwrite" in again.stderr
+
+
+def test_times_are_written_in_full(tmp_path):
+    stride = 80 * 0.02418884326  # atomic units of time, of which six digits are too few
+    x, v = spring_run(200, 1)
+    scaled = v * 2.0 / stride
+    told = write_hdf5(tmp_path / "told.h5", x, scaled, stride_fs=stride)
+    rounded = np.round(stride * np.arange(200), 7)
+    other = write_hdf5(tmp_path / "other.h5", x, scaled, time=rounded)
+    write(tmp_path / "untold.traj", as_atoms(x, scaled))
+    out = tmp_path / "new.toml"
+    untold = (tmp_path / "untold.traj", "--stride", repr(stride))
+    for arguments in ((told, other), untold):
+        done = call("new", *arguments, "--out", out, "--overwrite")
+        assert done.exit_code == 0, done.stderr
+        data = TrainingConfig.from_toml(out).data
+        for file in (*data.train, *data.validation):
+            frames = read_frames(file, data.stride_fs)
+            assert len(make_pairs(frames, data.horizon_fs)) > 100
 
 
 def test_new_refuses_what_no_training_takes(crystals):

@@ -143,7 +143,8 @@ def _files(patterns: list[str] | tuple[str, ...], option: str) -> list[str]:
 
     found: list[str] = []
     for pattern in patterns:
-        files = sorted(glob(pattern))  # noqa: PTH207
+        # A name with brackets that is there is no pattern.
+        files = [pattern] if Path(pattern).is_file() else sorted(glob(pattern))  # noqa: PTH207
         if not files:
             raise FileNotFoundError(f"{option} {pattern} matches no file")
         found += files

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trajcast_ase.cli.output import OF_SUFFIX
+from trajcast_ase.conversion import is_copy
 from trajcast_ase.dynamics.checkpoint import has_checkpoint, previous
 from trajcast_ase.guards.evidence import SUFFIX
 
@@ -60,6 +62,8 @@ class Files:
     ) -> None:
         """Make the folder, and check that nothing is replaced that must stay.
 
+        Where a run goes on, a copy that it made itself is replaced.
+
         Raises
         ------
         FileExistsError
@@ -74,8 +78,8 @@ class Files:
                     f"--append: there is no {trajectory} to go on with; leave --append "
                     "out to begin it"
                 )
-            return
-        if restart and has_checkpoint(self.checkpoint):
+        if append or (restart and has_checkpoint(self.checkpoint)):
+            self._check_copies(start, overwrite=overwrite)
             return
         way_out = "or --restart to go on from a checkpoint"
         if restart:
@@ -87,6 +91,27 @@ class Files:
                     f"for the start itself), {way_out}"
                 )
         self.prefix.parent.mkdir(parents=True, exist_ok=True)
+
+    def _check_copies(self, start: Path, *, overwrite: bool) -> None:
+        """Raise FileExistsError for the start, or a file that is not the run's own."""
+        if not self.copy:
+            return
+        kind = OF_SUFFIX[self.copy].value
+        for source, copy in zip(
+            self.paths(TRAJECTORY), self.paths(self.copy), strict=True
+        ):
+            if not copy.exists():
+                continue
+            if start.exists() and copy.samefile(start):
+                what = "is the start"
+            elif overwrite or (source.exists() and is_copy(source, copy, kind)):
+                continue
+            else:
+                what = f"exists and is no copy of {source}"
+            raise FileExistsError(
+                f"{copy} {what}, and --format {kind} would replace it; move it away, "
+                "or take another format"
+            )
 
     def clear(self) -> None:
         """Remove what a new run replaces: ASE appends to logs."""

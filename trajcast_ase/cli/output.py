@@ -90,6 +90,44 @@ def strides_done(trajectory: Path, interval: int) -> int:
     return (n_frames - 1) * interval
 
 
+def cut_log(log: Path, trajectory: Path) -> None:
+    """Drop the last rows of a log that are later than the last frame.
+
+    Strides between that and the end of the run are made again.
+
+    Raises
+    ------
+    ValueError
+        A row tells no time.
+    """
+    from ase.io import Trajectory  # noqa: PLC0415
+
+    from trajcast_ase.files import write_atomically  # noqa: PLC0415
+    from trajcast_ase.units import FS  # noqa: PLC0415
+
+    if not log.exists():
+        return
+    with Trajectory(str(trajectory)) as frames:
+        step_ps = 1e-3 * frames.description["timestep"] / FS
+        n_strides = (len(frames) - 1) * frames.description["interval"]
+    rows = log.read_text().splitlines(keepends=True)
+    n_kept, latest_ps = len(rows), (n_strides + 0.5) * step_ps  # rows are rounded
+    while n_kept > 1 and _time_ps(rows[n_kept - 1], log) > latest_ps:
+        n_kept -= 1
+    if n_kept < len(rows):
+        write_atomically(log, "".join(rows[:n_kept]).encode())
+
+
+def _time_ps(row: str, log: Path) -> float:
+    try:
+        return float(row.split(maxsplit=1)[0])
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"--append: the row {row.strip()!r} of {log} tells no time; remove it, or "
+            "move the log away to begin another"
+        ) from error
+
+
 def write_copies(files: Files, kind: TrajectoryFormat | None) -> None:
     """Write each trajectory in another format."""
     if kind is None or not files.copy:

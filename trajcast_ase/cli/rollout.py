@@ -15,6 +15,7 @@ from rich.console import Console
 
 from trajcast_ase.cli.files import LOG, TRAJECTORY, Files
 from trajcast_ase.cli.options import EngineName, GuardAction
+from trajcast_ase.cli.output import cut_log
 from trajcast_ase.dynamics.checkpoint import (
     CheckpointElsewhereError,
     has_checkpoint,
@@ -118,6 +119,16 @@ class Job:
         """Whether there is a checkpoint to go on from."""
         return self.restart and has_checkpoint(self.files.checkpoint)
 
+    @property
+    def way_on(self) -> str:
+        """The command that goes on where this one was stopped, in words."""
+        if self.done is None:
+            return "the same command with --restart"
+        return (
+            f"the same command with --restart --steps {self.steps} in place of "
+            "--append and its --steps"
+        )
+
 
 def _guards_that_go_back(
     atoms: Atoms,
@@ -146,6 +157,8 @@ def carry_out(job: Job, console: Console) -> Ending:
         else:
             if job.done is None:
                 job.files.clear()
+            else:
+                cut_log(job.files.paths(LOG)[0], job.files.paths(TRAJECTORY)[0])
             dynamics = _one(job) if job.files.replicas is None else _many(job)
         ending, temperatures = _run(job, dynamics, console)
     runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
@@ -192,9 +205,7 @@ def _run(
             raise
         except OSError as error:
             kept = "; the last checkpoint and all before it are on disk: make room and "
-            raise OSError(
-                f"{error}{kept}run the same command with --restart"
-            ) from error
+            raise OSError(f"{error}{kept}run {job.way_on}") from error
         if not temperatures:
             report()
     return ending, np.mean(temperatures, axis=0)
@@ -226,8 +237,8 @@ def _print_summary(
     _tell_objections(runs, console)
     if ending.reason:
         console.print(
-            f"ended by {ending.reason} at stride {runs[0].nsteps} of {job.steps}; the "
-            "same command with --restart goes on",
+            f"ended by {ending.reason} at stride {runs[0].nsteps} of {job.steps}; "
+            f"{job.way_on} goes on",
             soft_wrap=True,
         )
     _warn_of_temperature(runs[0], temperatures, console)

@@ -252,7 +252,9 @@ def read_structure(path: Path) -> Atoms:
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the structure to start from")
     try:
-        atoms: Atoms = read(path, index=-1)  # type: ignore[assignment]  # one index
+        atoms: Atoms = read(  # type: ignore[assignment]  # one index
+            path, index=-1, do_not_split_by_at_sign=True
+        )
     except Exception as error:  # ASE's readers raise errors of many classes
         raise ValueError(
             f"{path} cannot be read as a structure "

@@ -30,7 +30,7 @@ from trajcast_ase.distill.request import (
     spread_temperatures,
 )
 from trajcast_ase.distill.start import Start
-from trajcast_ase.distill.state import STAGES, STATE_NAME, StateFile, drop_stages
+from trajcast_ase.distill.state import STAGES, STATE_NAME, StateFile
 from trajcast_ase.distill.training_stage import fit
 from trajcast_ase.files import sole_writer
 from trajcast_ase.strict import text
@@ -137,7 +137,7 @@ def distill(
         Settings, structure, calculator, trajectories, budget or state file do not
         serve; the text says what to do. Finished stages are kept.
     FileExistsError
-        Another process works in this folder.
+        Another process works in this folder, or it holds files of something else.
     Interrupted
         SIGINT or SIGTERM came in a training or a run of the model.
     """
@@ -161,9 +161,7 @@ def distill(
         effort = WallClock(request.budget_s, chooses=request.start is None)
     request.out.mkdir(parents=True, exist_ok=True)
     with sole_writer(request.out / STATE_NAME):
-        if redo is not None:
-            drop_stages(request.out, redo)
-        state = StateFile(request.out, request.identity())
+        state = StateFile(request.out, request.identity(), redo)
         console = console or Console(highlight=False)
         return _conduct(Job(request, effort, state, console))
 
@@ -182,7 +180,7 @@ def _atoms(structure: Atoms | str | Path | None) -> Atoms | None:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        found = read(path)
+        found = read(path, do_not_split_by_at_sign=True)
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as a structure ({type(error).__name__}: {error}); "

@@ -55,6 +55,7 @@ def take_trajectories(job: Job) -> None:
         temperature = round(mean, 1)
     parts = _split(runs, whole=not job.request.references)
     folder = job.request.out / FOLDER
+    job.state.save()  # before other files, which are ours from now on
     folder.mkdir(parents=True, exist_ok=True)
     names = {
         role: _write(chosen, role, folder, temperature)
@@ -141,10 +142,14 @@ def _split(runs: list[Frames], *, whole: bool) -> dict[str, list[Frames]]:
 
 
 def _cut(frames: Frames, start: int, stop: int) -> Frames:
+    kicks = frames.kicks
+    if kicks is not None:
+        kicks = kicks[(kicks >= start) & (kicks < stop)] - start
     return replace(
         frames,
         positions=frames.positions[start:stop],
         velocities=frames.velocities[start:stop],
+        kicks=kicks,
     )
 
 

@@ -186,7 +186,9 @@ def _write_starts(
     assert job.request.calculator is not None  # noqa: S101
     calculator = job.request.calculator.make()
     highest = highest_energy(facts, job.request.out)
-    for path, chain, begin in zip(runs.paths, chains, systems, strict=True):
+    for path, chain, system in zip(runs.paths, chains, systems, strict=True):
+        begin = setup.atoms.copy()
+        begin.positions = system.positions
         atoms = latest_sane(read_frames(path), begin, calculator, highest)
         records = {
             "positions": atoms.positions[None],
@@ -211,10 +213,14 @@ def highest_energy(facts: Facts, folder: Path) -> float:
 
 
 def latest_sane(run: Frames, begin: Atoms, calculator: Any, highest: float) -> Atoms:
-    """Return the latest of some frames whose energy is sane, else where it began."""
+    """Return the latest of some frames whose energy is sane, else where it began.
+
+    `begin` has the charges, magnetic moments and ``info`` that the calculator asks for.
+    """
     last = run.n_frames - 1
     for index in np.unique(np.linspace(last, 1, LOOKS).astype(int))[::-1]:
-        atoms = run.atoms(int(index))
+        atoms: Atoms = begin.copy()
+        atoms.positions = run.positions[int(index)]
         if not np.isfinite(atoms.positions).all():
             continue
         atoms.calc = calculator

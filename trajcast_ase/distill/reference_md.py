@@ -73,6 +73,7 @@ def make_reference(job: Job) -> None:
     assert job.request.calculator is not None  # noqa: S101
     try_calculator(job.request.calculator, job.request.atoms)
     folder = job.request.out / FOLDER
+    job.state.save()  # before other files, which are ours from now on
     folder.mkdir(parents=True, exist_ok=True)
     plan = job.state.plans.get(STAGE, {})
     if "timestep_fs" not in plan:

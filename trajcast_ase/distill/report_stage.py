@@ -271,10 +271,14 @@ def _result(speeds: Speeds) -> dict[str, Any]:
 def _speeds(job: Job, facts: Facts, model_name: str) -> Speeds:
     """Measure model and calculator one after the other, on the same frame."""
     frames = read_frames(job.request.out / facts.report[0])
-    of_calculator = None
-    if job.request.calculator is not None and facts.timestep_fs is not None:
+    request, of_calculator = job.request, None
+    if request.calculator is not None and facts.timestep_fs is not None:
+        assert request.atoms is not None  # noqa: S101  there is a calculator
+        last, atoms = atoms_of(frames, -1), request.atoms.copy()  # with its charges
+        atoms.positions = last.positions
+        atoms.set_momenta(last.get_momenta())
         of_calculator = calculator_speed(
-            job.request.calculator.make(), atoms_of(frames, -1), facts.timestep_fs
+            request.calculator.make(), atoms, facts.timestep_fs
         )
     of_model = model_speed(job.request.out / model_name, frames, facts.middle)
     return Speeds(of_model, of_calculator)

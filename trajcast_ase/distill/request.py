@@ -223,7 +223,11 @@ def _may_be_crystal(atoms: Atoms) -> bool:
 
 
 def structure_hash(atoms: Atoms) -> str:
-    """Return a SHA-256 of elements, masses, positions and cell."""
+    """Return a SHA-256 of all that a calculator may look at.
+
+    Elements, masses, positions, cell, and where there are some, initial charges and
+    magnetic moments, and single values of ``info`` such as a total charge.
+    """
     digest = hashlib.sha256()
     for array in (
         atoms.numbers,
@@ -233,6 +237,16 @@ def structure_hash(atoms: Atoms) -> str:
         atoms.pbc,
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for name in ("initial_charges", "initial_magmoms"):
+        if atoms.has(name) and atoms.arrays[name].any():
+            values = np.asarray(atoms.arrays[name], dtype=np.float64)
+            digest.update(f"{name}{values.shape}".encode() + values.tobytes())
+    for line in sorted(
+        f"{key} = {value.item() if isinstance(value, np.generic) else value!r}\n"
+        for key, value in atoms.info.items()
+        if isinstance(value, bool | int | float | str | np.generic)
+    ):
+        digest.update(line.encode())
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,26 @@ class StateFile:
     folder : Path
     identity : dict
         What was asked; a file of another request is refused.
+    redo : str, optional
+        Stage that is taken out with all after it and their folders.
 
     Raises
     ------
     StateError
-        The file is damaged or of another request, or a file of a finished stage is
-        missing or changed.
+        The file is damaged or of another request, a file of a kept stage is missing
+        or changed, or there is no stage `redo`; nothing has been taken out then.
+    FileExistsError
+        There is no such file, but something else.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], redo: str | None = None
+    ) -> None:
+        if redo is not None and redo not in STAGES:
+            raise StateError(
+                f"--redo {redo}: there is no such stage; choose one of "
+                f"{', '.join(STAGES)}"
+            )
         self.folder = folder
         self.path = folder / STATE_NAME
         self._identity = dict(identity)
@@ -57,8 +68,26 @@ class StateFile:
         self.stages: dict[str, dict[str, Any]] = {}
         self._clock: tuple[str, float] | None = None
         self._saved = time.monotonic()
-        if self.path.exists():
-            self._read()
+        if not self.path.exists():
+            self._check_fresh()
+            return
+        self._read()
+        dropped = () if redo is None else STAGES[STAGES.index(redo) :]
+        for stage in self.stages:
+            if stage not in dropped:
+                self._check_files(stage)
+        if dropped:
+            self._drop(dropped)
+
+    def _check_fresh(self) -> None:
+        """Raise FileExistsError where files of the user's may be in the way."""
+        ours = {f"{STATE_NAME}.part", f".{STATE_NAME}.lock"}
+        others = sorted({path.name for path in self.folder.iterdir()} - ours)
+        if others:
+            raise FileExistsError(
+                f"{self.folder} holds {others[0]} and no {STATE_NAME}; choose a new or "
+                "an empty folder as --out"
+            )
 
     def _read(self) -> None:
         try:
@@ -71,14 +100,12 @@ class StateFile:
                 f"{self.path} is no state of distill ({error}); restore it, or choose "
                 "another --out"
             ) from error
-        for stage in self.stages:
-            self._check_files(stage)
 
     def _take_over(self, found: dict[str, Any]) -> None:
         keys = {"format", "identity", "seconds", "plans", "stages"}
         if found.keys() != keys or found["format"] != FORMAT:
             raise ValueError(f"it lacks a key, has another, or is not of {FORMAT}")
-        self._check_identity(members(found["identity"], "identity", dict))
+        identity = members(found["identity"], "identity", dict)
         for name in ("seconds", "plans", "stages"):
             for stage in members(found[name], name, dict):
                 if stage not in STAGES:
@@ -95,9 +122,13 @@ class StateFile:
             for file, digest in members(entry["files"], "files", dict).items():
                 text(digest, f"the hash of {shortened(file)}")
             self.stages[stage] = entry
+        self._check_identity(identity)
 
     def _check_identity(self, found: dict[str, Any]) -> None:
         plain = json.loads(json.dumps(self._identity))
+        if not self.plans and not self.stages and plain != found:
+            self._drop(STAGES[:1])  # nothing is kept but frames of another request
+            return
         for key in sorted(plain.keys() | found.keys()):
             if plain.get(key) != found.get(key):
                 raise StateError(
@@ -115,6 +146,14 @@ class StateFile:
                     f"{path} {what} since the stage {stage!r} wrote it; restore it, or "
                     f"make this stage and those after it again with --redo {stage}"
                 )
+
+    def _drop(self, stages: Sequence[str]) -> None:
+        """Take stages out, with their folders."""
+        for stage in stages:
+            for kept in (self.seconds, self.plans, self.stages):
+                kept.pop(stage, None)
+            shutil.rmtree(self.folder / FOLDERS[stage], ignore_errors=True)
+        self.save()
 
     def begin(self, stage: str) -> None:
         """Count time for a stage from now on."""
@@ -175,37 +214,6 @@ class StateFile:
             now = time.monotonic()
             self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
             self._clock = (stage, now)
-
-
-def drop_stages(folder: Path, first: str) -> None:
-    """Take a stage and all after it out of a state file, with their folders.
-
-    Raises
-    ------
-    StateError
-        There is no such stage, or no readable state file.
-    """
-    path = folder / STATE_NAME
-    if first not in STAGES:
-        raise StateError(
-            f"--redo {first}: there is no such stage; choose one of {', '.join(STAGES)}"
-        )
-    if not path.exists():
-        return
-    try:
-        found = parse_json(path.read_bytes())
-        dropped = STAGES[STAGES.index(first) :]
-        for name in ("seconds", "plans", "stages"):
-            for stage in dropped:
-                found[name].pop(stage, None)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StateError(
-            f"{path} is no state of distill ({error}); restore it, or choose another "
-            "--out"
-        ) from error
-    for stage in dropped:
-        shutil.rmtree(folder / FOLDERS[stage], ignore_errors=True)
-    write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
 def file_hash(path: Path) -> str:

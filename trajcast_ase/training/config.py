@@ -363,14 +363,15 @@ def _model(init: Path | str, folder: Path) -> Path | str:
 
 
 def _expand(patterns: tuple[str, ...], folder: Path, key: str) -> tuple[str, ...]:
-    """Return the files that match `patterns`, sorted within each."""
+    """Return the files that match `patterns`, sorted within each.
+
+    Brackets in the folder, or in the name of a file that is there, are no pattern.
+    """
     files: list[str] = []
     for pattern in patterns:
         path = folder / pattern
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        relative = str(path.relative_to(anchor))
         try:
-            found = sorted(str(match) for match in anchor.glob(relative))
+            found = [str(path)] if path.is_file() else _matches(pattern, folder)
         # Names that are too long, and patterns that are none.
         except (OSError, ValueError, IndexError) as error:
             raise ValueError(
@@ -380,3 +381,10 @@ def _expand(patterns: tuple[str, ...], folder: Path, key: str) -> tuple[str, ...
             raise ValueError(f"{key}: {path} matches no file")
         files += found
     return tuple(files)
+
+
+def _matches(pattern: str, folder: Path) -> list[str]:
+    path = Path(pattern)
+    if path.is_absolute():
+        folder, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
+    return sorted(str(match) for match in folder.glob(pattern))

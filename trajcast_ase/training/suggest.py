@@ -20,7 +20,12 @@ from trajcast_ase.neighbors import find_edges
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.training.motion import check_motion
 from trajcast_ase.training.pairs import make_pairs
-from trajcast_ase.trajectory import Frames, TrajectoryError, read_frames
+from trajcast_ase.trajectory import (
+    STRIDE_TOLERANCE_FS,
+    Frames,
+    TrajectoryError,
+    read_frames,
+)
 
 FASTEST_SHARE = 0.995
 """Of the velocities' power of an element that lies below its fastest frequency."""
@@ -95,14 +100,14 @@ def suggest(
     Raises
     ------
     TrajectoryError
-        A file is no training data, or they are of different strides.
+        A file is no training data or has no pair, or they are of different strides.
     """
     runs = [read_frames(file, stride_fs, lammps_units=lammps_units) for file in files]
     for run in runs:
         check_motion(run)
     first = runs[0]
     for run in runs[1:]:
-        if run.stride_fs != first.stride_fs:
+        if abs(run.stride_fs - first.stride_fs) > STRIDE_TOLERANCE_FS:
             raise TrajectoryError(
                 f"{run.source} has a frame every {run.stride_fs:g} fs, {first.source} "
                 f"every {first.stride_fs:g} fs; make a configuration of files with one "
@@ -113,7 +118,8 @@ def suggest(
     resolved = period > 2.5 * first.stride_fs
     if horizon_fs is None:
         horizon_fs = _suited_horizon(period, first.stride_fs)
-    make_pairs(first, horizon_fs, checks_motion=False)  # refuses odd horizons
+    for run in runs:
+        make_pairs(run, horizon_fs, checks_motion=False)  # refuses odd horizons
     cutoff, neighbors = _suited_cutoff(first)
     names = [_relative(file, folder) for file in files]
     train, validation = _split(names, systems)
@@ -157,7 +163,8 @@ def _edge(
 
 def _suited_horizon(period_fs: float, stride_fs: float) -> float:
     longest = min(HORIZON_IN_PERIODS * period_fs, LONGEST_HORIZON_FS)
-    return max(int(longest / stride_fs + 1e-9), 1) * stride_fs
+    # Without the noise of sums, to be written in full.
+    return round(max(int(longest / stride_fs + 1e-9), 1) * stride_fs, 9)
 
 
 def _suited_cutoff(frames: Frames) -> tuple[float, float]:
@@ -252,9 +259,10 @@ def as_toml(
         data.append(f"validation = {quoted(list(found.validation))}  # another run")
     else:
         data.append(f"validation_fraction = {HELD_OUT}  # the end of each run")
-    data.append(f"horizon_fs = {found.horizon_fs:g}  # {_reason(found)}")
+    data.append(f"horizon_fs = {float(found.horizon_fs)!r}  # {_reason(found)}")
     if told_stride is not None:
-        data.append(f"stride_fs = {told_stride:g}  # of the frames; files do not tell")
+        told = float(told_stride)
+        data.append(f"stride_fs = {told!r}  # of the frames; files do not tell")
     if lammps_units is not None:
         data.append(f"lammps_units = {quoted(lammps_units)}")
     data.append(f"description = {quoted(found.description)}  # add how it was made")
