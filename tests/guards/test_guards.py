@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from driver_helpers import Springs, crystal, water
-from helpers import BUNDLED
+from helpers import BUNDLED, by_either_engine
 
 from trajcast_ase import CSVR, Replicas, TrajCast, load_model
 from trajcast_ase.data import paracetamol, quartz
@@ -372,3 +372,38 @@ def test_replicas_share_their_looks():
     laid_out = batch._watch.bonds._laid_out
     replicas.run(3)
     assert batch._watch.bonds._laid_out is laid_out
+
+
+def test_systems_of_a_batch_may_have_other_guards():
+    wrong, near = Objects(systems=(0, 1, 2)), LeastDistance({}, every=1)
+    watch = Watch.joined([Watch([near]), Watch([wrong, near]), Watch([wrong])])
+    assert watch.guards == (near, wrong)  # each looks once at all
+    atoms = water()
+    states = state([atoms] * 3), state([moved(atoms, 1, [-0.6, 0, 0])] * 3)
+    found = watch.look(FREE, *states, (1, 1, 1))
+    assert [(one.guard, one.finding.system) for one in found] == [
+        ("LeastDistance", 0),
+        ("LeastDistance", 1),
+        ("Objects", 1),
+        ("Objects", 2),
+    ]
+    strict = LeastDistance({"H-O": 0.9}, every=1)
+    assert Watch.joined([Watch([near]), Watch([strict])]).guards == (near, strict)
+    with pytest.raises(ValueError, match="guards 1 of 2 systems that advance together"):
+        Watch.joined([Watch([KeptBonds.of(atoms)]), Watch([LargestKick()])])
+
+
+@by_either_engine
+def test_replicas_of_which_one_has_unusual_numbers_of_neighbors():
+    model = load_model("paracetamol-7fs")
+    starts = [paracetamol(), molecule("H2O")]
+    for k, atoms in enumerate(starts):
+        draw_momenta(atoms, 300.0, np.random.default_rng(k), model.conservation)
+    with pytest.warns(OutsideTrainingWarning, match="neighbors"):
+        replicas = Replicas(starts, model)
+    replicas.run(2)
+    kinds = [[type(o) for o in d._watch(d.atoms).guards] for d in replicas]
+    assert [NeighborNumbers in one for one in kinds] == [True, False]
+    starts[0].positions *= 2.0  # now it has none, either
+    replicas._batches[0].pull([0])
+    assert NeighborNumbers not in [type(o) for o in replicas._batches[0]._watch.guards]
