@@ -407,3 +407,89 @@ def test_replicas_of_which_one_has_unusual_numbers_of_neighbors():
     starts[0].positions *= 2.0  # now it has none, either
     replicas._batches[0].pull([0])
     assert NeighborNumbers not in [type(o) for o in replicas._batches[0]._watch.guards]
+
+
+def at_300_kelvin(model, seed=1):
+    atoms = paracetamol()
+    draw_momenta(atoms, 300.0, np.random.default_rng(seed), model.conservation)
+    return atoms
+
+
+@by_either_engine
+@pytest.mark.parametrize("temperature_K", [100.0, 900.0])
+def test_the_window_follows_the_thermostat(temperature_K):
+    model = load_model("paracetamol-7fs")
+    atoms, rng = at_300_kelvin(model), np.random.default_rng(1)
+    bath = model.recommended_thermostat(300.0, rng)
+    dynamics = TrajCast(atoms, model, thermostat=bath)
+    dynamics.run(5)
+    *others, _ = dynamics._watch(atoms).guards
+    present = dynamics.get_temperature()
+    dynamics.set_temperature(temperature_K)
+    dynamics.run(150)
+    *kept, window = dynamics._watch(atoms).guards
+    assert kept == others
+    assert window == TemperatureWindow(temperature_K)
+    assert window.former_K == (pytest.approx(present),)
+
+
+def test_a_window_on_the_way_reaches_to_both_temperatures():
+    start = hot()
+    way = TemperatureWindow(100.0, former_K=(300.0,))
+    assert TemperatureWindow(100.0).find(FREE, faster(start, 0.5), start)
+    assert way.find(FREE, faster(start, 0.5), start) == []
+    assert way.find(FREE, start, faster(start, 2.5))
+    assert way.find(FREE, start, faster(start, 0.1))
+    both = state([crystal(2)[1]] * 2)
+    joined = TemperatureWindow.joined({1: way}, 2)
+    assert joined.former_K == (100.0, 300.0)
+    joined.find(FREE, both, both)
+    assert joined._windows.groups.high[1] == 3.0 * joined._windows.groups.high[0]
+
+
+def test_windows_of_replicas_follow_their_thermostat():
+    model = load_model("paracetamol-7fs")
+    starts = [at_300_kelvin(model, seed) for seed in range(2)]
+    replicas = Replicas(
+        starts, model, thermostat=lambda rng: CSVR(300.0, 70 * units.fs, rng)
+    )
+    replicas.run(2)
+    replicas[0].set_temperature(900.0)  # all of a batch share their thermostats
+    replicas.run(60)
+    window = replicas._batches[0]._watch.guards[-1]
+    assert window == TemperatureWindow(900.0)
+    assert len(window.former_K) == 2
+
+
+def test_a_schedule_has_no_window_and_guards_of_ones_own_follow_too():
+    model = load_model("paracetamol-7fs")
+    atoms, bath = at_300_kelvin(model), CSVR(300.0, 70 * units.fs)
+    of_start, own = TemperatureWindow(300.0, every=2), TemperatureWindow(500.0)
+    given = TrajCast(atoms, model, thermostat=bath, guards=[of_start, own])
+    default = TrajCast(atoms, model, thermostat=bath)
+    bath.set_temperature(320.0)
+    assert set(given._watch(atoms).guards) == {
+        own,
+        TemperatureWindow(320.0, every=2),
+    }
+    bath.set_temperature(lambda time: 320.0 + time)
+    assert TemperatureWindow not in map(type, default._watch(atoms).guards)
+    assert given._watch(atoms).guards == (own,)
+    bath.set_temperature(310.0)
+    assert TemperatureWindow(310.0) in default._watch(atoms).guards
+
+
+def test_a_restart_knows_where_the_temperature_came_from(tmp_path):
+    model = load_model("paracetamol-7fs")
+    atoms, bath = at_300_kelvin(model), CSVR(300.0, 70 * units.fs)
+    dynamics = TrajCast(atoms, model, thermostat=bath)
+    dynamics.run(1)
+    dynamics.set_temperature(250.0)
+    dynamics.run(1)
+    dynamics.checkpoint(tmp_path / "a.checkpoint")
+    bath = CSVR(250.0, 70 * units.fs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = TrajCast.restart(tmp_path / "a.checkpoint", model, thermostat=bath)
+    former = dynamics._watch(atoms).guards[-1].former_K
+    assert again._watch(again.atoms).guards[-1].former_K == former

@@ -191,6 +191,8 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
     def set_temperature(self, temperature_K: Temperature) -> None:
         """Set the temperature of all thermostats from the next stride on.
 
+        A ``TemperatureWindow`` of their present temperature follows them.
+
         Parameters
         ----------
         temperature_K : float, or callable of the time in ASE units, K

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import KeysView, Sequence
 from dataclasses import is_dataclass
 
 import torch
@@ -13,6 +13,7 @@ from trajcast_ase.dynamics.stepper import finite_atoms
 from trajcast_ase.guards.bonds import KeptBonds
 from trajcast_ase.guards.host import own_number
 from trajcast_ase.guards.protocol import Finding, Guard, Objection
+from trajcast_ase.guards.thermal import TemperatureWindow
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 
@@ -50,7 +51,7 @@ class Watch:
                 )
         self.guards = tuple(guards)
         # Of a batch the systems that each guard is for; all where it is not joined.
-        self._systems: tuple[Set[int], ...] | None = None
+        self._systems: tuple[KeysView[int], ...] | None = None
 
     @classmethod
     def joined(cls, watches: Sequence[Watch]) -> Watch:
@@ -68,7 +69,7 @@ class Watch:
             for guard in watch.guards:
                 _add(guard, system, groups)
         found = cls([_joined(group, len(watches)) for group in groups])
-        found._systems = tuple(group.keys() for group in groups)  # noqa: SLF001  own
+        found._systems = tuple(group.keys() for group in groups)
         return found
 
     def look(
@@ -142,7 +143,10 @@ def _joined(group: dict[int, Guard], n_systems: int) -> Guard:
             f"{n_systems} systems that advance together; give all of them one with "
             "the same every, or none"
         )
-    return KeptBonds.joined(bonds) if bonds else guards[0]
+    if bonds:
+        return KeptBonds.joined(bonds)
+    windows = {k: one for k, one in group.items() if isinstance(one, TemperatureWindow)}
+    return TemperatureWindow.joined(windows, n_systems) if windows else guards[0]
 
 
 def _not_finite(after: State) -> list[Objection]:
