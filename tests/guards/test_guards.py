@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from driver_helpers import Springs, crystal, water
 from helpers import BUNDLED, by_either_engine
@@ -493,3 +494,40 @@ def test_a_restart_knows_where_the_temperature_came_from(tmp_path):
         again = TrajCast.restart(tmp_path / "a.checkpoint", model, thermostat=bath)
     former = dynamics._watch(atoms).guards[-1].former_K
     assert again._watch(again.atoms).guards[-1].former_K == former
+
+
+class Charged(Calculator):
+    """Energies that only what Atoms tell beside their places makes: an eV each."""
+
+    implemented_properties = ("energy",)
+
+    def calculate(self, atoms=None, properties=(), changes=all_changes):
+        super().calculate(atoms, properties, changes)
+        ionic = abs(atoms.get_initial_charges().sum()) + atoms.info.get("spin", 0)
+        self.results = {"energy": ionic * float(atoms.positions[0, 0])}
+
+
+@by_either_engine
+def test_energies_of_the_species_that_runs():
+    atoms = Atoms("He", velocities=[[0.5, 0.0, 0.0]])
+    guard = EnergyChange(Charged(), 0.1)
+    path = 0.5 * 5.0 * units.fs
+    dynamics = TrajCast(atoms, FREE, guards=[guard], on_finding="warn")
+    dynamics.run(2)
+    assert dynamics.tally.found == {}
+    atoms.set_initial_charges([1.0])
+    with pytest.warns(UserWarning, match=f"changes by \\+{path:.3g} eV"):
+        dynamics.run(1)
+    assert dynamics.tally.found == {"EnergyChange": 1}
+
+
+@by_either_engine
+def test_energies_of_each_species_of_a_batch():
+    starts = [Atoms("He", velocities=[[0.5, 0.0, 0.0]]) for _ in range(3)]
+    starts[1].info["spin"] = 1
+    replicas = Replicas(starts, FREE, guards=[EnergyChange(Charged(), 0.1)])
+    with pytest.warns(UserWarning, match="replica 1 is lost"):
+        replicas.run(2)
+    del starts[1][0]  # of a run that is over, a matter of the user alone
+    replicas.run(2)
+    assert [one.number for one in replicas.lost] == [1]

@@ -31,6 +31,7 @@ from trajcast_ase.guards.default import (
     constant_temperature,
     default_guards,
 )
+from trajcast_ase.guards.energy import EnergyChange
 from trajcast_ase.guards.evidence import GOOD_FRAMES, evidence_path, write_evidence
 from trajcast_ase.guards.protocol import Guard, Objection
 from trajcast_ase.guards.tally import Tally
@@ -120,6 +121,10 @@ class Guarding:
             guards = self._given
             if self._maker is not None:
                 guards = tuple(self._maker(atoms, model, thermostats))
+            guards = tuple(
+                one.of_run(atoms) if isinstance(one, EnergyChange) else one
+                for one in guards
+            )
             self._watch = Watch(self._on_the_way(guards, target))
         elif target != self._target_K:
             self._former_K = temperature(atoms, model.conservation)

@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 
 from trajcast_ase.dynamics.stepper import finite_atoms
 from trajcast_ase.guards.bonds import KeptBonds
+from trajcast_ase.guards.energy import EnergyChange
 from trajcast_ase.guards.host import own_number
 from trajcast_ase.guards.protocol import Finding, Guard, Objection
 from trajcast_ase.guards.thermal import TemperatureWindow
@@ -130,6 +131,8 @@ def _are_alike(one: Guard, other: Guard) -> bool:
     """Return whether one guard can look for both; it knows no system."""
     if type(one) is not type(other):
         return False
+    if isinstance(one, EnergyChange) and isinstance(other, EnergyChange):
+        return one.is_like(other)
     return one == other if is_dataclass(one) else one.every == other.every
 
 
@@ -145,6 +148,9 @@ def _joined(group: dict[int, Guard], n_systems: int) -> Guard:
         )
     if bonds:
         return KeptBonds.joined(bonds)
+    asking = {k: one for k, one in group.items() if isinstance(one, EnergyChange)}
+    if asking:
+        return EnergyChange.joined(asking)
     windows = {k: one for k, one in group.items() if isinstance(one, TemperatureWindow)}
     return TemperatureWindow.joined(windows, n_systems) if windows else guards[0]
 
