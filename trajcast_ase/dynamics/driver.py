@@ -20,6 +20,7 @@ from trajcast_ase.dynamics.arguments import (
     checked_timestep,
     describe_model,
     prepared_model,
+    whole_number,
 )
 from trajcast_ase.dynamics.continuation import Continuation
 from trajcast_ase.dynamics.device_leaps import (
@@ -30,7 +31,7 @@ from trajcast_ase.dynamics.device_leaps import (
 from trajcast_ase.dynamics.domain import warn_outside_training
 from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.looks import Looks
-from trajcast_ase.dynamics.mirror import Mirror
+from trajcast_ase.dynamics.mirror import Mirror, same_structure
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
 from trajcast_ase.guards.answer import OnFinding
@@ -240,7 +241,7 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
         steps : int
         """
         # Own loop: the base class of each ASE release asks for forces in its own way.
-        self._begin(steps)
+        self._begin(whole_number("steps", steps, least=0))
         yield self.nsteps == self.max_steps
         while self.nsteps < self.max_steps:
             self.step()
@@ -268,8 +269,10 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             A forecast is not finite, or a guard objects to it, and there is no
             `fallback`; the Atoms hold the step before. A kind of RuntimeError.
         ValueError, TypeError, NotImplementedError
-            The Atoms were changed to something that cannot be forecast.
+            The Atoms were changed to something that cannot be forecast, or `steps` is
+            no whole number of at least 0.
         """
+        steps = whole_number("steps", steps, least=0)
         if progress:
             from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
 
@@ -382,7 +385,7 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             for thermostat in checks:
                 thermostat.check_start(motion)
         mirror: Mirror | None = getattr(self, "_mirror", None)  # it accepts its first
-        if mirror is not None and not _same_structure(state, mirror.state):
+        if mirror is not None and not same_structure(state, mirror.state):
             self._guarding.renew()
             self._recent.clear()
 
@@ -391,12 +394,6 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             name in vars(self) or getattr(type(self), name) is not _OWN[name]
             for name in PER_STEP_METHODS
         )
-
-
-def _same_structure(one: State, other: State) -> bool:
-    """Return whether two states differ in their velocities at most."""
-    names = ("positions", "atomic_numbers", "cell", "pbc")
-    return all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
 _OWN = {name: getattr(TrajCast, name) for name in PER_STEP_METHODS}
