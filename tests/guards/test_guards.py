@@ -298,6 +298,22 @@ def test_fixed_atoms_have_no_temperature():
     assert guard._windows.groups.dof[0] == 3 * 18
 
 
+@by_either_engine
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.filterwarnings("ignore:9 of 27 atoms are fixed")
+def test_atoms_that_are_fixed_after_their_momenta_were_drawn(together):
+    _, atoms = crystal(3)
+    draw_momenta(atoms, 300.0, np.random.default_rng(3), FREE.conservation)
+    atoms.set_constraint(FixAtoms(list(range(9))))
+    guard = TemperatureWindow(300.0)
+    if together:
+        dynamics = Replicas([atoms], FREE, guards=[guard])
+    else:
+        dynamics = TrajCast(atoms, FREE, guards=[guard])
+    dynamics.run(1)
+    assert guard._windows.groups.dof[0] == 3 * 18
+
+
 class Objects:
     """A guard that objects at some strides."""
 

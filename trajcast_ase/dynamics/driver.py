@@ -331,10 +331,11 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
 
         And the objections to the forecast.
         """
-        before = self._mirror.state
-        after, bodies = stepper.forecast(before, self._mirror.constraints)
-        step = self.nsteps + 1
-        found = self._watch(self.atoms).look(self.model, before, after, (step,))
+        before, constraints = self._mirror.state, self._mirror.constraints
+        after, bodies = stepper.forecast(before, constraints)
+        held = constraints.hold_velocities(before)  # as the forecast begins
+        watch, step = self._watch(self.atoms), self.nsteps + 1
+        found = watch.look(self.model, held, after, (step,))
         if not found or self._guarding.takes(found):
             return after, bodies, found
         if self._guarding.fallback is None:
