@@ -16,7 +16,11 @@ from safetensors.torch import save_file
 
 from trajcast_ase import CSVR, AdaptiveLangevin, Langevin, LinearRamp, TrajCast
 from trajcast_ase.data import paracetamol
-from trajcast_ase.dynamics.checkpoint import has_checkpoint, read_checkpoint
+from trajcast_ase.dynamics.checkpoint import (
+    Restartable,
+    has_checkpoint,
+    read_checkpoint,
+)
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
 from trajcast_ase.momenta import draw_momenta
 from trajcast_ase.sealed import Sealed, read_sealed, seal, write_sealed
@@ -229,7 +233,8 @@ class Silent:
 
 def test_a_thermostat_without_state_is_refused(tmp_path):
     dynamics = TrajCast(start(), Ballistic(7.0), thermostat=Silent())
-    with pytest.raises(CheckpointError, match=r"Silent.*get_state"):
+    path = rf"{Restartable.__module__}\.{Restartable.__name__};"
+    with pytest.raises(CheckpointError, match=rf"Silent.*get_state.* {path}"):
         dynamics.checkpoint(tmp_path / "a.checkpoint")
     assert not has_checkpoint(tmp_path / "a.checkpoint")
 
@@ -403,3 +408,29 @@ def test_killed_runs_lose_nothing(tmp_path):
     assert read_checkpoint(folder / "run.checkpoint")[0].nsteps == N_CRASH
     for name in ("run.traj", "run.log"):
         assert (alone / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_arrays_of_any_type(tmp_path):
+    atoms, path = start(), tmp_path / "a.checkpoint"
+    arrays = {
+        "residue": np.array(["MOL", "Ü"] * 10),
+        "names": np.array([["C", "", "CA"]] * 20, ">U7"),
+        "charge": np.arange(20, dtype=">f8"),
+        "index": np.arange(20, dtype=np.uint16),
+        "chosen": np.arange(20) > 3,
+        "long": np.arange(20, dtype=np.longdouble),
+    }
+    for name, values in arrays.items():
+        atoms.set_array(name, values)
+    TrajCast(atoms, Ballistic(7.0)).checkpoint(path)
+    (run,) = read_checkpoint(path)
+    assert sorted(run.atoms.arrays) == sorted(atoms.arrays)
+    for name, values in arrays.items():
+        kept = run.atoms.arrays[name]
+        wide = name == "long"
+        assert kept.dtype == (np.float64 if wide else values.dtype.newbyteorder("="))
+        assert np.array_equal(kept, values)
+    atoms.set_array("any", np.array([None] * 20, dtype=object))
+    with pytest.warns(UserWarning, match="leaves out the array 'any' .* type object"):
+        TrajCast(atoms, Ballistic(7.0)).checkpoint(path)
+    assert "any" not in read_checkpoint(path)[0].atoms.arrays

@@ -27,6 +27,7 @@ from helpers import by_either_engine
 
 from trajcast_ase.dynamics.arguments import prepared_model
 from trajcast_ase.dynamics.driver import TrajCast
+from trajcast_ase.dynamics.replicas import Replicas
 from trajcast_ase.models.model_file import save_model
 from trajcast_ase.state import state_from_atoms
 from trajcast_ase.stride import stride
@@ -608,3 +609,34 @@ def test_model_may_be_a_path(tmp_path, thermal_model):
         dyn = TrajCast(water(), name)
         assert dyn.todict()["model"]["name"] == "small"
         assert dyn.dt == STRIDE
+
+
+@by_either_engine
+def test_whole_floats_are_numbers_of_strides():
+    model, atoms = crystal(2)
+    dynamics, seen = TrajCast(atoms, model, loginterval=2e0), []
+    dynamics.attach(lambda: seen.append(dynamics.nsteps), interval=np.float64(4.0))
+    dynamics.run(1e1)
+    assert list(dynamics.irun(2.0)) == [False, False, True]
+    assert (dynamics.nsteps, seen) == (12, [0, 4, 8, 12])
+    replicas = Replicas([atoms.copy()], model)
+    replicas.attach(seen.clear, interval=1e1)
+    replicas.run(1e1)
+    assert (replicas.nsteps, seen) == (10, [])
+
+
+@pytest.mark.parametrize("steps", [2.5, -1, float("nan"), float("inf")])
+def test_what_is_no_number_of_strides(steps, tmp_path):
+    model, atoms = crystal(2)
+    dynamics, replicas = TrajCast(atoms, model), Replicas([atoms.copy()], model)
+    for run in (dynamics.run, replicas.run, lambda n: next(dynamics.irun(n))):
+        with pytest.raises(ValueError, match=r"steps = .* whole number of at least 0"):
+            run(steps)
+    assert dynamics.nsteps == 0
+    for one in (dynamics, replicas):
+        with pytest.raises(TypeError, match="interval = '2' must be a whole number"):
+            one.attach(print, "2")
+    path = tmp_path / "a.traj"
+    with pytest.raises(ValueError, match=r"loginterval = 2\.5 must be a whole number"):
+        TrajCast(atoms, model, trajectory=path, loginterval=2.5)
+    assert not path.exists()

@@ -401,5 +401,5 @@ def test_observers_of_all_replicas_come_last_and_outlive_a_lost_one():
     with pytest.warns(LostReplicaWarning):
         replicas.run(6)
     assert seen == [0, ("all", 0), ("all", 2), 4, ("all", 4), ("all", 6)]
-    with pytest.raises(ValueError, match="interval = 0 must be at least 1"):
+    with pytest.raises(ValueError, match="interval = 0 must be a whole number"):
         replicas.attach(print, 0)

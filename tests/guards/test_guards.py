@@ -9,9 +9,10 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from driver_helpers import Springs, crystal, water
-from helpers import BUNDLED
+from helpers import BUNDLED, by_either_engine
 
 from trajcast_ase import CSVR, Replicas, TrajCast, load_model
 from trajcast_ase.data import paracetamol, quartz
@@ -297,6 +298,22 @@ def test_fixed_atoms_have_no_temperature():
     assert guard._windows.groups.dof[0] == 3 * 18
 
 
+@by_either_engine
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.filterwarnings("ignore:9 of 27 atoms are fixed")
+def test_atoms_that_are_fixed_after_their_momenta_were_drawn(together):
+    _, atoms = crystal(3)
+    draw_momenta(atoms, 300.0, np.random.default_rng(3), FREE.conservation)
+    atoms.set_constraint(FixAtoms(list(range(9))))
+    guard = TemperatureWindow(300.0)
+    if together:
+        dynamics = Replicas([atoms], FREE, guards=[guard])
+    else:
+        dynamics = TrajCast(atoms, FREE, guards=[guard])
+    dynamics.run(1)
+    assert guard._windows.groups.dof[0] == 3 * 18
+
+
 class Objects:
     """A guard that objects at some strides."""
 
@@ -372,3 +389,161 @@ def test_replicas_share_their_looks():
     laid_out = batch._watch.bonds._laid_out
     replicas.run(3)
     assert batch._watch.bonds._laid_out is laid_out
+
+
+def test_systems_of_a_batch_may_have_other_guards():
+    wrong, near = Objects(systems=(0, 1, 2)), LeastDistance({}, every=1)
+    watch = Watch.joined([Watch([near]), Watch([wrong, near]), Watch([wrong])])
+    assert watch.guards == (near, wrong)  # each looks once at all
+    atoms = water()
+    states = state([atoms] * 3), state([moved(atoms, 1, [-0.6, 0, 0])] * 3)
+    found = watch.look(FREE, *states, (1, 1, 1))
+    assert [(one.guard, one.finding.system) for one in found] == [
+        ("LeastDistance", 0),
+        ("LeastDistance", 1),
+        ("Objects", 1),
+        ("Objects", 2),
+    ]
+    strict = LeastDistance({"H-O": 0.9}, every=1)
+    assert Watch.joined([Watch([near]), Watch([strict])]).guards == (near, strict)
+    with pytest.raises(ValueError, match="guards 1 of 2 systems that advance together"):
+        Watch.joined([Watch([KeptBonds.of(atoms)]), Watch([LargestKick()])])
+
+
+@by_either_engine
+def test_replicas_of_which_one_has_unusual_numbers_of_neighbors():
+    model = load_model("paracetamol-7fs")
+    starts = [paracetamol(), molecule("H2O")]
+    for k, atoms in enumerate(starts):
+        draw_momenta(atoms, 300.0, np.random.default_rng(k), model.conservation)
+    with pytest.warns(OutsideTrainingWarning, match="neighbors"):
+        replicas = Replicas(starts, model)
+    replicas.run(2)
+    kinds = [[type(o) for o in d._watch(d.atoms).guards] for d in replicas]
+    assert [NeighborNumbers in one for one in kinds] == [True, False]
+    starts[0].positions *= 2.0  # now it has none, either
+    replicas._batches[0].pull([0])
+    assert NeighborNumbers not in [type(o) for o in replicas._batches[0]._watch.guards]
+
+
+def at_300_kelvin(model, seed=1):
+    atoms = paracetamol()
+    draw_momenta(atoms, 300.0, np.random.default_rng(seed), model.conservation)
+    return atoms
+
+
+@by_either_engine
+@pytest.mark.parametrize("temperature_K", [100.0, 900.0])
+def test_the_window_follows_the_thermostat(temperature_K):
+    model = load_model("paracetamol-7fs")
+    atoms, rng = at_300_kelvin(model), np.random.default_rng(1)
+    bath = model.recommended_thermostat(300.0, rng)
+    dynamics = TrajCast(atoms, model, thermostat=bath)
+    dynamics.run(5)
+    *others, _ = dynamics._watch(atoms).guards
+    present = dynamics.get_temperature()
+    dynamics.set_temperature(temperature_K)
+    dynamics.run(150)
+    *kept, window = dynamics._watch(atoms).guards
+    assert kept == others
+    assert window == TemperatureWindow(temperature_K)
+    assert window.former_K == (pytest.approx(present),)
+
+
+def test_a_window_on_the_way_reaches_to_both_temperatures():
+    start = hot()
+    way = TemperatureWindow(100.0, former_K=(300.0,))
+    assert TemperatureWindow(100.0).find(FREE, faster(start, 0.5), start)
+    assert way.find(FREE, faster(start, 0.5), start) == []
+    assert way.find(FREE, start, faster(start, 2.5))
+    assert way.find(FREE, start, faster(start, 0.1))
+    both = state([crystal(2)[1]] * 2)
+    joined = TemperatureWindow.joined({1: way}, 2)
+    assert joined.former_K == (100.0, 300.0)
+    joined.find(FREE, both, both)
+    assert joined._windows.groups.high[1] == 3.0 * joined._windows.groups.high[0]
+
+
+def test_windows_of_replicas_follow_their_thermostat():
+    model = load_model("paracetamol-7fs")
+    starts = [at_300_kelvin(model, seed) for seed in range(2)]
+    replicas = Replicas(
+        starts, model, thermostat=lambda rng: CSVR(300.0, 70 * units.fs, rng)
+    )
+    replicas.run(2)
+    replicas[0].set_temperature(900.0)  # all of a batch share their thermostats
+    replicas.run(60)
+    window = replicas._batches[0]._watch.guards[-1]
+    assert window == TemperatureWindow(900.0)
+    assert len(window.former_K) == 2
+
+
+def test_a_schedule_has_no_window_and_guards_of_ones_own_follow_too():
+    model = load_model("paracetamol-7fs")
+    atoms, bath = at_300_kelvin(model), CSVR(300.0, 70 * units.fs)
+    of_start, own = TemperatureWindow(300.0, every=2), TemperatureWindow(500.0)
+    given = TrajCast(atoms, model, thermostat=bath, guards=[of_start, own])
+    default = TrajCast(atoms, model, thermostat=bath)
+    bath.set_temperature(320.0)
+    assert set(given._watch(atoms).guards) == {
+        own,
+        TemperatureWindow(320.0, every=2),
+    }
+    bath.set_temperature(lambda time: 320.0 + time)
+    assert TemperatureWindow not in map(type, default._watch(atoms).guards)
+    assert given._watch(atoms).guards == (own,)
+    bath.set_temperature(310.0)
+    assert TemperatureWindow(310.0) in default._watch(atoms).guards
+
+
+def test_a_restart_knows_where_the_temperature_came_from(tmp_path):
+    model = load_model("paracetamol-7fs")
+    atoms, bath = at_300_kelvin(model), CSVR(300.0, 70 * units.fs)
+    dynamics = TrajCast(atoms, model, thermostat=bath)
+    dynamics.run(1)
+    dynamics.set_temperature(250.0)
+    dynamics.run(1)
+    dynamics.checkpoint(tmp_path / "a.checkpoint")
+    bath = CSVR(250.0, 70 * units.fs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = TrajCast.restart(tmp_path / "a.checkpoint", model, thermostat=bath)
+    former = dynamics._watch(atoms).guards[-1].former_K
+    assert again._watch(again.atoms).guards[-1].former_K == former
+
+
+class Charged(Calculator):
+    """Energies that only what Atoms tell beside their places makes: an eV each."""
+
+    implemented_properties = ("energy",)
+
+    def calculate(self, atoms=None, properties=(), changes=all_changes):
+        super().calculate(atoms, properties, changes)
+        ionic = abs(atoms.get_initial_charges().sum()) + atoms.info.get("spin", 0)
+        self.results = {"energy": ionic * float(atoms.positions[0, 0])}
+
+
+@by_either_engine
+def test_energies_of_the_species_that_runs():
+    atoms = Atoms("He", velocities=[[0.5, 0.0, 0.0]])
+    guard = EnergyChange(Charged(), 0.1)
+    path = 0.5 * 5.0 * units.fs
+    dynamics = TrajCast(atoms, FREE, guards=[guard], on_finding="warn")
+    dynamics.run(2)
+    assert dynamics.tally.found == {}
+    atoms.set_initial_charges([1.0])
+    with pytest.warns(UserWarning, match=f"changes by \\+{path:.3g} eV"):
+        dynamics.run(1)
+    assert dynamics.tally.found == {"EnergyChange": 1}
+
+
+@by_either_engine
+def test_energies_of_each_species_of_a_batch():
+    starts = [Atoms("He", velocities=[[0.5, 0.0, 0.0]]) for _ in range(3)]
+    starts[1].info["spin"] = 1
+    replicas = Replicas(starts, FREE, guards=[EnergyChange(Charged(), 0.1)])
+    with pytest.warns(UserWarning, match="replica 1 is lost"):
+        replicas.run(2)
+    del starts[1][0]  # of a run that is over, a matter of the user alone
+    replicas.run(2)
+    assert [one.number for one in replicas.lost] == [1]

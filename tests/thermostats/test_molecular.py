@@ -7,7 +7,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.constraints import FixAtoms
 from driver_helpers import STRIDE
-from helpers import join
+from helpers import by_either_engine, join
 
 from trajcast_ase.conservation import Conservation, com_velocity
 from trajcast_ase.constraints import constraints_of
@@ -202,3 +202,21 @@ def test_a_model_file_can_recommend_it():
     assert type(made) is MolecularCSVR
     assert made.taut == pytest.approx(50.0 * units.fs)
     assert str(setting) == "MolecularCSVR 50 fs"
+
+
+@by_either_engine
+def test_isotopes_keep_their_molecules_and_get_their_masses():
+    atoms = liquid()
+    bath = MolecularCSVR(300.0, 70 * units.fs, np.random.default_rng(3))
+    dynamics = TrajCast(atoms, Ballistic(5.0), thermostat=bath)
+    dynamics.run(1)
+    molecules = bath._partition.molecule
+    atoms.set_masses(np.where(atoms.numbers == 1, 2.014, atoms.get_masses()))
+    dynamics.run(1)
+    motion = thermal_motion(state_from_atoms(atoms), RULE)
+    assert bath._partition.molecule is molecules
+    assert bath._partition.masses.flatten().tolist() == pytest.approx([20.027] * 64)
+    parts = bath.partition(motion).parts(motion)
+    assert float(sum(part.kinetic for part in parts)) == pytest.approx(
+        float(motion.kinetic_energies), rel=1e-12
+    )

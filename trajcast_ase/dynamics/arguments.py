@@ -138,6 +138,25 @@ def _check_one_temperature(members: Sequence[Thermostat]) -> None:
             )
 
 
+def whole_number(name: str, value: float, least: float = -math.inf) -> int:
+    """Return a number of strides; a float will do, as everywhere in ASE.
+
+    Raises
+    ------
+    TypeError
+        It is no number.
+    ValueError
+        It is no whole one, or smaller than `least`.
+    """
+    limit = "" if least == -math.inf else f" of at least {least:g}"
+    must = f"{name} = {shortened(value)} must be a whole number{limit}"
+    if not isinstance(value, Real):
+        raise TypeError(f"{must}, in strides; give an int")
+    if not (math.isfinite(value) and value == int(value) and value >= least):
+        raise ValueError(f"{must}, in strides; round what a division gives")
+    return int(value)
+
+
 def checked_noise(noise: ForecastNoise | None) -> ForecastNoise | None:
     """Return noise, or None; raise TypeError for anything else."""
     if noise is not None and not isinstance(noise, ForecastNoise):

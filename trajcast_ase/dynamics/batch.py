@@ -281,7 +281,8 @@ class Batch(DeviceBatch):
         nsteps = tuple(driver.nsteps for driver in self.drivers)
         self._recent.add(nsteps, self.state)
         steps = [number + 1 for number in nsteps]
-        found = self._watch.look(self.drivers[0].model, self.state, after, steps)
+        held = self.constraints.hold_velocities(self.state)  # as forecasts begin
+        found = self._watch.look(self.drivers[0].model, held, after, steps)
         places = {one.finding.system for one in found} & set(self._going)
         if not places:
             return after

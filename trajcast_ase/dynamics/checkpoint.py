@@ -22,6 +22,7 @@ from ase.constraints import dict2constraint
 from torch import Tensor
 
 from trajcast_ase.dynamics.file_marks import CheckpointError, FileMark
+from trajcast_ase.dynamics.kept_arrays import arrays_of, kept_arrays
 from trajcast_ase.sealed import Sealed, SealError, read_sealed, write_sealed
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -49,7 +50,7 @@ class RunState:
     Attributes
     ----------
     atoms : Atoms
-        Without calculator.
+        Without calculator; of arrays real numbers, bools and texts.
     nsteps : int
     settings : dict
         As of ``TrajCast.todict``, compared when the run goes on.
@@ -108,7 +109,9 @@ def check_restartable(thermostats: Sequence[Thermostat]) -> None:
         if not isinstance(one, Restartable):
             raise CheckpointError(
                 f"a {type(one).__name__} cannot be continued from a checkpoint: it "
-                "lacks the methods get_state and set_state of trajcast_ase.Restartable"
+                "lacks the methods get_state and set_state of "
+                "trajcast_ase.dynamics.checkpoint.Restartable; give it both, or use a "
+                "thermostat of trajcast_ase"
             )
 
 
@@ -184,7 +187,9 @@ def write_checkpoint(path: Path, runs: Sequence[RunState]) -> None:
     tensors: dict[str, Tensor] = {}
     values = []
     for k, run in enumerate(runs):
-        tensors |= {f"{k}/{name}": t for name, t in _tensors(run.atoms).items()}
+        tensors[f"{k}/cell"] = torch.tensor(run.atoms.cell.array)
+        arrays = kept_arrays(run.atoms)
+        tensors |= {f"{k}/{name}": values for name, values in arrays.items()}
         values.append(_values(run))
     content = Sealed(tensors, {"runs": values})
     try:
@@ -264,17 +269,6 @@ def _read(path: Path) -> tuple[RunState, ...]:
         ) from error
 
 
-def _tensors(atoms: Atoms) -> dict[str, Tensor]:
-    """Return cell and numeric arrays of Atoms."""
-    numeric = {
-        name: values
-        for name, values in atoms.arrays.items()
-        if values.dtype.kind in "fib"
-    }
-    arrays = {f"arrays/{name}": torch.tensor(v) for name, v in numeric.items()}
-    return arrays | {"cell": torch.tensor(atoms.cell.array)}
-
-
 def _values(run: RunState) -> dict[str, Any]:
     """Return the plain values of a system."""
     return {
@@ -296,12 +290,7 @@ def _values(run: RunState) -> dict[str, Any]:
 
 def _run(tensors: Mapping[str, Tensor], k: int, values: Mapping[str, Any]) -> RunState:
     _check_types(values)
-    prefix = f"{k}/arrays/"
-    arrays = {
-        name.removeprefix(prefix): tensor.numpy()
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    arrays = arrays_of(tensors, f"{k}/")
     atoms = Atoms(
         numbers=arrays.pop("numbers"),
         positions=arrays.pop("positions"),

@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
+from trajcast_ase.dynamics.arguments import whole_number
 from trajcast_ase.dynamics.checkpoint import (
     RunState,
     noise_state,
@@ -183,6 +184,7 @@ class Continuation(Readings):
         self, path: str | os.PathLike[str], interval: int, *, append: bool
     ) -> None:
         """Write a frame every `interval` steps; opened once, unlike in ASE 3.27."""
+        interval = whole_number("loginterval", interval)
         self._files["trajectory"] = Path(path)
         self._intervals["trajectory"] = interval
         self._guarding.keep_evidence_beside(Path(path))
@@ -197,6 +199,7 @@ class Continuation(Readings):
         self.attach(write, interval)  # type: ignore[no-untyped-call]  # ASE
 
     def _open_log(self, logfile: Any, interval: int, *, header: bool = True) -> None:
+        interval = whole_number("logfile_interval", interval)
         if isinstance(logfile, str | os.PathLike) and logfile != "-":
             self._files["logfile"] = Path(logfile)
             self._intervals["logfile"] = interval

@@ -122,7 +122,8 @@ class DeviceLeaps(MolecularDynamics):
         step = self.nsteps + made.strides
         before, forecast = engine.stored_before(), engine.forecast()
         self._recent.add((step - 1,), before)
-        found = watch.look(self.model, before, forecast, (step,))
+        held = self._mirror.constraints.hold_velocities(before)  # as on the host
+        found = watch.look(self.model, held, forecast, (step,))
         refused = found and not self._guarding.takes(found)
         fallback = self._guarding.fallback
         if refused and fallback is not None:

@@ -20,6 +20,7 @@ from trajcast_ase.dynamics.arguments import (
     checked_timestep,
     describe_model,
     prepared_model,
+    whole_number,
 )
 from trajcast_ase.dynamics.continuation import Continuation
 from trajcast_ase.dynamics.device_leaps import (
@@ -30,7 +31,7 @@ from trajcast_ase.dynamics.device_leaps import (
 from trajcast_ase.dynamics.domain import warn_outside_training
 from trajcast_ase.dynamics.fallback import ForceFallback
 from trajcast_ase.dynamics.looks import Looks
-from trajcast_ase.dynamics.mirror import Mirror
+from trajcast_ase.dynamics.mirror import Mirror, same_structure
 from trajcast_ase.dynamics.rollback import Snapshot
 from trajcast_ase.dynamics.stepper import Stepper, finite_atoms
 from trajcast_ase.guards.answer import OnFinding
@@ -191,6 +192,8 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
     def set_temperature(self, temperature_K: Temperature) -> None:
         """Set the temperature of all thermostats from the next stride on.
 
+        A ``TemperatureWindow`` of their present temperature follows them.
+
         Parameters
         ----------
         temperature_K : float, or callable of the time in ASE units, K
@@ -238,7 +241,7 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
         steps : int
         """
         # Own loop: the base class of each ASE release asks for forces in its own way.
-        self._begin(steps)
+        self._begin(whole_number("steps", steps, least=0))
         yield self.nsteps == self.max_steps
         while self.nsteps < self.max_steps:
             self.step()
@@ -266,8 +269,10 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             A forecast is not finite, or a guard objects to it, and there is no
             `fallback`; the Atoms hold the step before. A kind of RuntimeError.
         ValueError, TypeError, NotImplementedError
-            The Atoms were changed to something that cannot be forecast.
+            The Atoms were changed to something that cannot be forecast, or `steps` is
+            no whole number of at least 0.
         """
+        steps = whole_number("steps", steps, least=0)
         if progress:
             from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
 
@@ -326,10 +331,11 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
 
         And the objections to the forecast.
         """
-        before = self._mirror.state
-        after, bodies = stepper.forecast(before, self._mirror.constraints)
-        step = self.nsteps + 1
-        found = self._watch(self.atoms).look(self.model, before, after, (step,))
+        before, constraints = self._mirror.state, self._mirror.constraints
+        after, bodies = stepper.forecast(before, constraints)
+        held = constraints.hold_velocities(before)  # as the forecast begins
+        watch, step = self._watch(self.atoms), self.nsteps + 1
+        found = watch.look(self.model, held, after, (step,))
         if not found or self._guarding.takes(found):
             return after, bodies, found
         if self._guarding.fallback is None:
@@ -380,7 +386,7 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             for thermostat in checks:
                 thermostat.check_start(motion)
         mirror: Mirror | None = getattr(self, "_mirror", None)  # it accepts its first
-        if mirror is not None and not _same_structure(state, mirror.state):
+        if mirror is not None and not same_structure(state, mirror.state):
             self._guarding.renew()
             self._recent.clear()
 
@@ -389,12 +395,6 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
             name in vars(self) or getattr(type(self), name) is not _OWN[name]
             for name in PER_STEP_METHODS
         )
-
-
-def _same_structure(one: State, other: State) -> bool:
-    """Return whether two states differ in their velocities at most."""
-    names = ("positions", "atomic_numbers", "cell", "pbc")
-    return all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
 _OWN = {name: getattr(TrajCast, name) for name in PER_STEP_METHODS}

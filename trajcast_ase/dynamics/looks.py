@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 
+from trajcast_ase.dynamics.arguments import whole_number
 from trajcast_ase.dynamics.observer_errors import explained
 
 
 class Looks(MolecularDynamics):
     """The part of :class:`TrajCast` that lets observers see the Atoms."""
+
+    def attach(
+        self, function: Callable[..., Any], interval: int = 1, *args: Any, **kwargs: Any
+    ) -> None:
+        """Call `function`, or its ``write``, every `interval` steps, as in ASE.
+
+        Parameters
+        ----------
+        function : callable or writer
+            Gets `args` and `kwargs`.
+        interval : int
+            Zero or negative: once, at that step without its sign.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `interval` is no whole number.
+        """
+        steps = whole_number("interval", interval)
+        super().attach(function, steps, *args, **kwargs)  # type: ignore[no-untyped-call]  # ASE
 
     def _look(self) -> None:
         """Let everyone see the Atoms, in ASE's order."""

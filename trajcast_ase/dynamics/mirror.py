@@ -155,6 +155,12 @@ def check_distances(state: State, atoms: Atoms) -> None:
         )
 
 
+def same_structure(one: State, other: State) -> bool:
+    """Return whether two states differ in their velocities at most."""
+    names = ("positions", "atomic_numbers", "cell", "pbc")
+    return all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
+
+
 def _contents(atoms: Atoms) -> dict[str, np.ndarray]:
     """Return everything a stride depends on, without copies where possible."""
     arrays = atoms.arrays

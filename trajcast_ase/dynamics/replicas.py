@@ -18,7 +18,7 @@ from typing import Any, Self, overload
 import torch
 from ase import Atoms
 
-from trajcast_ase.dynamics.arguments import prepared_model
+from trajcast_ase.dynamics.arguments import prepared_model, whole_number
 from trajcast_ase.dynamics.batch import Batch
 from trajcast_ase.dynamics.device_leaps import EngineChoice
 from trajcast_ase.dynamics.driver import TrajCast
@@ -227,12 +227,11 @@ class Replicas(ReplicaContinuation):
 
         Raises
         ------
-        ValueError
-            `interval` is below 1.
+        ValueError, TypeError
+            `interval` is no whole number of at least 1.
         """
-        if interval < 1:
-            raise ValueError(f"interval = {interval} must be at least 1 step")
-        self._observers.append((partial(function, *args, **kwargs), interval))
+        steps = whole_number("interval", interval, least=1)
+        self._observers.append((partial(function, *args, **kwargs), steps))
 
     def close(self) -> None:
         """Close the files of all replicas."""
@@ -285,6 +284,7 @@ class Replicas(ReplicaContinuation):
             What no replica can be blamed for. All are at their last good stride, with
             random numbers and thermostats, and may run on.
         """
+        steps = whole_number("steps", steps, least=0)
         if progress:
             from trajcast_ase.progress import followed  # noqa: PLC0415  needs rich
 

@@ -51,9 +51,19 @@ def default_guards(
     # A start with other numbers is warned of, and goes on at the user's risk.
     if neighbors is not None and not neighbors.unusual(state_from_atoms(atoms)):
         guards.append(neighbors)
-    # Of a schedule a guard does not know the time.
+    target = constant_temperature(thermostats)
+    if target is not None:
+        guards.append(TemperatureWindow(target))
+    return tuple(guards)
+
+
+def constant_temperature(thermostats: Sequence[Thermostat]) -> float | None:
+    """Return the temperature that thermostats hold now, K; None for a schedule.
+
+    Of a schedule a guard does not know the time.
+    """
     targets = [getattr(one, "temperature_K", None) for one in thermostats]
     constant = [one for one in targets if isinstance(one, int | float) and one > 0]
     if constant and len(constant) == len(targets):
-        guards.append(TemperatureWindow(float(constant[0])))
-    return tuple(guards)
+        return float(constant[0])
+    return None

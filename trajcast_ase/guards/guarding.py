@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,18 @@ from trajcast_ase.guards.answer import (
     refusal,
 )
 from trajcast_ase.guards.bonds import BondLimits, KeptBonds
-from trajcast_ase.guards.default import GuardMaker, default_guards
+from trajcast_ase.guards.default import (
+    GuardMaker,
+    constant_temperature,
+    default_guards,
+)
+from trajcast_ase.guards.energy import EnergyChange
 from trajcast_ase.guards.evidence import GOOD_FRAMES, evidence_path, write_evidence
 from trajcast_ase.guards.protocol import Guard, Objection
 from trajcast_ase.guards.tally import Tally
+from trajcast_ase.guards.thermal import TemperatureWindow
 from trajcast_ase.guards.watch import Watch
+from trajcast_ase.kinetics import temperature
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -85,11 +92,14 @@ class Guarding:
     ) -> None:
         checked_action(on_finding)
         self._maker: GuardMaker | None = None
+        self._given: tuple[Guard, ...] = ()
         self._watch: Watch | None = None
         if guards is None or callable(guards):
             self._maker = guards or default_guards
         else:
-            self._watch = Watch(tuple(guards))
+            self._given = tuple(guards)
+        self._target_K: float | None = None  # that the guards were made for
+        self._former_K: float | None = None  # of the system, before it was set so
         self.on_finding, self.fallback = on_finding, fallback
         self.evidence = None if evidence is None else Path(evidence)
         self.tally = Tally()
@@ -102,11 +112,44 @@ class Guarding:
     def watch(
         self, atoms: Atoms, model: ForecastModel, thermostats: Sequence[Thermostat]
     ) -> Watch:
-        """Return the guards, made for the present `atoms` where none were given."""
+        """Return the guards, made for the present `atoms` where none were given.
+
+        A window of the temperature that thermostats had follows them to another.
+        """
+        target = constant_temperature(thermostats)
         if self._watch is None:
-            assert self._maker is not None  # noqa: S101  else there is a watch
-            self._watch = Watch(self._maker(atoms, model, thermostats))
+            guards = self._given
+            if self._maker is not None:
+                guards = tuple(self._maker(atoms, model, thermostats))
+            guards = tuple(
+                one.of_run(atoms) if isinstance(one, EnergyChange) else one
+                for one in guards
+            )
+            self._watch = Watch(self._on_the_way(guards, target))
+        elif target != self._target_K:
+            self._former_K = temperature(atoms, model.conservation)
+            guards = _following(self._watch.guards, self._target_K, target)
+            if self._target_K is None and self._maker is not None:
+                made = self._maker(atoms, model, thermostats)
+                guards += tuple(_windows_of(made, target))
+            self._watch = Watch(self._on_the_way(guards, target))
+        self._target_K = target
         return self._watch
+
+    def _on_the_way(
+        self, guards: Sequence[Guard], target_K: float | None
+    ) -> list[Guard]:
+        """Return guards of which a window reaches to where the system came from."""
+        if self._former_K is None:
+            return list(guards)
+        windows = _windows_of(guards, target_K)
+        former = (self._former_K,)
+        return [
+            replace(one, former_K=former)
+            if isinstance(one, TemperatureWindow) and one in windows
+            else one
+            for one in guards
+        ]
 
     def renew(self) -> None:
         """Take the bonds of the Atoms anew, after they were edited."""
@@ -167,11 +210,15 @@ class Guarding:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the counts, and the bonds of the start."""
+        """Return what a checkpoint keeps: the counts, and the bonds of the start.
+
+        And where the temperature came from, if it was set within the run.
+        """
         bonds = None
         if self._maker is not None and self._watch is not None and self._watch.bonds:
             bonds = self._watch.bonds.systems[0].topology.pairs.tolist()
-        return {"tally": self.tally.todict(), "bonds": bonds}
+        kept = {"tally": self.tally.todict(), "bonds": bonds}
+        return kept if self._former_K is None else {**kept, "former_K": self._former_K}
 
     def take_over(
         self,
@@ -182,13 +229,36 @@ class Guarding:
     ) -> None:
         """Go on from what :meth:`state` returned."""
         self.tally = Tally.from_dict(kept["tally"])
+        guards: Sequence[Guard] = self.watch(atoms, model, thermostats).guards
         if self._maker is not None and kept["bonds"] is not None:
             pairs = np.array(kept["bonds"], dtype=np.int64).reshape(-1, 2)
             bonds = KeptBonds([BondLimits.of(Topology(atoms.numbers.copy(), pairs))])
-            guards = self.watch(atoms, model, thermostats).guards
-            self._watch = Watch(
-                [bonds if isinstance(one, KeptBonds) else one for one in guards]
-            )
+            guards = [bonds if isinstance(one, KeptBonds) else one for one in guards]
+        if "former_K" in kept:
+            self._former_K = float(kept["former_K"])
+        self._watch = Watch(self._on_the_way(guards, self._target_K))
+
+
+def _windows_of(
+    guards: Iterable[Guard], target_K: float | None
+) -> list[TemperatureWindow]:
+    """Return the windows of a temperature."""
+    windows = (one for one in guards if isinstance(one, TemperatureWindow))
+    return [one for one in windows if one.temperature_K == target_K]
+
+
+def _following(
+    guards: Sequence[Guard], former_K: float | None, target_K: float | None
+) -> tuple[Guard, ...]:
+    """Return guards of which windows of one temperature are now those of another.
+
+    A schedule has none.
+    """
+    windows = _windows_of(guards, former_K)
+    others = tuple(one for one in guards if one not in windows)
+    if target_K is None:
+        return others
+    return (*others, *(replace(one, temperature_K=target_K) for one in windows))
 
 
 def _parameters(guard: Guard) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Guard(Protocol):
             Without calibrated noise.
         before, after : State
             Of the stride; finite, and thermostats have not acted yet on `after`.
+            Constraints have acted on both.
         """
 
 

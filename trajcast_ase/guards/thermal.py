@@ -7,7 +7,8 @@ colder than chance explains, and the guard needs no memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -58,14 +59,31 @@ class TemperatureWindow:
     probability : float
         That chance alone is beyond one side, at one look at one group of atoms.
     every : int
+    former_K : tuple of float, K
+        Temperature of each system when its thermostat was set to `temperature_K`
+        within a run; empty where it was not. On the way from there the kinetic energy
+        may go in and out of a window of one temperature, so that it reaches to both.
     """
 
     temperature_K: float
     probability: float = PROBABILITY
     every: int = 1
+    former_K: tuple[float, ...] = field(default=(), compare=False)
     _windows: _Cache = field(
         default_factory=_Cache, init=False, repr=False, compare=False
     )
+
+    @classmethod
+    def joined(
+        cls, guards: Mapping[int, TemperatureWindow], n_systems: int
+    ) -> TemperatureWindow:
+        """Return the equal guards of single systems, by system, as that of a batch."""
+        first = next(iter(guards.values()))
+        known = {k: one.former_K[0] for k, one in guards.items() if one.former_K}
+        if not known:
+            return first
+        former = (known.get(k, first.temperature_K) for k in range(n_systems))
+        return replace(first, former_K=tuple(former))
 
     def find(self, model: ForecastModel, before: State, after: State) -> list[Finding]:
         """Return the groups of atoms that the stride takes out of their window."""
@@ -133,17 +151,22 @@ class Groups:
                 np.bincount(of_atom, host(space.atom_dof())),
             ]
         )
+        systems = np.concatenate([np.arange(n_systems), kinds[0]])
         moving = dof > NO_MOTION
         shape = np.where(moving, 0.5 * dof, 1.0)
-        unit = KB * window.temperature_K / EV_PER_AMU_A2_FS2
-        high = 2.0 * unit * MODEL_ERROR * gammainccinv(shape, window.probability)
-        low = 2.0 * unit / MODEL_ERROR * gammaincinv(shape, window.probability)
-        high = np.maximum(high, HOTTEST * unit * dof)
-        low = np.minimum(low, COLDEST * unit * dof)
+        present = np.full(n_systems, window.temperature_K)
+        former = np.array(window.former_K) if window.former_K else present
+        unit = KB / EV_PER_AMU_A2_FS2
+        hot = unit * np.maximum(present, former)[systems]
+        cold = unit * np.minimum(present, former)[systems]
+        high = 2.0 * hot * MODEL_ERROR * gammainccinv(shape, window.probability)
+        low = 2.0 * cold / MODEL_ERROR * gammaincinv(shape, window.probability)
+        high = np.maximum(high, HOTTEST * hot * dof)
+        low = np.minimum(low, COLDEST * cold * dof)
         return cls(
             masses=Masses(before),
             element_of_atom=of_atom,
-            systems=np.concatenate([np.arange(n_systems), kinds[0]]),
+            systems=systems,
             numbers=np.concatenate([np.zeros(n_systems, dtype=np.int64), kinds[1]]),
             dof=dof,
             low=np.where(moving, low, -np.inf),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
+from dataclasses import is_dataclass
 
 import torch
 from ase.data import chemical_symbols
 
 from trajcast_ase.dynamics.stepper import finite_atoms
 from trajcast_ase.guards.bonds import KeptBonds
+from trajcast_ase.guards.energy import EnergyChange
 from trajcast_ase.guards.host import own_number
 from trajcast_ase.guards.protocol import Finding, Guard, Objection
+from trajcast_ase.guards.thermal import TemperatureWindow
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 
@@ -48,12 +51,27 @@ class Watch:
                     "whole number of at least 1"
                 )
         self.guards = tuple(guards)
+        # Of a batch the systems that each guard is for; all where it is not joined.
+        self._systems: tuple[KeysView[int], ...] | None = None
 
     @classmethod
     def joined(cls, watches: Sequence[Watch]) -> Watch:
-        """Return the watches of single systems as that of their batch."""
-        columns = zip(*(one.guards for one in watches), strict=True)
-        return cls([_joined(column) for column in columns])
+        """Return the watches of single systems as that of their batch.
+
+        Systems may have other guards than their neighbors.
+
+        Raises
+        ------
+        ValueError
+            Bonds are guarded in some of the systems only.
+        """
+        groups: list[dict[int, Guard]] = []
+        for system, watch in enumerate(watches):
+            for guard in watch.guards:
+                _add(guard, system, groups)
+        found = cls([_joined(group, len(watches)) for group in groups])
+        found._systems = tuple(group.keys() for group in groups)
+        return found
 
     def look(
         self,
@@ -80,13 +98,16 @@ class Watch:
             if before.n_systems == 1:
                 return found
             after = _without(found, before, after)
-        for guard in self.guards:
-            if any(step % guard.every == 0 for step in steps):
+        everywhere = range(len(steps))
+        for k, guard in enumerate(self.guards):
+            systems = everywhere if self._systems is None else self._systems[k]
+            due = {system for system in systems if steps[system] % guard.every == 0}
+            if due:
                 name = type(guard).__name__
                 found += [
                     Objection(name, one)
                     for one in guard.find(model, before, after)
-                    if steps[one.system] % guard.every == 0
+                    if one.system in due
                 ]
         return found
 
@@ -97,10 +118,41 @@ class Watch:
         return found[0] if found else None
 
 
-def _joined(guards: Sequence[Guard]) -> Guard:
-    """Return guards of single systems as one; those that are alike know no system."""
+def _add(guard: Guard, system: int, groups: list[dict[int, Guard]]) -> None:
+    """Put a guard of a system to those of others that it can look together with."""
+    for group in groups:
+        if system not in group and _are_alike(guard, next(iter(group.values()))):
+            group[system] = guard
+            return
+    groups.append({system: guard})
+
+
+def _are_alike(one: Guard, other: Guard) -> bool:
+    """Return whether one guard can look for both; it knows no system."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, EnergyChange) and isinstance(other, EnergyChange):
+        return one.is_like(other)
+    return one == other if is_dataclass(one) else one.every == other.every
+
+
+def _joined(group: dict[int, Guard], n_systems: int) -> Guard:
+    """Return guards that are alike, by system, as one."""
+    guards = list(group.values())
     bonds = [one for one in guards if isinstance(one, KeptBonds)]
-    return KeptBonds.joined(bonds) if bonds else guards[0]
+    if bonds and len(bonds) < n_systems:
+        raise ValueError(
+            f"a KeptBonds of every = {bonds[0].every} guards {len(bonds)} of "
+            f"{n_systems} systems that advance together; give all of them one with "
+            "the same every, or none"
+        )
+    if bonds:
+        return KeptBonds.joined(bonds)
+    asking = {k: one for k, one in group.items() if isinstance(one, EnergyChange)}
+    if asking:
+        return EnergyChange.joined(asking)
+    windows = {k: one for k, one in group.items() if isinstance(one, TemperatureWindow)}
+    return TemperatureWindow.joined(windows, n_systems) if windows else guards[0]
 
 
 def _not_finite(after: State) -> list[Objection]:

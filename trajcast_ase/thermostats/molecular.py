@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -31,6 +31,7 @@ class Partition:
     ----------
     atomic_numbers, system_index : (n_atoms,) int64
         Of the batch that it was made for.
+    atom_masses : (n_atoms,) float64, amu
     molecule : (n_atoms,) int64
         Of each atom, counted through the batch.
     members : (n_atoms,) int64
@@ -44,6 +45,7 @@ class Partition:
 
     atomic_numbers: Int[Tensor, " atoms"]
     system_index: Int[Tensor, " atoms"]
+    atom_masses: Float[Tensor, " atoms"]
     molecule: Int[Tensor, " atoms"]
     members: Int[Tensor, " atoms"]
     sizes: Int[Tensor, " molecules"]
@@ -77,6 +79,7 @@ class Partition:
         return cls(
             state.atomic_numbers,
             state.system_index,
+            state.masses,
             molecule,
             members,
             lengths,
@@ -85,10 +88,17 @@ class Partition:
         )
 
     def fits(self, state: State) -> bool:
-        """Return whether it was made for such a batch."""
+        """Return whether its molecules are those of such a batch."""
         return torch.equal(self.atomic_numbers, state.atomic_numbers) and torch.equal(
             self.system_index, state.system_index
         )
+
+    def weighed(self, state: State) -> Partition:
+        """Return the same molecules with the masses of `state`, as after an edit."""
+        if torch.equal(self.atom_masses, state.masses):
+            return self
+        masses = _sums(state.masses[:, None], self.members, self.sizes)
+        return replace(self, atom_masses=state.masses, masses=masses)
 
     def centers(self, state: State) -> Float[Tensor, "atoms 3"]:
         """Return the velocity of the centre of each atom's molecule, Å/fs."""
@@ -219,7 +229,7 @@ class MolecularCSVR(CSVR):
         return motion.changed(velocities)
 
     def partition(self, motion: ThermalMotion) -> Partition:
-        """Return the molecules, found anew only for other atoms.
+        """Return the molecules, found anew only for other atoms, with their masses.
 
         Raises
         ------
@@ -228,6 +238,7 @@ class MolecularCSVR(CSVR):
         """
         if self._partition is None or not self._partition.fits(motion.state):
             self._partition = Partition.of(motion)
+        self._partition = self._partition.weighed(motion.state)
         return self._partition
 
 
