@@ -25,7 +25,7 @@ from trajcast_ase.trajectory import Frames
 from trajcast_ase.units import EV_PER_AMU_A2_FS2, KB
 
 UNCONSTRAINED = Constraints()
-ATOMS_AT_ONCE = 100_000
+ATOMS_AT_ONCE = 10_000
 """Of the frames of a run that are looked at together."""
 
 
