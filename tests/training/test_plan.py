@@ -133,6 +133,10 @@ def test_a_training_by_time_that_was_cut_goes_on_in_its_plan(
     assert clock.now - 1000.0 < 70.0
     last = load_checkpoint(tmp_path / CHECKPOINT_NAME)
     assert last.step == pytest.approx(58, abs=4)
+    train(config)  # writes its model once more
+    longer = settings(folder, tmp_path, run=saving, steps=None, minutes=3.0)
+    with pytest.raises(ValueError, match="3 minutes would change nothing: go on from"):
+        train(longer)
 
 
 def test_a_training_pauses_and_goes_on_as_if_it_had_not(folder, tmp_path):

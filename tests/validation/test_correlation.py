@@ -175,6 +175,15 @@ def test_constant_pieces_differ_by_nothing():
     assert curve_difference([curve], [curve], LEVEL).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("n_pieces", [4, 20])
+def test_constants_that_differ_fail(n_pieces):
+    found = number_difference([np.ones(n_pieces)], [np.zeros(n_pieces)], LEVEL)
+    assert (found.firm_limit, found.seen, found.verdict) == (0.0, 0.0, Verdict.FAIL)
+    curve = np.ones((n_pieces, 5))
+    other = curve * np.arange(5)
+    assert curve_difference([other], [curve], LEVEL).verdict is Verdict.FAIL
+
+
 def test_a_drift_all_along_cannot_fail():
     """Memory as long as the run leaves no limit: such a row is not trustworthy."""
     drift = np.arange(20.0) + np.random.default_rng(9).normal(size=20)

@@ -127,6 +127,16 @@ def test_proton_jumps_fail_where_no_bond_is_long(water):
         assert (EXCHANGED in failed(judged(positions, water))) == jumped
 
 
+def test_partners_that_the_reference_exchanges_are_no_row(water):
+    """As in a hot metal: MD must pass beside MD, whichever side counts more."""
+    jumped = observe(replace(water, positions=shared_proton(water, 0.56)), PIECE_FS)
+    assert jumped.n_exchanged == 1
+    twice = replace(jumped, n_exchanged=2)
+    names = {row.observable for row in compare(twice, jumped).rows}
+    assert EXCHANGED not in names
+    assert "longest bond H-O" in names
+
+
 def test_a_frame_with_a_long_bond_does_not_change_the_reference(water):
     positions = stretched(water, slice(-1, None), 1.92)
     topology = topology_of(replace(water, positions=positions))

@@ -113,7 +113,8 @@ class PairDataset:
         if last < 0 or (count > 1 and thinned):
             raise ValueError(
                 f"{part.frames.source}: its {len(part)} pairs do not hold {count} in a "
-                "row; use longer runs, leave max_pairs out, or lower consecutive_pairs"
+                "row; use longer runs without kicks of a thermostat, leave max_pairs "
+                "out, or lower consecutive_pairs"
             )
         return first + min(index - first, last) + part.lag * np.arange(count)
 

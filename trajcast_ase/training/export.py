@@ -26,6 +26,7 @@ def export_model(
     data: TrainingData,
     errors: ForecastErrors,
     seconds: float,
+    steps: int,
 ) -> None:
     """Write `model` with the provenance of its data, training and errors."""
     optimizer = config.optimizer
@@ -43,7 +44,7 @@ def export_model(
         "densities_g_cm3": sorted({round(one, 4) for one in _densities(data)}),
         **extent(data.train.parts, model.config.cutoff),
         "atoms": sorted({len(part.frames.atomic_numbers) for part in data.train.parts}),
-        "steps": optimizer.n_steps,
+        "steps": steps,
         "batch_size": optimizer.batch_size,
         "optimizer": optimizer.model_dump(mode="json"),
         "seed": config.run.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Self
 
 from trajcast_ase.strict import members, number
@@ -14,6 +15,8 @@ from trajcast_ase.training.schedule import Schedule
 LONGEST_S = 1e10
 CLOSING = 3.0
 """Validations that close a training: the last, the final errors, and going back."""
+UNUSED = 0.2
+"""Share of its time that a training may leave when it ends."""
 SMOOTHED = 20
 """Steps that a new pace must have been kept for to count half."""
 
@@ -68,6 +71,29 @@ class Pace:
             "validation_s": self.validation_s,
             "schedule": asdict(self.schedule),
         }
+
+    def check_going_on(self, step: int, path: Path) -> None:
+        """Refuse more time for a training that has come to its end.
+
+        Parameters
+        ----------
+        step : int
+            Steps done.
+        path : Path
+            Of the checkpoint, for the error.
+
+        Raises
+        ------
+        ValueError
+        """
+        unused = self.left_s - CLOSING * self.validation_s
+        if self.schedule.share(step) >= 1.0 and unused > UNUSED * self.seconds:
+            raise ValueError(
+                f"the training of {path} ended after {self.elapsed / 60:.3g} minutes, "
+                f"and its learning rate with it; {self.seconds / 60:.3g} minutes would "
+                "change nothing: go on from its model (init, in another folder), or "
+                "train anew (--anew)"
+            )
 
     @property
     def left_s(self) -> float:

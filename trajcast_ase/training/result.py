@@ -68,6 +68,12 @@ def finished(
     errors = replace(forecast_errors(forecasts), reversal=limits)
     if write:
         export_model(
-            model, path, config=config, data=data, errors=errors, seconds=seconds
+            model,
+            path,
+            config=config,
+            data=data,
+            errors=errors,
+            seconds=seconds,
+            steps=steps,
         )
     return TrainingResult(model, path, errors, steps)

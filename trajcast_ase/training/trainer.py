@@ -355,6 +355,7 @@ class Trainer:
         if minutes is not None:
             self.config = with_steps(self.config, progress.steps)
             self.pace = self._pace_of(checkpoint, progress, 60.0 * minutes)
+            self.pace.check_going_on(progress.step, self.path)
         self.plateau = progress.plateau
         self.step = progress.step
         self.seconds = progress.seconds

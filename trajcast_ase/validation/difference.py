@@ -118,7 +118,7 @@ def number_difference(
         value=abs(means[0] - means[1]),
         limit=limit,
         firm_limit=firm,
-        seen=max(scatter * known.seen(memory.share), widest),
+        seen=max(scatter * known.seen(memory.share) if scatter else 0.0, widest),
         errors=(own[0], own[1]),
         memory=memory,
     )
@@ -173,6 +173,8 @@ def _firm(
     known: Calibration, memory: Memory, error: float, between: float, level: float
 ) -> float:
     """Return the limit with the strongest memory that is possible."""
+    if error == 0.0:  # what never varies has no memory that could excuse it
+        return 0.0
     firm = known.widening(memory.highest) * error
     if between > 0.0:
         firm = max(firm, float(t.isf(level / 2, known.free_runs)) * between)

@@ -320,10 +320,10 @@ def _bond_rows(run: Observables, reference: Observables) -> list[Row]:
                 (f"longest bond {kind}", "Å"), value, wanted, limit, f"{limit:.3g}"
             )
         )
-    if rows:
-        allowed = reference.n_exchanged
+    # Where the reference exchanges partners, as a hot metal does, bonds are none.
+    if rows and reference.n_exchanged == 0:
         name = "bonds with a nearer partner", ""
-        rows.append(_bond_row(name, run.n_exchanged, allowed, allowed, f"{allowed}"))
+        rows.append(_bond_row(name, run.n_exchanged, 0, 0, "0"))
     return rows
 
 
