@@ -57,6 +57,7 @@ BUNDLED: dict[str, Callable[[], Atoms]] = {
     "ethanol-gfn2": ethanol,
     "paracetamol-7fs": paracetamol,
     "quartz-30fs": quartz,
+    "quartz-30fs-bulk": quartz,
     "water-5fs": water,
 }
 

@@ -40,7 +40,8 @@ TITLE = """# Long runs
 
 The shipped models under many thermostats, all seeds of a setting in one report, beside
 reference MD of independent seeds. Plain CSVR is what the paper used. Bands: the coldest
-and the hottest of all atoms, as the difference from MD. Written by
+and the hottest of all atoms, as the difference from MD. Speeds are those of a machine
+that did other work beside, up to a third of an idle one's. Written by
 `benchmarks/studies/long_runs.py`."""
 SCAN_TITLE = """### Mean and width of the temperature under CSVR
 

@@ -65,6 +65,7 @@ def faster(one, factor, rows=slice(None)):
         ("ethanol-gfn2", 100),
         ("paracetamol-7fs", 100),
         ("quartz-30fs", 20),
+        ("quartz-30fs-bulk", 20),
         ("water-5fs", 20),
     ],
 )

@@ -102,6 +102,7 @@ def test_without_a_setting_it_is_the_papers(plain):
         ("ethanol-gfn2", "Langevin 5000 fs, CSVR 65 fs"),
         ("paracetamol-7fs", "Langevin 5000 fs, CSVR 70 fs"),
         ("quartz-30fs", "Langevin 10000 fs, CSVR 75 fs"),
+        ("quartz-30fs-bulk", "Langevin 5000 fs, CSVR 75 fs"),
         ("water-5fs", "MolecularCSVR 50 fs"),
     ],
 )
