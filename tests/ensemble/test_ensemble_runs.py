@@ -273,9 +273,11 @@ def test_seed_and_batch_are_those_of_the_folder():
         ({"temperatures_K": [0.0]}, "0 K has no motion"),
         ({"temperatures_K": [float("nan")]}, "must be a finite number"),
         ({"temperatures_K": [300, 300.00001]}, "not distinct"),
+        ({"temperatures_K": np.array([[280.0, 300.0]])}, "must be a finite number"),
         ({"strides": 0}, "strides = 0"),
         ({"replicas": 0}, "replicas = 0"),
         ({"replicas": True}, "replicas = True"),
+        ({"replicas": np.float64(3)}, r"replicas = 3\.0 must be an integer"),
         ({"seed": -1}, "seed = -1"),
         ({"engine": "gpu"}, "choose 'host' or 'device'"),
         ({"dtype": "float16"}, "choose 'float32' or 'float64'"),
@@ -288,6 +290,27 @@ def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         made("many", **change)
     assert not Path("many").exists()
+
+
+@pytest.mark.parametrize(
+    "temperatures",
+    [np.array([250, 300]), [np.float32(250), np.int64(300)], range(250, 301, 50)],
+)
+def test_numbers_of_numpy_are_numbers(temperatures):
+    made("whole")
+    counts = {
+        name: np.int64(SETTINGS[name])
+        for name in ("strides", "replicas", "batch", "interval", "seed")
+    }
+    flags = {"noise": np.False_, "draw_velocities": np.False_}
+    made("many", temperatures_K=temperatures, threads=np.int32(1), **counts, **flags)
+    assert files("many") == files("whole")
+
+
+@pytest.mark.parametrize("kelvin", [np.float32(300), np.array(300)])
+def test_a_number_of_numpy_is_one_temperature(kelvin):
+    result = made("many", temperatures_K=kelvin, batch=None, workers=np.int64(2))
+    assert {one.temperature_K for one in result.replicas} == {300.0}
 
 
 def moving():

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from trajcast_ase.dynamics.checkpoint import plain
 from trajcast_ase.dynamics.rollout import Ending, Limits
 from trajcast_ase.ensemble.dask_pool import local_workers
 from trajcast_ase.ensemble.engine import Means, Pool, Status, carry_out
@@ -188,23 +189,24 @@ def ensemble(
     Workers are processes that import the script that calls this; guard the call with
     ``if __name__ == "__main__":``.
     """
+    # A plan is of Python's own numbers, as its file is.
     request = Request(
         starts=(starts,) if isinstance(starts, Atoms) else tuple(starts),
         model=model,
-        temperatures_K=checked_temperatures(temperatures_K),
-        strides=strides,
-        replicas=replicas,
+        temperatures_K=checked_temperatures(plain(temperatures_K)),
+        strides=plain(strides),
+        replicas=plain(replicas),
         thermostat=thermostat,
-        noise=noise,
+        noise=plain(noise),
         engine=engine,
-        draw_velocities=draw_velocities,
-        interval=interval,
-        threads=threads,
+        draw_velocities=plain(draw_velocities),
+        interval=plain(interval),
+        threads=plain(threads),
         dtype=dtype,
-        seed=seed,
-        batch=batch,
+        seed=plain(seed),
+        batch=plain(batch),
     )
-    count = workers or cores()
+    count = plain(workers) or cores()
     place = Folder(Path(folder))
     plan = planned(request, place, count)
     means = Means(
