@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from ase.constraints import FixCom
+from ase.constraints import FixBondLength, FixCom
 from ase.io import read
 from helpers import small_model
 
@@ -244,7 +244,7 @@ def test_a_pool_that_always_breaks_is_given_up(monkeypatch):
     [
         ({"seed": 6}, "with seed = 5, but 6 was asked for"),
         ({"temperatures_K": [250.0]}, r"temperatures_K = \[250.0, 300.0\], but"),
-        ({"starts": molecule("CH3SH")}, "starts = "),
+        ({"starts": molecule("CH3CHO")}, "starts = "),
         ({"batch": 3}, "batch = 2"),
         ({"strides": 4}, "of 8 strides, more than the 4"),
         ({"thermostat": None}, "thermostat = "),
@@ -311,6 +311,25 @@ def test_numbers_of_numpy_are_numbers(temperatures):
 def test_a_number_of_numpy_is_one_temperature(kelvin):
     result = made("many", temperatures_K=kelvin, batch=None, workers=np.int64(2))
     assert {one.temperature_K for one in result.replicas} == {300.0}
+
+
+def held():
+    atoms = molecule("CH3OH")
+    atoms.set_constraint(FixBondLength(0, 1))
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        (molecule("CH3SH"), r"^start 0: element S \(atomic number 16\) is unknown"),
+        ([molecule("CH3OH"), held()], "start 1: the constraint FixBondLength"),
+    ],
+)
+def test_starts_that_no_worker_could_run_are_refused_at_once(starts, message):
+    with pytest.raises(EnsembleError, match=message):
+        made("many", starts=starts)
+    assert not Path("many").exists()
 
 
 def moving():

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms
 
+from trajcast_ase.constraints import constraints_of
 from trajcast_ase.dynamics.checkpoint import plain
 from trajcast_ase.dynamics.rollout import Ending, Limits
 from trajcast_ase.ensemble.dask_pool import local_workers
@@ -36,6 +38,7 @@ from trajcast_ase.ensemble.result import EnsembleResult, read_ensemble, write_re
 from trajcast_ase.files import sole_writer
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_zoo import find_model
+from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.thermostats.setting import ThermostatSetting
@@ -254,6 +257,7 @@ def planned(request: Request, folder: Folder, workers: int) -> Plan:
     _check_starts(request)
     data = find_model(request.model).read_bytes()
     network = load_model(request.model)
+    _check_forecasts(request, network)
     setting = request.thermostat
     if isinstance(setting, str):
         if setting != "recommended":
@@ -334,13 +338,26 @@ def _check_starts(request: Request) -> None:
             )
 
 
+def _check_forecasts(request: Request, network: Forecaster) -> None:
+    """Raise EnsembleError for a start that the network cannot forecast."""
+    for name, atoms in zip(_names(request), request.starts, strict=True):
+        try:
+            network.check_elements(torch.from_numpy(atoms.numbers))
+            constraints_of(atoms)
+        except (ValueError, NotImplementedError) as error:
+            raise EnsembleError(f"{name}: {error}") from error
+
+
 def _named(request: Request) -> tuple[Start, ...]:
     """Return what the plan keeps of the starts."""
-    names = request.names or tuple(f"start {k}" for k in range(len(request.starts)))
     return tuple(
         Start(name, identity(bare(atoms)))
-        for name, atoms in zip(names, request.starts, strict=True)
+        for name, atoms in zip(_names(request), request.starts, strict=True)
     )
+
+
+def _names(request: Request) -> tuple[str, ...]:
+    return request.names or tuple(f"start {k}" for k in range(len(request.starts)))
 
 
 def _check_chance(request: Request, plan: Plan) -> None:
