@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from trajcast_ase.constraints import constraints_of
 from trajcast_ase.dynamics.checkpoint import plain
 from trajcast_ase.dynamics.rollout import Ending, Limits
 from trajcast_ase.ensemble.dask_pool import local_workers
-from trajcast_ase.ensemble.engine import Means, Pool, Status, carry_out
+from trajcast_ase.ensemble.engine import Means, Pool, Status, carry_out, first_made
 from trajcast_ase.ensemble.folder import (
     Folder,
     bare,
@@ -164,8 +164,9 @@ def ensemble(
     workers : int, optional
         Processes of this machine, by dask. Default: one for each CPU core.
     executor : concurrent.futures.Executor, or callable that returns one, optional
-        Instead of `workers`. A callable, such as ``lambda: ProcessPoolExecutor(4)``,
-        is called again when a lost worker has broken the pool.
+        Instead of `workers`. A callable, such as ``partial(ProcessPoolExecutor, 4,
+        mp_context=get_context("spawn"))``, is called again when a lost worker has
+        broken the pool. Processes that are forked are refused: they may hang.
     device : str
         Of each worker, "cpu" or "cuda".
     backend : "auto", "reference", "cpp" or "triton"
@@ -179,7 +180,8 @@ def ensemble(
     Raises
     ------
     EnsembleError
-        Settings that are refused, or other ones than those of the folder.
+        Settings or an executor that are refused, or other settings than those of the
+        folder.
     FileExistsError
         The folder is of something else, or another process carries the ensemble out.
     SharesFailedError
@@ -306,11 +308,15 @@ def carried_out(request: Request, folder: Folder, plan: Plan, means: Means) -> E
 
     Raises
     ------
+    EnsembleError
+        The pool is refused.
     FileExistsError
         Another process carries it out now.
     SharesFailedError
         As of :func:`.engine.carry_out`.
     """
+    if not folder.plan.is_file():
+        means = replace(means, pool=first_made(means.pool))
     folder.path.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder.plan):
         if folder.plan.is_file():
