@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from ase.constraints import FixCom
+from ase.constraints import FixBondLength, FixCom
 from ase.io import read
 from helpers import small_model
 
@@ -244,7 +244,7 @@ def test_a_pool_that_always_breaks_is_given_up(monkeypatch):
     [
         ({"seed": 6}, "with seed = 5, but 6 was asked for"),
         ({"temperatures_K": [250.0]}, r"temperatures_K = \[250.0, 300.0\], but"),
-        ({"starts": molecule("CH3SH")}, "starts = "),
+        ({"starts": molecule("CH3CHO")}, "starts = "),
         ({"batch": 3}, "batch = 2"),
         ({"strides": 4}, "of 8 strides, more than the 4"),
         ({"thermostat": None}, "thermostat = "),
@@ -273,9 +273,11 @@ def test_seed_and_batch_are_those_of_the_folder():
         ({"temperatures_K": [0.0]}, "0 K has no motion"),
         ({"temperatures_K": [float("nan")]}, "must be a finite number"),
         ({"temperatures_K": [300, 300.00001]}, "not distinct"),
+        ({"temperatures_K": np.array([[280.0, 300.0]])}, "must be a finite number"),
         ({"strides": 0}, "strides = 0"),
         ({"replicas": 0}, "replicas = 0"),
         ({"replicas": True}, "replicas = True"),
+        ({"replicas": np.float64(3)}, r"replicas = 3\.0 must be an integer"),
         ({"seed": -1}, "seed = -1"),
         ({"engine": "gpu"}, "choose 'host' or 'device'"),
         ({"dtype": "float16"}, "choose 'float32' or 'float64'"),
@@ -287,6 +289,46 @@ def test_seed_and_batch_are_those_of_the_folder():
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         made("many", **change)
+    assert not Path("many").exists()
+
+
+@pytest.mark.parametrize(
+    "temperatures",
+    [np.array([250, 300]), [np.float32(250), np.int64(300)], range(250, 301, 50)],
+)
+def test_numbers_of_numpy_are_numbers(temperatures):
+    made("whole")
+    counts = {
+        name: np.int64(SETTINGS[name])
+        for name in ("strides", "replicas", "batch", "interval", "seed")
+    }
+    flags = {"noise": np.False_, "draw_velocities": np.False_}
+    made("many", temperatures_K=temperatures, threads=np.int32(1), **counts, **flags)
+    assert files("many") == files("whole")
+
+
+@pytest.mark.parametrize("kelvin", [np.float32(300), np.array(300)])
+def test_a_number_of_numpy_is_one_temperature(kelvin):
+    result = made("many", temperatures_K=kelvin, batch=None, workers=np.int64(2))
+    assert {one.temperature_K for one in result.replicas} == {300.0}
+
+
+def held():
+    atoms = molecule("CH3OH")
+    atoms.set_constraint(FixBondLength(0, 1))
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        (molecule("CH3SH"), r"^start 0: element S \(atomic number 16\) is unknown"),
+        ([molecule("CH3OH"), held()], "start 1: the constraint FixBondLength"),
+    ],
+)
+def test_starts_that_no_worker_could_run_are_refused_at_once(starts, message):
+    with pytest.raises(EnsembleError, match=message):
+        made("many", starts=starts)
     assert not Path("many").exists()
 
 

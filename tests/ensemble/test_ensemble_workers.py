@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ from helpers import small_model
 from test_cli import call, error_of
 
 from trajcast_ase.dynamics.checkpoint import read_checkpoint
-from trajcast_ase.ensemble import ensemble
+from trajcast_ase.dynamics.rollout import Limits
+from trajcast_ase.ensemble import EnsembleError, UnfinishedError, engine, ensemble
 from trajcast_ase.ensemble.dask_pool import local_workers, workers_at
 from trajcast_ase.ensemble.share import _Beat
 from trajcast_ase.models.model_file import save_model
@@ -129,6 +131,48 @@ def test_a_pool_of_processes_is_replaced(model_file, undisturbed, tmp_path):
     ensemble(molecule("CH3OH"), model_file, folder, executor=pool, **SETTINGS)
     assert marker.exists()
     assert files(folder) == undisturbed
+
+
+def forking():
+    return ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+
+
+@pytest.mark.parametrize("make", [lambda: forking, forking])
+def test_a_pool_that_forks_is_refused(make, model_file, tmp_path):
+    folder = tmp_path / "many"
+    with pytest.raises(EnsembleError, match=r"forks .*; give mp_context=.*spawn"):
+        ensemble(molecule("CH3OH"), model_file, folder, executor=make(), **SETTINGS)
+    assert not folder.exists()
+
+
+def test_a_pool_that_forks_does_not_go_on(model_file, tmp_path):
+    folder, limits = tmp_path / "many", Limits(wall_s=0.0)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(UnfinishedError):
+        ensemble(
+            *(molecule("CH3OH"), model_file, folder),
+            **(SETTINGS | {"executor": threads, "limits": limits}),
+        )
+    with pytest.raises(EnsembleError, match="the executor forks"):
+        ensemble(molecule("CH3OH"), model_file, folder, executor=forking, **SETTINGS)
+
+
+def test_workers_that_hang_do_not_outlive_a_stop(model_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "STOP_S", -1.0)
+    made, hang_s = [], 60.0
+
+    def hanging():
+        context = multiprocessing.get_context("spawn")
+        made.append(ProcessPoolExecutor(1, context, time.sleep, (hang_s,)))
+        return made[-1]
+
+    begun = time.monotonic()
+    with pytest.raises(UnfinishedError, match=r"the limit of 0\.1 s"):
+        ensemble(
+            *(molecule("CH3OH"), model_file, tmp_path / "many"),
+            **(SETTINGS | {"executor": hanging, "limits": Limits(wall_s=0.1)}),
+        )
+    assert len(made) == 1
+    assert time.monotonic() - begun < hang_s / 2
 
 
 def test_workers_or_an_address(tmp_path):

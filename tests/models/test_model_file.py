@@ -506,6 +506,10 @@ def test_bundled_names_are_found(file, monkeypatch, tmp_path):
     monkeypatch.setattr("trajcast_ase.models.model_zoo.files", lambda _: tmp_path)
     assert available_models() == ["a", "b"]
     assert find_model("a") == tmp_path / "models" / "a.trajcast"
+    monkeypatch.chdir(tmp_path)
+    assert find_model(Path("a")) == tmp_path / "models" / "a.trajcast"
+    Path("a").touch()
+    assert find_model(Path("a")) == Path("a")
     assert load_model("b").name == "tiny"
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import (
     CancelledError,
     Executor,
     Future,
+    ProcessPoolExecutor,
     wait,
 )
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +20,7 @@ from functools import partial
 from trajcast_ase.dynamics.interruption import noted_signals
 from trajcast_ase.dynamics.rollout import EXIT_TO_BE_CONTINUED, Ending, Limits
 from trajcast_ase.ensemble.folder import Folder, clear_messages
-from trajcast_ase.ensemble.plan import Plan, Share
+from trajcast_ase.ensemble.plan import EnsembleError, Plan, Share
 from trajcast_ase.ensemble.share import has_ended, run_share, strides_kept, strides_made
 
 POLL_S = 0.5
@@ -135,6 +136,22 @@ def carry_out(folder: Folder, plan: Plan, means: Means) -> Ending:
     return Ending(made, seconds)
 
 
+def first_made(pool: Pool) -> Pool:
+    """Return a pool of which the first is made, so that it is refused early.
+
+    Raises
+    ------
+    EnsembleError
+        Its processes would be forked.
+    """
+    if isinstance(pool, Executor):
+        _refuse_forks(pool)
+        return pool
+    first = [pool()]
+    _refuse_forks(first[0])
+    return lambda: first.pop() if first else pool()
+
+
 def _with_new_pools(work: _Work) -> None:
     """Follow the work to its end; a pool that broke is replaced where possible."""
     ready_made = isinstance(work.means.pool, Executor)
@@ -142,7 +159,8 @@ def _with_new_pools(work: _Work) -> None:
     while work.todo:
         try:
             with _opened(work.means.pool) as executor:
-                work.follow(executor)
+                if not work.follow(executor) and not ready_made:
+                    _kill(executor)
                 return
         except BrokenExecutor as error:
             breaks += 1
@@ -150,8 +168,8 @@ def _with_new_pools(work: _Work) -> None:
                 raise BrokenExecutor(
                     f"a worker was lost, and the pool with it ({error}); the same "
                     "command again goes on, or give a function that makes the pool, "
-                    "such as executor=lambda: ProcessPoolExecutor(4), to have it "
-                    "replaced"
+                    "such as executor=partial(ProcessPoolExecutor, 4, mp_context="
+                    'get_context("spawn")), to have it replaced'
                 ) from error
             if breaks > MOST_BREAKS:
                 raise BrokenExecutor(
@@ -165,7 +183,38 @@ def _opened(pool: Pool) -> Iterator[Executor]:
     """Open a pool of one's own, or use another's, which stays open."""
     made = nullcontext(pool) if isinstance(pool, Executor) else pool()
     with made as executor:
+        _refuse_forks(executor)
         yield executor
+
+
+def _refuse_forks(pool: object) -> None:
+    """Raise EnsembleError for a pool that forks: with threads its processes hang.
+
+    They inherit the locks of OpenMP, but not the threads that would release them.
+    """
+    if not isinstance(pool, ProcessPoolExecutor):
+        return
+    context = getattr(pool, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise EnsembleError(
+            "the executor forks its processes, which may hang after torch has computed "
+            'in this one; give mp_context=multiprocessing.get_context("spawn") to '
+            "ProcessPoolExecutor"
+        )
+
+
+def _kill(pool: Executor) -> None:
+    """End processes that did not stop in time; their checkpoints stay.
+
+    A pool would wait for them when it closes, and some do not listen to SIGTERM.
+    """
+    if isinstance(pool, ProcessPoolExecutor):
+        workers = list((pool._processes or {}).values())  # noqa: SLF001
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Its thread forgets withdrawn shares first: it fails where it tells them.
+        time.sleep(POLL_S)
+        for worker in workers:
+            worker.kill()
 
 
 @dataclass(slots=True)
@@ -223,10 +272,16 @@ class _Work:
         self.todo = {share.number for share in left}
         self.kept = {share.number: strides_kept(self.folder, share) for share in left}
 
-    def follow(self, executor: Executor) -> None:
-        """Submit what is left and wait for it, until all is done or told to stop."""
+    def follow(self, executor: Executor) -> bool:
+        """Submit what is left and wait for it, until all is done or told to stop.
+
+        Returns
+        -------
+        bool
+            Whether all shares came back; False where some did not stop in time.
+        """
         if self.stops.look():
-            return
+            return True
         task = partial(
             run_share,
             str(self.folder.path.absolute()),
@@ -248,11 +303,12 @@ class _Work:
             if self.stops.look():
                 self._stop(waiting)
                 if self.stops.overdue():
-                    return
+                    return not waiting
             else:
                 # Stopped by a signal to their worker alone.
                 waiting |= {executor.submit(task, number): number for number in again}
         self._report()
+        return True
 
     def strides(self) -> int:
         """Return the strides that all replicas have made, as far as they tell."""

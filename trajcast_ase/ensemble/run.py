@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms
 
+from trajcast_ase.constraints import constraints_of
+from trajcast_ase.dynamics.checkpoint import plain
 from trajcast_ase.dynamics.rollout import Ending, Limits
 from trajcast_ase.ensemble.dask_pool import local_workers
-from trajcast_ase.ensemble.engine import Means, Pool, Status, carry_out
+from trajcast_ase.ensemble.engine import Means, Pool, Status, carry_out, first_made
 from trajcast_ase.ensemble.folder import (
     Folder,
     bare,
@@ -35,6 +38,7 @@ from trajcast_ase.ensemble.result import EnsembleResult, read_ensemble, write_re
 from trajcast_ase.files import sole_writer
 from trajcast_ase.models.model_file import load_model
 from trajcast_ase.models.model_zoo import find_model
+from trajcast_ase.network.forecaster import Forecaster
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.recommended import setting_of
 from trajcast_ase.thermostats.setting import ThermostatSetting
@@ -160,8 +164,9 @@ def ensemble(
     workers : int, optional
         Processes of this machine, by dask. Default: one for each CPU core.
     executor : concurrent.futures.Executor, or callable that returns one, optional
-        Instead of `workers`. A callable, such as ``lambda: ProcessPoolExecutor(4)``,
-        is called again when a lost worker has broken the pool.
+        Instead of `workers`. A callable, such as ``partial(ProcessPoolExecutor, 4,
+        mp_context=get_context("spawn"))``, is called again when a lost worker has
+        broken the pool. Processes that are forked are refused: they may hang.
     device : str
         Of each worker, "cpu" or "cuda".
     backend : "auto", "reference", "cpp" or "triton"
@@ -175,7 +180,8 @@ def ensemble(
     Raises
     ------
     EnsembleError
-        Settings that are refused, or other ones than those of the folder.
+        Settings or an executor that are refused, or other settings than those of the
+        folder.
     FileExistsError
         The folder is of something else, or another process carries the ensemble out.
     SharesFailedError
@@ -188,23 +194,24 @@ def ensemble(
     Workers are processes that import the script that calls this; guard the call with
     ``if __name__ == "__main__":``.
     """
+    # A plan is of Python's own numbers, as its file is.
     request = Request(
         starts=(starts,) if isinstance(starts, Atoms) else tuple(starts),
         model=model,
-        temperatures_K=checked_temperatures(temperatures_K),
-        strides=strides,
-        replicas=replicas,
+        temperatures_K=checked_temperatures(plain(temperatures_K)),
+        strides=plain(strides),
+        replicas=plain(replicas),
         thermostat=thermostat,
-        noise=noise,
+        noise=plain(noise),
         engine=engine,
-        draw_velocities=draw_velocities,
-        interval=interval,
-        threads=threads,
+        draw_velocities=plain(draw_velocities),
+        interval=plain(interval),
+        threads=plain(threads),
         dtype=dtype,
-        seed=seed,
-        batch=batch,
+        seed=plain(seed),
+        batch=plain(batch),
     )
-    count = workers or cores()
+    count = plain(workers) or cores()
     place = Folder(Path(folder))
     plan = planned(request, place, count)
     means = Means(
@@ -252,6 +259,7 @@ def planned(request: Request, folder: Folder, workers: int) -> Plan:
     _check_starts(request)
     data = find_model(request.model).read_bytes()
     network = load_model(request.model)
+    _check_forecasts(request, network)
     setting = request.thermostat
     if isinstance(setting, str):
         if setting != "recommended":
@@ -300,11 +308,15 @@ def carried_out(request: Request, folder: Folder, plan: Plan, means: Means) -> E
 
     Raises
     ------
+    EnsembleError
+        The pool is refused.
     FileExistsError
         Another process carries it out now.
     SharesFailedError
         As of :func:`.engine.carry_out`.
     """
+    if not folder.plan.is_file():
+        means = replace(means, pool=first_made(means.pool))
     folder.path.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder.plan):
         if folder.plan.is_file():
@@ -332,13 +344,26 @@ def _check_starts(request: Request) -> None:
             )
 
 
+def _check_forecasts(request: Request, network: Forecaster) -> None:
+    """Raise EnsembleError for a start that the network cannot forecast."""
+    for name, atoms in zip(_names(request), request.starts, strict=True):
+        try:
+            network.check_elements(torch.from_numpy(atoms.numbers))
+            constraints_of(atoms)
+        except (ValueError, NotImplementedError) as error:
+            raise EnsembleError(f"{name}: {error}") from error
+
+
 def _named(request: Request) -> tuple[Start, ...]:
     """Return what the plan keeps of the starts."""
-    names = request.names or tuple(f"start {k}" for k in range(len(request.starts)))
     return tuple(
         Start(name, identity(bare(atoms)))
-        for name, atoms in zip(names, request.starts, strict=True)
+        for name, atoms in zip(_names(request), request.starts, strict=True)
     )
+
+
+def _names(request: Request) -> tuple[str, ...]:
+    return request.names or tuple(f"start {k}" for k in range(len(request.starts)))
 
 
 def _check_chance(request: Request, plan: Plan) -> None:

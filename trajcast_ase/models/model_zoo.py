@@ -28,6 +28,8 @@ def available_models() -> list[str]:
 def find_model(name_or_path: str | Path) -> Traversable:
     """Return the file of a bundled name or of a path.
 
+    A bundled name may be a Path, too, unless a file has that name.
+
     Raises
     ------
     ModelFileError
@@ -39,6 +41,8 @@ def find_model(name_or_path: str | Path) -> Traversable:
     path = Path(name_or_path)
     if path.is_file():
         return path
+    if str(name_or_path) in bundled:
+        return bundled[str(name_or_path)]
     known = ", ".join(bundled) or "none"
     if path.suffix == SUFFIX or path.parent != Path():
         raise ModelFileError(
