@@ -7,7 +7,8 @@
 
 Makes the reference runs (``benchmarks/reference_md``), equilibrated starts of another
 seed, and runs of the model, and holds them together as ``trajcast validate`` does.
-Writes ``docs/studies/zero_shot.md``, a sheet of figures and a JSON file for each cell.
+Writes ``docs/studies/zero_shot.md``, a sheet of figures and a JSON file for each cell,
+and to the folder of the runs what ``model_card.py`` reads.
 
 Cost of these lengths on one idle core, MD and model: quartz-1296 0.4 + 0.1 h,
 quartz-4374 0.9 + 0.1 h, water-1536 0.4 + 0.2 h; in proportion to the length. All of it
@@ -22,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 from ase import Atoms
+from long_runs import SHEET
 from study_pages import (
     describe_machine,
     machine,
@@ -117,7 +119,8 @@ def overview(results: dict[str, dict[str, Any]]) -> str:
 def sections(name: str, one: dict[str, Any]) -> str:
     """Return the report of one cell."""
     ended = f" **Ended early: {one['ended']}.**" if one["ended"] else ""
-    return f"""## {name}
+    cell = name.removesuffix(f"-{one['model']}")
+    return f"""## {cell}, {one["model"]}
 
 `{one["model"]}`, {one["setting"]}, {one["n_runs"]} run(s), {one["length_ps"]:.3g} ps in
 all without equilibration, beside {one["reference_ps"]:.3g} ps of MD;
@@ -188,6 +191,8 @@ def main(  # noqa: PLR0917  options of the command line
     name = cell if own else f"{cell}-{network.name}"
     write_json(docs / f"zero_shot-{name}.json", content)
     save_sheet(report, docs / f"zero_shot-{name}.png")
+    write_json(runs / "summary.json", content | {"words": choice.words})
+    save_sheet(report, runs / SHEET)
     results = {
         file.stem.removeprefix("zero_shot-"): read_json(file)
         for file in sorted(docs.glob("zero_shot-*.json"))
