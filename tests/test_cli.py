@@ -718,7 +718,7 @@ def test_evaluation_in_full(training):
     assert model.header.training == load_model("out/short.trajcast").header.training
     stdout, _ = call(
         *("run", "md.traj", "--model", "new.trajcast", "--steps", 3, "--noise"),
-        *("--temperature", 26, "--out", "noisy"),
+        *("--temperature", 12.5, "--out", "noisy"),
     )
     assert "calibrated noise" in stdout
     with Trajectory("noisy.traj") as trajectory:

@@ -113,3 +113,8 @@ def test_an_oscillation_cancels_over_its_whole_length():
     answer = signal.lfilter([1.0], poles, np.eye(1, 5000)[0])
     exact = answer.sum() ** 2 / (2 * np.square(answer).sum())
     assert autocorrelation_time(series) == pytest.approx(exact, abs=0.2)
+
+
+def test_an_oscillation_as_long_as_the_series_has_a_time():
+    time = autocorrelation_time(np.cos(0.3 * np.arange(1500)))
+    assert 0 < time < 20

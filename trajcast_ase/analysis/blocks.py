@@ -107,9 +107,9 @@ def autocorrelation_time(values: Float[np.ndarray, " frames"]) -> float:
 
     The mean of n values has the error of n / (2 tau) independent ones. The sum ends at
     the first lag of five times itself (Sokal), or of five times the sum of all
-    correlations beyond chance, whatever their sign: those of an oscillation cancel over
-    its whole length only. Below its own error the sum stands for nothing, and the error
-    is returned.
+    correlations beyond chance, whatever their sign, where the series holds that lag:
+    those of an oscillation cancel over its whole length only. Below its own error the
+    sum stands for nothing, and the error is returned.
 
     Raises
     ------
@@ -133,9 +133,11 @@ def autocorrelation_time(values: Float[np.ndarray, " frames"]) -> float:
     )
     lags = np.arange(n_values)
     settled = lags >= WINDOW_TIMES * np.maximum(times, widest)
+    if not settled.any():  # an oscillation as long as the series
+        settled = lags >= WINDOW_TIMES * times
     last = int(np.argmax(settled))
     time = float(times[last])
-    if not settled[last] or n_values < FEWEST_TIMES * time:
+    if n_values < FEWEST_TIMES * time:
         raise ValueError(
             f"{n_values} values with a correlation time near {time:.3g} are fewer than "
             f"{FEWEST_TIMES:g} times that, so the time is a guess; give a longer series"
