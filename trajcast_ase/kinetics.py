@@ -271,8 +271,7 @@ def thermal_velocities(frames: Frames) -> Float[np.ndarray, "frames atoms 3"]:
     The motion of which `run_dof` counts the degrees of freedom. Langevin baths let a
     run drift and turn, and other programs may not stop it at the start.
     """
-    constraints = constraints_of(frames.atoms(-1))
-    if constraints.free is not None:  # fixed atoms take up any momentum
+    if frames.fixed.any():  # they take up any momentum
         return frames.velocities
     length = max(1, ATOMS_AT_ONCE // len(frames.masses))
     thermal = np.empty_like(frames.velocities)

@@ -24,6 +24,8 @@ from trajcast_ase.units import FS
 
 DUMP_FORMAT = "lammps-dump-text"
 BOX_LINES = 3
+POSITIONS = ("x", "xs", "xu", "xsu")
+"""Columns in the order in which ASE takes them; an s stands for shares of the box."""
 MASS_DIGITS = 6
 """In amu: that of ASE and g/mol differ by the constants of different years."""
 
@@ -183,7 +185,8 @@ def _scan(path: Path) -> tuple[list[_Header], _Columns]:
             header = _header(lines, line, first=not headers)
             columns = _columns(lines, header)
             if atoms is not None and columns != atoms:
-                what = "atom ids" if columns.ids != atoms.ids else "masses"
+                same_ids = columns.ids == atoms.ids
+                what = "masses or columns" if same_ids else "atom ids"
                 raise DumpError(
                     f"the frame that ends at line {lines.number} has other {what} "
                     "than the first; dump one group of atoms that stay"
@@ -255,7 +258,8 @@ def _columns(lines: _Lines, header: _Header) -> _Columns:
     if "mass" in columns:
         weight = columns.index("mass")
         masses = [float(row[weight]) for row in rows]
-    return _Columns(ids, masses, scaled="x" not in columns and "xu" not in columns)
+    read = next((name for name in POSITIONS if name in columns), "")
+    return _Columns(ids, masses, scaled="s" in read)
 
 
 def _unit_style(headers: list[_Header], given: str | None) -> str:

@@ -76,7 +76,9 @@ class Frames:
     @property
     def fixed(self) -> Bool[np.ndarray, " atoms"]:
         """Which atoms rest in every frame, as under FixAtoms; none where all do."""
-        resting = ~self.velocities.any(axis=(0, 2))
+        resting = ~self.velocities[-1].any(axis=1)
+        if resting.any():  # all frames are a long look, needed for few runs
+            resting &= ~self.velocities.any(axis=(0, 2))
         return np.asarray(resting & ~resting.all())
 
     def atoms(self, index: int) -> Atoms:

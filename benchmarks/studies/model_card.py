@@ -27,7 +27,6 @@ from trajcast_ase.models.model_header import ModelHeader
 PUBLISHED = {
     "paracetamol-7fs": (0.38, 0.68),
     "quartz-30fs": (2.52, 3.96),
-    "quartz-30fs-bulk": (2.52, 3.96),
     "water-5fs": (0.17, 0.37),
 }
 
