@@ -118,7 +118,7 @@ def test_a_proton_that_changes_hands():
 
 def test_bonds_of_each_system_of_a_batch():
     ammonia, hydrogen = molecule("NH3"), molecule("H2")
-    joined = KeptBonds.joined([KeptBonds.of(ammonia), KeptBonds.of(hydrogen)])
+    joined = KeptBonds.joined({0: KeptBonds.of(ammonia), 1: KeptBonds.of(hydrogen)}, 2)
     broken = moved(hydrogen, 1, [0, 0, -1.5])
     before = state([ammonia, hydrogen])
     (found,) = joined.find(FREE, before, state([ammonia, broken]))

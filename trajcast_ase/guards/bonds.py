@@ -103,12 +103,29 @@ class KeptBonds:
         """
         return cls([BondLimits.of(bonds_of(atoms), longest_A)], every)
 
+    def is_like(self, other: KeptBonds) -> bool:
+        """Return whether one guard can look for both."""
+        return self.every == other.every
+
     @classmethod
-    def joined(cls, guards: Sequence[KeptBonds]) -> KeptBonds:
-        """Return the guards of single systems as that of their batch."""
-        if all(one is guards[0] for one in guards):
-            return guards[0]
-        return cls([one.systems[0] for one in guards], guards[0].every)
+    def joined(cls, guards: Mapping[int, KeptBonds], n_systems: int) -> KeptBonds:
+        """Return the guards of single systems as that of their batch.
+
+        Raises
+        ------
+        ValueError
+            Some of its systems have none.
+        """
+        first = next(iter(guards.values()))
+        if len(guards) < n_systems:
+            raise ValueError(
+                f"a KeptBonds of every = {first.every} guards {len(guards)} of "
+                f"{n_systems} systems that advance together; give all of them one "
+                "with the same every, or none"
+            )
+        if all(one is first for one in guards.values()):
+            return first
+        return cls([guards[k].systems[0] for k in sorted(guards)], first.every)
 
     def find(self, model: ForecastModel, before: State, after: State) -> list[Finding]:
         """Return the broken bond of each system that exceeds its limit by most."""

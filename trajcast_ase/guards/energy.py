@@ -61,15 +61,16 @@ class EnergyChange:
         return self._of({0: atoms})
 
     def is_like(self, other: EnergyChange) -> bool:
-        """Return whether one of both can look for the other."""
+        """Return whether one guard can look for both."""
         mine, others = (
             (id(one.calculator), one.limit_eV, one.every) for one in (self, other)
         )
         return mine == others
 
     @classmethod
-    def joined(cls, guards: Mapping[int, EnergyChange]) -> EnergyChange:
+    def joined(cls, guards: Mapping[int, EnergyChange], n_systems: int) -> EnergyChange:
         """Return the guards of single runs that are alike, by system, as one."""
+        del n_systems  # of the others it asks nothing
         runs = {system: one._runs[0] for system, one in guards.items()}  # noqa: SLF001
         return next(iter(guards.values()))._of(runs)  # noqa: SLF001  own
 

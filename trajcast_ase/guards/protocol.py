@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
@@ -57,6 +57,31 @@ class Guard(Protocol):
         before, after : State
             Of the stride; finite, and thermostats have not acted yet on `after`.
             Constraints have acted on both.
+        """
+
+
+@runtime_checkable
+class JoiningGuard(Guard, Protocol):
+    """A guard that knows what is its system's own, and can do so for a batch."""
+
+    def is_like(self, other: Self) -> bool:
+        """Return whether one guard of a batch can look for both."""
+
+    @classmethod
+    def joined(cls, guards: Mapping[int, Self], n_systems: int) -> Self:
+        """Return guards that are alike as one.
+
+        Parameters
+        ----------
+        guards : mapping of int to guard
+            By the system of the batch that each is for.
+        n_systems : int
+            Of the batch.
+
+        Raises
+        ------
+        ValueError
+            It cannot look at some of the systems only.
         """
 
 

@@ -73,6 +73,10 @@ class TemperatureWindow:
         default_factory=_Cache, init=False, repr=False, compare=False
     )
 
+    def is_like(self, other: TemperatureWindow) -> bool:
+        """Return whether one guard can look for both."""
+        return self == other
+
     @classmethod
     def joined(
         cls, guards: Mapping[int, TemperatureWindow], n_systems: int

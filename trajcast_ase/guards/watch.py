@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import KeysView, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import is_dataclass
 
 import torch
@@ -11,10 +11,8 @@ from ase.data import chemical_symbols
 
 from trajcast_ase.dynamics.stepper import finite_atoms
 from trajcast_ase.guards.bonds import KeptBonds
-from trajcast_ase.guards.energy import EnergyChange
 from trajcast_ase.guards.host import own_number
-from trajcast_ase.guards.protocol import Finding, Guard, Objection
-from trajcast_ase.guards.thermal import TemperatureWindow
+from trajcast_ase.guards.protocol import Finding, Guard, JoiningGuard, Objection
 from trajcast_ase.state import State
 from trajcast_ase.stride import ForecastModel
 
@@ -128,31 +126,20 @@ def _add(guard: Guard, system: int, groups: list[dict[int, Guard]]) -> None:
 
 
 def _are_alike(one: Guard, other: Guard) -> bool:
-    """Return whether one guard can look for both; it knows no system."""
+    """Return whether one guard can look for both."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, EnergyChange) and isinstance(other, EnergyChange):
+    if isinstance(one, JoiningGuard) and isinstance(other, JoiningGuard):
         return one.is_like(other)
     return one == other if is_dataclass(one) else one.every == other.every
 
 
-def _joined(group: dict[int, Guard], n_systems: int) -> Guard:
+def _joined(group: Mapping[int, Guard], n_systems: int) -> Guard:
     """Return guards that are alike, by system, as one."""
-    guards = list(group.values())
-    bonds = [one for one in guards if isinstance(one, KeptBonds)]
-    if bonds and len(bonds) < n_systems:
-        raise ValueError(
-            f"a KeptBonds of every = {bonds[0].every} guards {len(bonds)} of "
-            f"{n_systems} systems that advance together; give all of them one with "
-            "the same every, or none"
-        )
-    if bonds:
-        return KeptBonds.joined(bonds)
-    asking = {k: one for k, one in group.items() if isinstance(one, EnergyChange)}
-    if asking:
-        return EnergyChange.joined(asking)
-    windows = {k: one for k, one in group.items() if isinstance(one, TemperatureWindow)}
-    return TemperatureWindow.joined(windows, n_systems) if windows else guards[0]
+    joining = {k: one for k, one in group.items() if isinstance(one, JoiningGuard)}
+    if not joining:
+        return next(iter(group.values()))
+    return type(next(iter(joining.values()))).joined(joining, n_systems)
 
 
 def _not_finite(after: State) -> list[Objection]:
