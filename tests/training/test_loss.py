@@ -67,6 +67,20 @@ def test_thinned_pairs_have_no_rows():
         PairDataset(runs).in_a_row(np.array([0]), 3)
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_heavy_atoms_count_by_a_power_of_their_mass(model, dataset, power):
+    batch = dataset.batch(np.array([3, 50]))
+    with torch.no_grad():
+        loss = ForecastLoss(model, mass_weighting=power)(batch)
+        plain = ForecastLoss(model)(batch)
+        found = residuals(model, batch)
+    light, heavy = (m**power for m in batch.state.masses[:2].tolist())
+    squares = found.square().mean(dim=(0, 2)).view(2, 2).mean(dim=0)
+    parts = light * squares[0] + heavy * squares[1]
+    assert float(loss) == pytest.approx(float(2 * parts / (light + heavy)))
+    assert float(loss) != pytest.approx(float(plain), rel=0.01)
+
+
 def test_the_sum_of_residuals_is_squared_for_each_row(model, dataset):
     rows = dataset.in_a_row(np.array([3, 50]), 4)
     batch = dataset.batch(rows.ravel())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.network import Forecaster
 from trajcast_ase.stride import conserved_forecast
+from trajcast_ase.training.config import OptimizerConfig
 from trajcast_ase.training.dataset import Batch
 from trajcast_ase.training.known import KnowingModel, KnownState
 
@@ -22,6 +25,10 @@ class ForecastLoss(nn.Module):
     model : Forecaster
     pairs_in_a_row : int
         A batch holds this many systems of each run one after the other.
+    mass_weighting : float
+        Power of the mass in the weight of an atom's squares, which are 1 in the mean.
+        At 0 light atoms, which move most, decide; at 1 all elements count alike, as
+        errors of momentum and energy do.
     sum_weight : float
         Of the squared *sum* of the residuals of such a row, divided by its length.
         Errors of soft modes keep their sign from stride to stride and add up in a
@@ -29,12 +36,28 @@ class ForecastLoss(nn.Module):
     """
 
     def __init__(
-        self, model: Forecaster, *, pairs_in_a_row: int = 1, sum_weight: float = 0.0
+        self,
+        model: Forecaster,
+        *,
+        pairs_in_a_row: int = 1,
+        mass_weighting: float = 0.0,
+        sum_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.pairs_in_a_row = pairs_in_a_row
+        self.mass_weighting = mass_weighting
         self.sum_weight = sum_weight
+
+    @classmethod
+    def of(cls, model: Forecaster, options: OptimizerConfig) -> Self:
+        """Return the loss that a configuration chooses."""
+        return cls(
+            model,
+            pairs_in_a_row=options.consecutive_pairs,
+            mass_weighting=options.mass_weighting,
+            sum_weight=options.residual_sum_weight,
+        )
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Return the loss of `batch` after conservation, as the rollout uses it."""
@@ -45,6 +68,9 @@ class ForecastLoss(nn.Module):
         moved = (displacements - batch.displacements) / config.displacement_rms
         changed = (velocities - batch.velocities) / config.velocity_rms
         residuals = torch.stack((moved, changed), dim=1)
+        if self.mass_weighting > 0.0:
+            weights = batch.state.masses.pow(self.mass_weighting)
+            residuals = residuals * (weights / weights.mean()).sqrt()[:, None, None]
         loss = 2.0 * residuals.square().mean()
         if self.sum_weight > 0.0:
             sums = self._sums(residuals, batch.state.system_index)

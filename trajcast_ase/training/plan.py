@@ -153,11 +153,7 @@ def seconds_per_step(
     uncounted = 2 if model.device.type == "cuda" else 1
     twin = copy.deepcopy(model)
     update = Update.of(twin, options)
-    loss = ForecastLoss(
-        twin,
-        pairs_in_a_row=options.consecutive_pairs,
-        sum_weight=options.residual_sum_weight,
-    )
+    loss = ForecastLoss.of(twin, options)
     most = 2 * options.refresh_every
     if options.steps is not None:
         most = min(most, max(2, int(SHARE_TIMED * options.steps)))

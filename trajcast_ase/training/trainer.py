@@ -83,12 +83,7 @@ class Trainer:
         self.log = CsvLog(run.directory, tensorboard=run.tensorboard)
 
     def _loss_module(self) -> ForecastLoss:
-        options = self.config.optimizer
-        return ForecastLoss(
-            self.model,
-            pairs_in_a_row=options.consecutive_pairs,
-            sum_weight=options.residual_sum_weight,
-        )
+        return ForecastLoss.of(self.model, self.config.optimizer)
 
     @property
     def path(self) -> Path:
