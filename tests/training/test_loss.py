@@ -10,7 +10,7 @@ from trajcast_ase.stride import conserved_forecast
 from trajcast_ase.training.data import compute_statistics
 from trajcast_ase.training.dataset import PairDataset
 from trajcast_ase.training.evaluate import PairForecasts, forecast_errors
-from trajcast_ase.training.loss import ForecastLoss
+from trajcast_ase.training.loss import ForecastLoss, mass_weights
 from trajcast_ase.training.pairs import make_pairs, thin
 from trajcast_ase.trajectory import TrajectoryError
 
@@ -71,7 +71,7 @@ def test_thinned_pairs_have_no_rows():
 def test_heavy_atoms_count_by_a_power_of_their_mass(model, dataset, power):
     batch = dataset.batch(np.array([3, 50]))
     with torch.no_grad():
-        loss = ForecastLoss(model, mass_weighting=power)(batch)
+        loss = ForecastLoss(model, weights=mass_weights(dataset, power))(batch)
         plain = ForecastLoss(model)(batch)
         found = residuals(model, batch)
     light, heavy = (m**power for m in batch.state.masses[:2].tolist())

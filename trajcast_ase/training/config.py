@@ -131,8 +131,8 @@ class OptimizerConfig(_Section):
     consecutive_pairs: int = Field(default=1, ge=1, le=10**6)
     """Pairs in a row that each of the `batch_size` draws brings."""
     mass_weighting: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Power of the mass in the weight of an atom's errors: 0 counts them in Å and Å/fs,
-    1 in units of what atoms of their element move."""
+    """Power of the mass in the weight of an atom's squared errors: 0 counts them in Å
+    and Å/fs, 1 in units of what atoms of their element move."""
     residual_sum_weight: float = Field(default=0.0, ge=0.0)
     """Of the squared sum of the residuals of pairs in a row, beside their squares."""
     optimizer: Literal["soap", "muon", "adamw", "adam-amsgrad"] = "soap"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Self
 
 import torch
+from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajcast_ase.network import Forecaster
 from trajcast_ase.stride import conserved_forecast
 from trajcast_ase.training.config import OptimizerConfig
-from trajcast_ase.training.dataset import Batch
+from trajcast_ase.training.dataset import Batch, PairDataset
 from trajcast_ase.training.known import KnowingModel, KnownState
 
 
@@ -25,37 +26,39 @@ class ForecastLoss(nn.Module):
     model : Forecaster
     pairs_in_a_row : int
         A batch holds this many systems of each run one after the other.
-    mass_weighting : float
-        Power of the mass in the weight of an atom's squares, which are 1 in the mean.
-        At 0 light atoms, which move most, decide; at 1 all elements count alike, as
-        errors of momentum and energy do.
+    weights : (119,), optional
+        Of an atom's squares, by atomic number; 1 in the mean over the data. See
+        :func:`mass_weights`. Default: light atoms, which move most, decide.
     sum_weight : float
         Of the squared *sum* of the residuals of such a row, divided by its length.
         Errors of soft modes keep their sign from stride to stride and add up in a
         rollout; those of stiff modes cancel.
     """
 
+    roots: Tensor | None
+
     def __init__(
         self,
         model: Forecaster,
         *,
         pairs_in_a_row: int = 1,
-        mass_weighting: float = 0.0,
+        weights: Float[Tensor, " numbers"] | None = None,
         sum_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.pairs_in_a_row = pairs_in_a_row
-        self.mass_weighting = mass_weighting
+        roots = None if weights is None else weights.sqrt().to(model.device)
+        self.register_buffer("roots", roots, persistent=False)
         self.sum_weight = sum_weight
 
     @classmethod
-    def of(cls, model: Forecaster, options: OptimizerConfig) -> Self:
-        """Return the loss that a configuration chooses."""
+    def of(cls, model: Forecaster, options: OptimizerConfig, data: PairDataset) -> Self:
+        """Return the loss that a configuration chooses, for these training pairs."""
         return cls(
             model,
             pairs_in_a_row=options.consecutive_pairs,
-            mass_weighting=options.mass_weighting,
+            weights=mass_weights(data, options.mass_weighting),
             sum_weight=options.residual_sum_weight,
         )
 
@@ -68,9 +71,8 @@ class ForecastLoss(nn.Module):
         moved = (displacements - batch.displacements) / config.displacement_rms
         changed = (velocities - batch.velocities) / config.velocity_rms
         residuals = torch.stack((moved, changed), dim=1)
-        if self.mass_weighting > 0.0:
-            weights = batch.state.masses.pow(self.mass_weighting)
-            residuals = residuals * (weights / weights.mean()).sqrt()[:, None, None]
+        if self.roots is not None:
+            residuals = residuals * self.roots[batch.state.atomic_numbers, None, None]
         loss = 2.0 * residuals.square().mean()
         if self.sum_weight > 0.0:
             sums = self._sums(residuals, batch.state.system_index)
@@ -93,3 +95,21 @@ class ForecastLoss(nn.Module):
         places = torch.arange(len(residuals), device=residuals.device)
         target = places - shift[system_index]
         return torch.zeros_like(residuals).index_add(0, target, residuals)
+
+
+def mass_weights(dataset: PairDataset, power: float) -> Float[Tensor, " numbers"]:
+    """Return a power of the mass by atomic number, 1 in the mean over all pairs.
+
+    With power 1 errors are in units of what atoms of their element move, as momentum
+    and energy are; without it, one of a hydrogen counts as much as an equal one of an
+    atom that moves a quarter as far.
+    """
+    counts, sums = torch.zeros(2, len(chemical_symbols), dtype=torch.float64)
+    for part in dataset.parts:
+        numbers = torch.from_numpy(part.frames.atomic_numbers)
+        masses = torch.from_numpy(part.frames.masses)
+        ones = torch.full_like(masses, len(part))
+        counts.index_add_(0, numbers, ones)
+        sums.index_add_(0, numbers, ones * masses**power)
+    weights: Tensor = sums / counts.clamp(min=1.0) * counts.sum() / sums.sum()
+    return weights

@@ -12,7 +12,7 @@ import torch
 from trajcast_ase.network import Forecaster
 from trajcast_ase.training.config import OptimizerConfig, TrainingConfig
 from trajcast_ase.training.data import TrainingData
-from trajcast_ase.training.dataset import Batch
+from trajcast_ase.training.dataset import Batch, PairDataset
 from trajcast_ase.training.distributed import Ranks
 from trajcast_ase.training.loss import ForecastLoss
 from trajcast_ase.training.update import Update
@@ -117,7 +117,7 @@ def planned(
     options, every = config.optimizer, config.run.validate_every
     pace = 0.0
     if options.steps is None or first < options.steps:
-        pace = ranks.mean(seconds_per_step(model, options, batch))
+        pace = ranks.mean(seconds_per_step(model, options, data.train, batch))
     check = validation_seconds(data, options, pace)
     if options.steps is None:
         config = with_steps(
@@ -143,7 +143,10 @@ def planned(
 
 
 def seconds_per_step(
-    model: Forecaster, options: OptimizerConfig, batch: Callable[[], Batch]
+    model: Forecaster,
+    options: OptimizerConfig,
+    data: PairDataset,
+    batch: Callable[[], Batch],
 ) -> float:
     """Return the time of an optimiser step, measured on a copy of `model`, s.
 
@@ -153,7 +156,7 @@ def seconds_per_step(
     uncounted = 2 if model.device.type == "cuda" else 1
     twin = copy.deepcopy(model)
     update = Update.of(twin, options)
-    loss = ForecastLoss.of(twin, options)
+    loss = ForecastLoss.of(twin, options, data)
     most = 2 * options.refresh_every
     if options.steps is not None:
         most = min(most, max(2, int(SHARE_TIMED * options.steps)))

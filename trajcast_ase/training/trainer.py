@@ -83,7 +83,7 @@ class Trainer:
         self.log = CsvLog(run.directory, tensorboard=run.tensorboard)
 
     def _loss_module(self) -> ForecastLoss:
-        return ForecastLoss.of(self.model, self.config.optimizer)
+        return ForecastLoss.of(self.model, self.config.optimizer, self.data.train)
 
     @property
     def path(self) -> Path:
