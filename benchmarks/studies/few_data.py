@@ -14,6 +14,7 @@ system with its runs, on one core. What is finished is not repeated. Writes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -188,8 +189,13 @@ def trained(
     *,
     held_out: Path,
     folder: Path,
+    loss: Mapping[str, float] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Return the errors of a training, from its file where it is finished."""
+    """Return the errors of a training, from its file where it is finished.
+
+    Another `loss` than the one of the study is given by options of ``[optimizer]``.
+    """
     path = folder / one.name / "errors.json"
     if path.exists():
         return read_json(path)
@@ -207,11 +213,13 @@ def trained(
                 "batch_size": course.batch_size,
                 "learning_rate": 0.08,
                 "ema_decay": 0.998,
+                **(loss or {"mass_weighting": 0.0}),
             },
             "run": {
                 "name": one.name,
                 "directory": str((folder / one.name / "training").resolve()),
                 "threads": 1,
+                "seed": seed,
                 "validate_every": course.steps,
                 "checkpoint_minutes": 1.0,
             },
@@ -222,6 +230,10 @@ def trained(
     content = asdict(one) | {
         "displacement_percent": 100 * found.errors.displacement.relative_mae,
         "velocity_percent": 100 * found.errors.velocity.relative_mae,
+        "by_element": {
+            symbol: [100 * target.relative_mae for target in targets]
+            for symbol, targets in found.errors.by_element.items()
+        },
         "machine": machine(),
     }
     write_json(path, content)
