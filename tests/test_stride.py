@@ -146,3 +146,24 @@ def test_forecast_refuses_bad_input(thermal_model):
     atoms.positions[2, 1] = np.nan
     with pytest.raises(ValueError, match="positions of row 2"):
         forecast(thermal_model, atoms)
+
+
+def test_forecast_refuses_atoms_at_one_place(thermal_model):
+    atoms = methane(shift=3.0)
+    atoms.positions[3] = atoms.positions[1] + [0.0, 0.02, 0.0]
+    text = r"atoms 1 \(H\) and 3 \(H\) are 0\.02 Å apart, the least .* separate them"
+    with pytest.raises(ValueError, match=text):
+        forecast(thermal_model, atoms)
+    with pytest.raises(ValueError, match=r"1 \(H\) and 3 \(H\) of system 1 are 0\.02"):
+        forecast(thermal_model, [methane(), atoms])
+    image = Atoms("O", cell=[0.05, 9, 9], pbc=True)
+    with pytest.raises(ValueError, match=r"atoms 0 \(O\) and 0 \(O\) are 0\.05 Å"):
+        forecast(FreeFlight(), image)
+
+
+def test_arguments_in_the_wrong_order_are_told(thermal_model):
+    text = r"model = Atoms\(.* is no model; the first argument of forecast is one, such"
+    with pytest.raises(TypeError, match=text):
+        forecast(methane(), thermal_model)
+    with pytest.raises(TypeError, match=r"'paracetamol-7fs' is no model; the first"):
+        forecast("paracetamol-7fs", methane())

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from torch import Tensor
 from vesin import NeighborList
@@ -29,6 +30,10 @@ MOST_BOXES = 10_000
 """Of the size of the cutoff along one axis. Searches end the process above some 1e5."""
 FEW_ATOMS = 64
 """Without periodic axes all pairs of so many are compared sooner than sorted."""
+LEAST_DISTANCE = 0.1
+"""Å. No bond is this short: two atoms were put on the same place."""
+SEARCH_RADIUS = 1.0
+"""Å. A search with a smaller cutoff spends its time on empty cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,35 @@ def find_edges(
         start += size
     merged = (np.concatenate(part) for part in zip(*found, strict=True))
     return Edges(*(torch.from_numpy(part).to(state.device) for part in merged))
+
+
+def check_distances(state: State) -> None:
+    """Raise ValueError naming the closest pair if it is closer than any bond.
+
+    Atoms are counted within their system, which is named where there are several.
+
+    Raises
+    ------
+    ValueError
+        Two atoms, or an atom and its own image, are closer than 0.1 Å.
+    """
+    edges = find_edges(state.to("cpu"), SEARCH_RADIUS)
+    if edges.vectors.shape[0] == 0:
+        return
+    lengths = edges.vectors.norm(dim=1)
+    closest = int(lengths.argmin())
+    if lengths[closest] >= LEAST_DISTANCE:
+        return
+    i, j = int(edges.receivers[closest]), int(edges.senders[closest])
+    symbols = [chemical_symbols[int(state.atomic_numbers[k])] for k in (i, j)]
+    system = int(state.system_index[i])
+    first = sum(state.sizes()[:system])
+    where = f" of system {system}" if state.n_systems > 1 else ""
+    raise ValueError(
+        f"atoms {i - first} ({symbols[0]}) and {j - first} ({symbols[1]}){where} are "
+        f"{float(lengths[closest]):.3g} Å apart, the least distance is "
+        f"{LEAST_DISTANCE} Å; separate them before the next stride"
+    )
 
 
 def boxes_of_systems(state: State, cutoff: float) -> list[Box]:

@@ -18,7 +18,9 @@ from trajcast_ase.conservation import (
     com_velocity,
     conserve_with_bodies,
 )
+from trajcast_ase.neighbors import check_distances
 from trajcast_ase.state import State, state_from_atoms
+from trajcast_ase.strict import shortened
 
 
 class ForecastModel(Protocol):
@@ -46,6 +48,24 @@ class ForecastModel(Protocol):
 
         The velocities of `state` are relative to each system's centre of mass.
         """
+
+
+def check_model(model: object, place: str, more: str = "") -> None:
+    """Raise TypeError for an object that is no model.
+
+    Parameters
+    ----------
+    model : object
+    place : str
+        Where it was given, such as "the first argument of forecast".
+    more : str
+        What else may be said there after an example of a model.
+    """
+    if not hasattr(model, "horizon_fs"):
+        raise TypeError(
+            f"model = {shortened(model)} is no model; {place} is one, such as "
+            f"load_model('paracetamol-7fs'){more}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +140,17 @@ def forecast(
 
     Raises
     ------
+    TypeError
+        `model` is none, or `atoms` are none.
     ValueError
-        Unknown element, no atoms, or values that are not finite.
+        Unknown element, no atoms, values that are not finite, or two atoms closer than
+        0.1 Å.
     """
+    check_model(model, "the first argument of forecast")
     state = state_from_atoms(atoms, model.device)
     model.check_elements(state.atomic_numbers)
+    # A driver looks where atoms were moved; here they may come from anywhere.
+    check_distances(state)
     with torch.no_grad():
         displacements, velocities = conserved_forecast(model, state)
     sizes = [len(atoms)] if isinstance(atoms, Atoms) else [len(one) for one in atoms]

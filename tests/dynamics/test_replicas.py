@@ -1,5 +1,7 @@
 """Replicas in one batch against each of them alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +137,20 @@ def test_each_replica_has_files_and_observers_of_its_own(tmp_path):
 
 
 @by_either_engine
+@by_either_engine
+def test_a_copy_goes_on_by_itself():
+    model = Ballistic(5.0)
+    systems = [water(seed) for seed in (1, 2)]
+    replicas = Replicas(systems, model)
+    replicas.run(1)
+    twin = copy.deepcopy(replicas)
+    for one in (replicas, twin):
+        one.run(2)
+    for mine, its in zip(replicas, twin, strict=True):
+        assert mine.atoms is not its.atoms
+        np.testing.assert_array_equal(mine.atoms.positions, its.atoms.positions)
+
+
 def test_edits_between_runs_count():
     replicas = Replicas([water(0), water(1)], Ballistic(STRIDE))
     replicas.run(2)

@@ -550,8 +550,10 @@ def test_save_refuses_bad_models_and_names(tmp_path):
 
 
 def test_load_refuses_dtype_and_device(file):
-    with pytest.raises(ValueError, match="choose float32 or float64"):
+    with pytest.raises(ValueError, match=r"torch\.float16 cannot .* or torch\.float64"):
         load_model(file, dtype=torch.float16)
+    with pytest.raises(ValueError, match=r"dtype = 'float64' .* or torch\.float64"):
+        load_model(file, dtype="float64")
     with pytest.raises(ValueError, match="unknown device 'abacus'"):
         load_model(file, device="abacus")
 

@@ -3,8 +3,11 @@
 import copy
 import logging
 import pickle  # noqa: TID251  what users may do
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -23,9 +26,8 @@ from trajcast_ase.neighbors import find_edges
 from trajcast_ase.network import backends
 from trajcast_ase.network.backend import Backend, BackendError
 from trajcast_ase.network.backends import BACKENDS
-from trajcast_ase.network.cpu.build import (
-    CompilerError,
-)
+from trajcast_ase.network.cpu import build
+from trajcast_ase.network.cpu.build import CompilerError
 from trajcast_ase.network.inference.layers import ready_layers
 from trajcast_ase.network.inference.matrices import LayerMatrices
 from trajcast_ase.network.inference.shape import LayerShape
@@ -35,7 +37,8 @@ from trajcast_ase.network.inference.shape import LayerShape
 def no_compiler(monkeypatch, tmp_path):
     """Hide the compiler, and what it has compiled before."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CXX", str(tmp_path / "g++"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(build, "find_spec", lambda _: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -153,6 +156,57 @@ def test_automatic_choice_passes_over_what_fails(monkeypatch, caplog):
     assert new_model().set_backend("auto").backend.name == "reference"
     (record,) = caplog.records
     assert "the abacus is broken" in record.message
+
+
+DEFAULT_DEVICE = """
+import numpy as np, torch
+from helpers import random_state, small_model
+from trajcast_ase.stride import conserved_forecast
+state = random_state(np.random.default_rng(3))
+for dtype in (torch.float32, torch.float64):
+    for changes in ({}, {"surroundings_cutoff": 6.0}):
+        for grads in (False, True):
+            model = small_model("thermal", dtype, **changes).set_backend("cpp")
+            with torch.set_grad_enabled(grads):
+                expected = conserved_forecast(model, state)
+                model.set_backend("cpp")
+                with torch.device("meta"):
+                    found = conserved_forecast(model, state)
+            assert all(map(torch.equal, found, expected))
+print("as before")
+"""
+
+
+@needs_compiler
+def test_default_device_of_torch_changes_nothing():
+    """In a process of its own: a kernel that writes to no memory ends it."""
+    outcome = subprocess.run(
+        [sys.executable, "-c", DEFAULT_DEVICE],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert outcome.stdout == "as before\n", outcome.stderr
+
+
+@needs_compiler
+@pytest.mark.parametrize("way_out", ["no_grad", "set_backend"])
+@torch.no_grad()
+def test_weights_that_are_written_to(way_out):
+    state = random_state(np.random.default_rng(3))
+    model = new_model().set_backend("cpp")
+    first, _ = model.raw_forecast(state)
+    weight = model.layers[0].edge_mlp.weights[-1]
+    if way_out == "no_grad":
+        weight.mul_(2.0)
+    else:  # nothing tells of it
+        weight.data.mul_(2.0)
+        model.set_backend("cpp")
+    found, _ = model.raw_forecast(state)
+    expected, _ = model.set_backend("reference").raw_forecast(state)
+    assert relative_error(first, expected) > 1e-3
+    assert relative_error(found, expected) < TOLERANCES[torch.float32]["twin"]
 
 
 @needs_compiler

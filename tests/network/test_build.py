@@ -1,10 +1,12 @@
 """Compilers, kernels that are kept, and what happens where either fails."""
 
 import copy
+import errno
 import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,7 +100,9 @@ def test_kernels_are_used_where_there_is_no_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/g++")
     assert find_compiler() is None
     assert load(ANSWER).answer() == 42
-    with pytest.raises(CompilerError, match="finds none"):
+    with pytest.raises(
+        CompilerError, match=r"CXX = '/nowhere/g\+\+': no such .* unset"
+    ):
         load(ANSWER.replace("42", "43"))
 
 
@@ -127,7 +131,7 @@ def test_models_use_the_kernels_that_are_there(changes, monkeypatch, caplog):
     expected, _ = model(n_channels=12).set_backend("reference").raw_forecast(state)
     assert torch.equal(found, expected)
     (record,) = caplog.records
-    assert "finds none" in record.message
+    assert "CXX = '/nowhere/g++': no such program" in record.message
 
 
 @needs_compiler
@@ -149,6 +153,52 @@ def test_a_cache_that_cannot_be_made_is_done_without(root, monkeypatch, tmp_path
     root = tmp_path / "file" if root == "file" else Path(root)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root))
     assert load(ANSWER).answer() == 42
+
+
+@pytest.fixture(params=["full", "read-only"])
+def useless_cache(request, fresh_cache, monkeypatch, tmp_path):
+    """Return the folder of a cache that is there but takes no kernels."""
+    if request.param == "full":  # a linker fails as with a mistake in the source
+        program = tmp_path / "on-a-full-disk"
+        program.write_text(
+            f"#!/bin/sh\ncase $* in *{fresh_cache}*) "
+            "echo final link failed: No space left on device >&2; exit 1;; esac\n"
+            f"exec {shlex.join(find_compiler())} $*\n"
+        )
+        program.chmod(0o700)
+        monkeypatch.setenv("CXX", str(program))
+        return fresh_cache
+    make = tempfile.TemporaryDirectory
+
+    def refuse(**where):
+        if where["dir"] == fresh_cache:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(fresh_cache))
+        return make(**where)
+
+    monkeypatch.setattr(build.tempfile, "TemporaryDirectory", refuse)
+    return fresh_cache
+
+
+@needs_compiler
+def test_a_cache_that_takes_nothing_is_done_without_and_told(useless_cache, caplog):
+    for n in (42, 43):
+        assert load(ANSWER.replace("42", str(n))).answer() == n
+    assert not list(useless_cache.iterdir())
+    (record,) = caplog.records
+    assert record.message.startswith(
+        f"compiled kernels are not kept in {useless_cache}: "
+    )
+    assert "No space left" in record.message or "Read-only" in record.message
+    assert "set XDG_CACHE_HOME to a folder" in record.message
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_what_fails_in_every_folder_is_told_once(monkeypatch):
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(CompilerError) as caught:
+        load(ANSWER)
+    assert str(caught.value).count("it made no file") == 1
+    assert str(caught.value).count("XDG_CACHE_HOME") == 1
 
 
 @needs_compiler

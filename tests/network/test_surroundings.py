@@ -104,6 +104,23 @@ def test_weights_of_a_network(lmax):
     assert relative_error(found, expected) < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_atoms_at_one_place_give_numbers(dtype):
+    model = small_model(dtype=dtype, surroundings_cutoff=CUTOFF, n_surroundings_rbf=6)
+    state = random_state(np.random.default_rng(6), 5)
+    state.positions[1] = state.positions[0]
+    with torch.no_grad():
+        expected = torch.cat(model.raw_forecast(state), dim=1)
+        found = torch.cat(model.set_backend("cpp").raw_forecast(state), dim=1)
+    assert bool(expected.isfinite().all())
+    assert bool(found.isfinite().all())
+    values = torch.ones(3 * GRID.n_points, 6, dtype=dtype).requires_grad_()
+    species = model.species_index(state.atomic_numbers)
+    sums = surroundings_sums(state, species, values, GRID, 1)
+    (slope,) = torch.autograd.grad(sums.square().sum(), values)
+    assert bool(slope.isfinite().all())
+
+
 @pytest.mark.parametrize("lmax", [1, 2])
 def test_gradient_of_the_values(lmax):
     rng = np.random.default_rng(2)

@@ -14,7 +14,7 @@ from torch import nn
 
 from trajcast_ase.device.engine import check_one_device
 from trajcast_ase.strict import shortened
-from trajcast_ase.stride import ForecastModel
+from trajcast_ase.stride import ForecastModel, check_model
 from trajcast_ase.thermostats.noise import ForecastNoise
 from trajcast_ase.thermostats.schedules import describe_temperature
 from trajcast_ase.thermostats.thermostat import Thermostat
@@ -68,12 +68,11 @@ def prepared_model(
         from trajcast_ase.models.model_file import load_model  # noqa: PLC0415
 
         return load_model(os.fspath(model), device=device)
-    if not hasattr(model, "horizon_fs"):
-        raise TypeError(
-            f"model = {shortened(model)} is no model; the second argument of TrajCast "
-            "is one, such as load_model('paracetamol-7fs') or the path of a .trajcast "
-            "file, and its horizon is the time step"
-        )
+    check_model(
+        model,
+        "the second argument of TrajCast",
+        " or the path of a .trajcast file, and its horizon is the time step",
+    )
     check_one_device(model)
     if device is None:
         return model

@@ -22,7 +22,7 @@ from trajcast_ase.constraints import (
     fixed_atoms,
     fixes_com,
 )
-from trajcast_ase.neighbors import find_edges
+from trajcast_ase.neighbors import check_distances
 from trajcast_ase.state import (
     State,
     as_stored,
@@ -30,11 +30,6 @@ from trajcast_ase.state import (
     state_from_atoms,
     state_with_momenta,
 )
-
-# Å. No bond is this short: two atoms were put on the same place.
-LEAST_DISTANCE = 0.1
-# Å. A search with a smaller cutoff spends its time on empty cells.
-SEARCH_RADIUS = 1.0
 
 Acceptance = Callable[[State, Constraints], None]
 
@@ -97,7 +92,7 @@ class Mirror:
             momenta = self._upload(host["momenta"])
             state = state_from_atoms([atoms], self._device)
         if changed != {"momenta"}:
-            check_distances(state, atoms)
+            check_distances(state)
         self._accept(state, constraints)
         _warn_of_unusual(changed, state, constraints)
         self._host, self.constraints = host, constraints
@@ -130,29 +125,6 @@ def check_type_and_size(atoms: Atoms) -> None:
     """Raise for an object whose arrays cannot be compared."""
     if not isinstance(atoms, Atoms) or len(atoms) == 0:
         check_atoms(atoms)
-
-
-def check_distances(state: State, atoms: Atoms) -> None:
-    """Raise ValueError naming the closest pair if it is closer than any bond.
-
-    Raises
-    ------
-    ValueError
-        Two atoms, or an atom and its own image, are closer than 0.1 Å.
-    """
-    edges = find_edges(state.to("cpu"), SEARCH_RADIUS)
-    if edges.vectors.shape[0] == 0:
-        return
-    lengths = edges.vectors.norm(dim=1)
-    closest = int(lengths.argmin())
-    if lengths[closest] < LEAST_DISTANCE:
-        i, j = int(edges.receivers[closest]), int(edges.senders[closest])
-        symbols = atoms.get_chemical_symbols()
-        raise ValueError(
-            f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}) are "
-            f"{float(lengths[closest]):.3g} Å apart, the least distance is "
-            f"{LEAST_DISTANCE} Å; separate them before the next stride"
-        )
 
 
 def same_structure(one: State, other: State) -> bool:

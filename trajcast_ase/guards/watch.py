@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 
 import torch
@@ -50,7 +50,7 @@ class Watch:
                 )
         self.guards = tuple(guards)
         # Of a batch the systems that each guard is for; all where it is not joined.
-        self._systems: tuple[KeysView[int], ...] | None = None
+        self._systems: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
     def joined(cls, watches: Sequence[Watch]) -> Watch:
@@ -68,7 +68,7 @@ class Watch:
             for guard in watch.guards:
                 _add(guard, system, groups)
         found = cls([_joined(group, len(watches)) for group in groups])
-        found._systems = tuple(group.keys() for group in groups)
+        found._systems = tuple(tuple(group) for group in groups)
         return found
 
     def look(

@@ -352,7 +352,9 @@ def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 def _checked_dtype(dtype: torch.dtype) -> torch.dtype:
     if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype} cannot be used; choose float32 or float64")
+        raise ValueError(
+            f"dtype = {dtype!r} cannot be used; choose torch.float32 or torch.float64"
+        )
     return dtype
 
 

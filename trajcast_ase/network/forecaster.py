@@ -201,6 +201,10 @@ class Forecaster(RecommendsThermostats, nn.Module):
     def set_backend(self, choice: str | Backend) -> Self:
         """Choose how products are computed; parameters and files do not depend on it.
 
+        What a backend makes of the parameters follows their changes, but for those
+        through ``.data``, of which nothing tells: write under ``torch.no_grad()``, or
+        call this method again.
+
         Parameters
         ----------
         choice : "auto", "reference", "cpp", "triton", or a Backend

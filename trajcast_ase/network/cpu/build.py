@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from trajcast_ase.network.backend import BackendError
-from trajcast_ase.network.cpu.cache import digest, folders, keep, kept
+from trajcast_ase.network.cpu.cache import digest, folders, keep, kept, warn_unkept
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ NO_COMPILER = (
     "the backend 'cpp' needs a C++ compiler and finds none; install g++ or clang++, or "
     "one from PyPI with pip install 'trajcast-ase[compiler]' (or point the environment "
     "variable CXX to one), or use the backend 'reference'"
+)
+NO_PROGRAM = (
+    "CXX = {!r}: no such program; unset it or point it to a C++ compiler such as g++ "
+    "or clang++, or use the backend 'reference'"
 )
 LONGEST_COMPILATION_S = 1800.0
 """Beyond, a compiler hangs. At first ziglang compiles a C++ library, for minutes."""
@@ -52,7 +57,7 @@ def find_compiler() -> tuple[str, ...] | None:
     CompilerError
         ``$CXX`` is no command line.
     """
-    chosen = os.environ.get("CXX", "").strip()
+    chosen = _chosen()
     for program, *arguments in [_words(chosen)] if chosen else COMPILERS:
         found = shutil.which(program)
         if found:
@@ -60,6 +65,11 @@ def find_compiler() -> tuple[str, ...] | None:
     if chosen or find_spec("ziglang") is None:
         return None
     return (sys.executable, "-m", "ziglang", "c++")
+
+
+def _chosen() -> str:
+    """Return the compiler that the environment asks for, or nothing."""
+    return os.environ.get("CXX", "").strip()
 
 
 def _words(command: str) -> list[str]:
@@ -86,22 +96,45 @@ def load(source: str) -> ctypes.CDLL:
         ).encode()
     )
     mark = None if compiler is None else _mark(compiler)
-    problems = []
+    problems: dict[Path, str] = {}
     for folder in folders():
         try:
             path = kept(folder, key, mark)
             if path is None and compiler is not None:
                 path = _compile(compiler, source, folder, key)
-            if path is not None:
-                return ctypes.CDLL(str(path))
-        except OSError as error:
-            problems.append(str(error))
+            library = None if path is None else ctypes.CDLL(str(path))
+        except subprocess.TimeoutExpired as error:
+            # Half an hour is gone: that is not spent on another folder, too.
+            problems[folder] = str(error)
+            break
+        except (OSError, CompilerError) as error:
+            # A linker that finds the disk full fails as one that finds a mistake does.
+            problems[folder] = _complaint(error)
+            continue
+        if library is not None:
+            for unusable, problem in problems.items():
+                warn_unkept(unusable, problem)
+            return library
     if compiler is None:
-        raise CompilerError(NO_COMPILER)
+        chosen = _chosen()
+        raise CompilerError(NO_PROGRAM.format(chosen) if chosen else NO_COMPILER)
     raise CompilerError(
-        "no compiled program can be kept or loaded "
-        f"({'; '.join(problems) or 'no folder'}); {WAY_OUT}"
+        "no program can be compiled, kept and loaded "
+        f"({_by_folder(problems) or 'no folder'}); {WAY_OUT}"
     )
+
+
+def _complaint(error: OSError | CompilerError) -> str:
+    """Return what is wrong, without the name of a file that is temporary."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _by_folder(problems: Mapping[Path, str]) -> str:
+    """Return what is wrong in which folders, each complaint once."""
+    folders_of: dict[str, list[str]] = {}
+    for folder, problem in problems.items():
+        folders_of.setdefault(problem, []).append(str(folder))
+    return "; ".join(f"{', '.join(f)}: {problem}" for problem, f in folders_of.items())
 
 
 @cache
@@ -131,7 +164,17 @@ def _cpu_features() -> str:
 
 
 def _compile(compiler: tuple[str, ...], source: str, folder: Path, key: str) -> Path:
-    """Return the library that the first choice of flags gives that can be loaded."""
+    """Return the library that the first choice of flags gives that can be loaded.
+
+    Raises
+    ------
+    CompilerError
+        None of them gives one; the way out is left to the caller.
+    OSError
+        The folder takes no files.
+    subprocess.TimeoutExpired
+        The compiler hangs.
+    """
     logger.info("compiling a kernel with %s for %s", compiler[0], folder)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         program, library = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
@@ -147,16 +190,24 @@ def _compile(compiler: tuple[str, ...], source: str, folder: Path, key: str) -> 
                     refusal = error
                     continue
                 return keep(library, folder, key, _mark(compiler))
+    # The same words for each folder: it is named where there is more than one.
     if refusal is not None:
-        raise refusal
-    raise CompilerError(f"{shlex.join(command)} failed ({complaint}); {WAY_OUT}")
+        raise CompilerError(str(refusal).replace(f"{place}/", ""))
+    complaint = (complaint or "").replace(f"{place}/", "")
+    raise CompilerError(f"{shlex.join(command)} failed ({complaint})")
 
 
 def _run(command: list[str]) -> str | None:
-    """Return what a command complains about where it fails."""
+    """Return what a command complains about where it fails.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        It hangs.
+    """
     try:
         outcome = _outcome(command)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return str(error)
     made = Path(command[-1]).exists()
     if outcome.returncode == 0 and made:

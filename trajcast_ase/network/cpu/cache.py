@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 WRITABLE_BY_OTHERS = 0o022
 DIGITS = 24
+NOT_KEPT = "compiled kernels are not kept"
+OTHER_FOLDER = "set XDG_CACHE_HOME to a folder"
 
 
 def cache_folder() -> Path:
@@ -41,7 +43,7 @@ def folders() -> Iterator[Path]:
         _check_owner(folder)
     except (OSError, RuntimeError) as error:
         # RuntimeError: a user without a home.
-        _warn(f"compiled kernels are not kept: {error}; set XDG_CACHE_HOME to a folder")
+        _warn(f"{NOT_KEPT}: {error}; {OTHER_FOLDER}")
     else:
         yield folder
     try:
@@ -77,6 +79,26 @@ def keep(library: Path, folder: Path, key: str, mark: str) -> Path:
     # Another process may be doing the same; both results are equal.
     library.replace(path)
     return path
+
+
+def warn_unkept(folder: Path, problem: str) -> None:
+    """Log, once for each folder, that kernels had to be put elsewhere.
+
+    They go with the process, and the next one compiles them again.
+    """
+    if folder not in _unkept:
+        _unkept.add(folder)
+        logger.warning(
+            "%s in %s: %s; %s that can hold and run them, or each process compiles "
+            "them anew",
+            NOT_KEPT,
+            folder,
+            problem,
+            OTHER_FOLDER,
+        )
+
+
+_unkept: set[Path] = set()
 
 
 def _check_owner(folder: Path) -> None:

@@ -203,10 +203,10 @@ class CompiledNetwork:
             inputs.vectors.data_ptr(),
             _address(inputs.around),
         )
-        memory = torch.empty(
-            self.program.n_bytes(self.struct, struct), dtype=torch.uint8
-        )
-        out = torch.empty(n_atoms, 2, 3, dtype=network.dtype)
+        # Whatever torch's default device is: the program writes to these.
+        n_bytes = self.program.n_bytes(self.struct, struct)
+        memory = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
+        out = torch.empty(n_atoms, 2, 3, dtype=network.dtype, device="cpu")
         self.program.forward(
             self.struct,
             struct,

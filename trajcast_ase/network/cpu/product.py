@@ -176,7 +176,7 @@ def rowwise(
 ) -> tuple[Float[Tensor, "rows _ _"], ...]:
     """Return the product of each row with its own harmonics and weights."""
     # Row i is an edge from i to itself: offsets, senders and weight rows all count up.
-    count = torch.arange(x.shape[0] + 1)
+    count = torch.arange(x.shape[0] + 1, device="cpu")
     edges = _Edges(count, count[:-1], count[:-1], None, harmonics.contiguous())
     weights = weights.flatten(1)
     _check(rule, x, weights, edges)

@@ -48,7 +48,9 @@ static inline Pair pair(const Table &table, int64_t species, double x, double y,
   found.row = (species * (table.n_intervals + 3) + first) * PATHS;
   const auto factors = interpolated<PATHS>(table.values, scaled - first);
   std::copy(factors.a, factors.a + 4, found.factors);
-  harmonics(x / length, y / length, z / length, found.harmonics);
+  // Two atoms at one place have no direction; the sums of all others stay numbers.
+  const double divisor = std::max(length, 1e-30);
+  harmonics(x / divisor, y / divisor, z / divisor, found.harmonics);
   return found;
 }
 

@@ -257,7 +257,10 @@ def ready_layers(
 
 
 def _version(owners: tuple[Parameters, ...]) -> Version:
-    """Return what changes with a parameter, unless it is written to by ``.data``."""
+    """Return what changes with a parameter, unless it is written to by ``.data``.
+
+    :meth:`.Forecaster.set_backend` tells users the way out.
+    """
     return tuple(
         [
             (parameter.data_ptr(), _edition(parameter))

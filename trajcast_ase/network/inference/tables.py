@@ -70,8 +70,10 @@ class Grid:
         return self.n_intervals + 3
 
     def points(self) -> Float[Tensor, " points"]:
-        """Return the points, float64."""
-        numbers = torch.arange(-1, self.n_intervals + 2, dtype=torch.float64)
+        """Return the points, float64, on the CPU."""
+        numbers = torch.arange(
+            -1, self.n_intervals + 2, dtype=torch.float64, device="cpu"
+        )
         return self.start + self.step * numbers
 
     def places(
@@ -151,12 +153,13 @@ def tabulate(
 def _error(table: Table, functions: Sequence[Function]) -> float:
     """Return the largest relative error midway between points."""
     grid = table.grid
-    middles = torch.arange(grid.n_intervals, dtype=torch.float64) + 0.5
+    middles = torch.arange(grid.n_intervals, dtype=torch.float64, device="cpu") + 0.5
     points = grid.start + grid.step * middles
     largest = 0.0
     for group, function in enumerate(functions):
         exact = function(points)
-        found = table.at(grid.places(points, torch.full(points.shape, group)))
+        groups = torch.full_like(points, group, dtype=torch.int64)
+        found = table.at(grid.places(points, groups))
         size = exact.abs().amax(dim=1)
         error = (found - exact).abs().amax(dim=1)
         relative = error / torch.maximum(size, size.median())

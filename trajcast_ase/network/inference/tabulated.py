@@ -77,7 +77,7 @@ def _composed(mlp: MLP, basis: BesselBasis) -> Function:
 
 def _by_element(mlp: MLP, speed: SpeedEmbedding) -> list[Function]:
     """Return the weights as functions of the speed, one for each element."""
-    one_hots = torch.eye(speed.weight.shape[1], dtype=torch.float64)
+    one_hots = torch.eye(speed.weight.shape[1], dtype=torch.float64, device="cpu")
 
     def function(one_hot: Tensor) -> Function:
         return lambda speeds: mlp(speed(speeds, one_hot.expand(len(speeds), -1)))
