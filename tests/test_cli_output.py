@@ -279,6 +279,15 @@ def test_append_refuses_what_it_cannot_go_on_with(run):
     call(*options, "--interval", 2)
     message = error_of(*options, "--append")
     assert "has a frame every 2 strides; give --interval 2" in message
+    longer = small_model("thermal", torch.float32, n_layers=1, horizon_fs=9.0)
+    save_model(longer, "longer.trajcast")
+    before = Path("md.traj").read_bytes()
+    other_model = (*options[:3], "longer.trajcast", *options[4:])
+    message = error_of(*other_model, "--interval", 2, "--append")
+    stride = small_model("thermal", torch.float32, n_layers=1).horizon_fs
+    assert f"md.traj has strides of {stride:g} fs, those of this model are 9" in message
+    assert "choose another --out, with md.traj as the start" in message
+    assert Path("md.traj").read_bytes() == before
     for other in ("--restart", "--overwrite"):
         assert f"--append excludes {other}" in error_of(*options, "--append", other)
 
