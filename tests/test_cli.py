@@ -867,9 +867,13 @@ def test_demo_passes_its_options_and_fails_on_broken_bonds(monkeypatch):
         return SimpleNamespace(intact=options["seed"] == 1)
 
     monkeypatch.setattr("trajcast_ase.demo.run_demo", run_demo)
-    call("demo", "--out", "here", "--picoseconds", 3)
+    call("demo", "--out", "here", "--picoseconds", 15)
     call("demo", "--seed", 2, status=1)
-    assert calls[0] == (Path("here"), {"picoseconds": 3.0, "seed": 1})
+    assert calls[0] == (Path("here"), {"picoseconds": 15.0, "seed": 1})
+    assert "a report needs at least 14" in " ".join(call("demo", "--help")[0].split())
+    assert "'--picoseconds'" in error_of("demo", "--picoseconds", 13.9, status=2)
+    assert trajcast_ase.cli.demo.SHORTEST_PS == trajcast_ase.demo.SHORTEST_PS
+    assert len(calls) == 2
 
 
 def test_command_line_as_a_process(start, model_file):

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.constraints import FixAtoms, FixCom
 from ase.io import Trajectory
 from helpers import small_model
 from test_cli import call, error_of
 
 from trajcast_ase import save_model
 from trajcast_ase.conversion import convert, is_copy
+from trajcast_ase.data import quartz
+from trajcast_ase.state import velocities_from_atoms
 from trajcast_ase.trajectory import read_frames
 
 
@@ -69,9 +72,19 @@ def test_a_missing_library_is_named_before_the_run(run, kind):
     assert not list(Path().glob("*.traj"))
 
 
-# MDAnalysis leaves readers of files that are none half made.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", ["dcd", "h5md"])
+def of_mdanalysis(test):
+    """Let a test of its formats pass over what MDAnalysis warns of itself."""
+    for warning in (
+        # It leaves readers of files that are none half made.
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+        "ignore:DCDReader currently makes independent timesteps:DeprecationWarning",
+        "ignore:No dimensions set for current frame:UserWarning",
+    ):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return pytest.mark.parametrize("kind", ["dcd", "h5md"])(test)
+
+
+@of_mdanalysis
 def test_other_libraries_write_their_formats(run, kind):
     library = pytest.importorskip("MDAnalysis")
     call(*run, "--temperature", 300, "--steps", 4, "--interval", 2, "--out", "md")
@@ -94,6 +107,81 @@ def test_other_libraries_write_their_formats(run, kind):
         if kind == "h5md":
             expected = 1e3 * frames.velocities[number]  # Å/ps
             np.testing.assert_allclose(step.velocities, expected, atol=1e-4)
+
+
+def sheared(atoms):
+    """Give a cell along other axes whose vectors are not at right angles."""
+    atoms.set_cell(atoms.cell.array + np.array([[0, 0, 0], [2.0, 0, 0], [0, 1.0, 0]]))
+    atoms.set_cell(atoms.cell.array[:, [1, 2, 0]])
+    atoms.positions = atoms.positions[:, [1, 2, 0]]
+
+
+def left_handed(atoms):
+    sheared(atoms)
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]])
+
+
+def handedness(positions):
+    """Return the sign of the volume that the first four atoms span."""
+    return np.sign(np.linalg.det(positions[1:4] - positions[0]))
+
+
+@of_mdanalysis
+@pytest.mark.parametrize(
+    "turn",
+    [lambda atoms: atoms.rotate(30, "z", rotate_cell=True), sheared, left_handed],
+)
+def test_cells_of_any_orientation_keep_their_images(tmp_path, kind, turn):
+    library = pytest.importorskip("MDAnalysis")
+    from MDAnalysis.lib.distances import distance_array  # noqa: PLC0415
+
+    atoms = quartz()
+    turn(atoms)
+    atoms.set_velocities(np.random.default_rng(1).normal(size=(len(atoms), 3)))
+    source, target = tmp_path / "md.traj", tmp_path / f"md.{kind}"
+    with Trajectory(source, "w") as writer:
+        writer.set_description({"timestep": 30 * ase.units.fs, "interval": 1})
+        writer.write(atoms)
+    with pytest.warns(UserWarning, match="positions and velocities are turned with it"):
+        convert(source, target, kind)
+    step = library.Universe.empty(len(atoms)).load_new(str(target)).trajectory[0]
+    np.testing.assert_allclose(
+        distance_array(step.positions, step.positions, box=step.dimensions),
+        atoms.get_all_distances(mic=True),
+        atol=1e-4,
+    )
+    assert handedness(step.positions) == handedness(atoms.positions)
+    if kind == "h5md":
+        ours = atoms.positions @ velocities_from_atoms(atoms).T
+        written = step.positions @ (1e-3 * step.velocities.T)
+        np.testing.assert_allclose(written, ours, atol=1e-3)
+    assert is_copy(source, target, kind)
+
+
+def test_extxyz_keeps_constraints_and_further_arrays(run):
+    atoms = ase.io.read("ethanol.xyz")
+    atoms.set_tags(range(9))
+    atoms.set_initial_charges(np.linspace(-0.4, 0.4, 9))
+    atoms.set_initial_magnetic_moments(np.arange(27.0).reshape(9, 3))
+    atoms.set_constraint([FixCom(), FixAtoms([4, 0]), FixAtoms([2, 4])])
+    atoms.write("start.traj")
+    options = ("--temperature", 300, "--steps", 4, "--interval", 2, "--guards", "off")
+    with (
+        pytest.warns(UserWarning, match="3 of 9 atoms are fixed"),
+        pytest.warns(UserWarning, match=r"md\.xyz is without the constraint FixCom,"),
+    ):
+        call("run", "start.traj", *run[2:], *options, "--out", "md.xyz")
+    for frame in ase.io.read("md.xyz", ":"):
+        for name in ("tags", "initial_charges", "initial_magmoms"):
+            np.testing.assert_allclose(frame.arrays[name], atoms.arrays[name])
+        (fixed,) = frame.constraints
+        assert list(fixed.index) == [0, 2, 4]
+    assert list(np.flatnonzero(read_frames("md.xyz").fixed)) == [0, 2, 4]
+    assert is_copy(Path("md.traj"), Path("md.xyz"), "extxyz")
+    with pytest.warns(UserWarning, match="3 of 9 atoms are fixed"):
+        call("run", "md.xyz", *run[2:], *options, "--out", "again")
+    (fixed,) = ase.io.read("again.traj").constraints
+    assert list(fixed.index) == [0, 2, 4]
 
 
 def test_the_log_may_have_lines_of_its_own(run):
@@ -191,6 +279,15 @@ def test_append_refuses_what_it_cannot_go_on_with(run):
     call(*options, "--interval", 2)
     message = error_of(*options, "--append")
     assert "has a frame every 2 strides; give --interval 2" in message
+    longer = small_model("thermal", torch.float32, n_layers=1, horizon_fs=9.0)
+    save_model(longer, "longer.trajcast")
+    before = Path("md.traj").read_bytes()
+    other_model = (*options[:3], "longer.trajcast", *options[4:])
+    message = error_of(*other_model, "--interval", 2, "--append")
+    stride = small_model("thermal", torch.float32, n_layers=1).horizon_fs
+    assert f"md.traj has strides of {stride:g} fs, those of this model are 9" in message
+    assert "choose another --out, with md.traj as the start" in message
+    assert Path("md.traj").read_bytes() == before
     for other in ("--restart", "--overwrite"):
         assert f"--append excludes {other}" in error_of(*options, "--append", other)
 

@@ -132,6 +132,26 @@ def test_a_signal_ends_a_run_in_order(monkeypatch, number):
     assert files("a") == files("whole")
 
 
+@pytest.mark.parametrize("options", [(), ("--replicas", 2)])
+def test_a_signal_while_files_are_opened_ends_a_run_in_order(monkeypatch, options):
+    call(*settings("whole", *options))
+    open_log = TrajCast._open_log
+
+    def interrupted(*args, **kwargs):
+        if not signals:
+            signals.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        open_log(*args, **kwargs)
+
+    signals = []
+    with monkeypatch.context() as patch:
+        patch.setattr(TrajCast, "_open_log", interrupted)
+        stdout, _ = call(*settings("a", *options), status=130)
+    assert "ended by signal 2 at stride 1 of 12" in stdout
+    call(*settings("a", *options, "--restart"))
+    assert files("a") == files("whole")
+
+
 def test_a_stop_file_ends_a_run_in_order():
     call(*settings("whole"))
     Path("STOP").touch()

@@ -7,6 +7,7 @@ are made of it afterwards.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.io import Trajectory, write
 
+from trajcast_ase.orientation import is_turned, standard_rotation
 from trajcast_ase.state import velocities_from_atoms
 from trajcast_ase.units import FS
 
 TO_PS = 1e-3
+COLUMNS = ("symbols", "positions", "momenta", "masses")
+"""Of extxyz, before all other arrays."""
 
 
 def check_writable(kind: str) -> None:
@@ -31,9 +36,12 @@ def check_writable(kind: str) -> None:
 def convert(source: Path, target: Path, kind: str) -> None:
     """Write a ``.traj`` file in another format; `target` appears when it is whole.
 
-    Positions in Å and times are those of the run. extxyz (ASE) has momenta, masses and
-    ``time_fs``, h5md (MDAnalysis) velocities in Å/ps; dcd (MDAnalysis) has positions
-    and cells only.
+    Times are those of the run. extxyz (ASE) has ``time_fs``, FixAtoms (as
+    ``move_mask``) and all arrays of the ``.traj``, lengths in Å; h5md (MDAnalysis) has
+    positions in Å and velocities in Å/ps; dcd (MDAnalysis) positions only. These two
+    keep lengths and angles of the cell, and positions and velocities are turned to
+    where readers put it (:mod:`trajcast_ase.orientation`). A warning says so where that
+    changes anything, and which constraints extxyz leaves out.
 
     Parameters
     ----------
@@ -48,6 +56,7 @@ def convert(source: Path, target: Path, kind: str) -> None:
     check_writable(kind)
     partial = target.with_name(f"{target.stem}.part{target.suffix}")
     with Trajectory(os.fspath(source)) as trajectory:
+        _tell_changes(trajectory[0], target, kind)
         stride_fs = _stride_fs(trajectory)
         frames = (trajectory[k] for k in range(len(trajectory)))
         if kind == "extxyz":
@@ -79,7 +88,30 @@ def is_copy(source: Path, target: Path, kind: str) -> bool:
     except (OSError, ValueError, LookupError):  # of another system, or no such file
         return False
     found = universe.trajectory[0].positions
-    return bool(np.allclose(found, first.positions, atol=1e-4))  # float32
+    expected = first.positions @ standard_rotation(first).T
+    return bool(np.allclose(found, expected, atol=1e-4))  # float32
+
+
+def _tell_changes(first: Atoms, target: Path, kind: str) -> None:
+    """Warn once of what a file will not hold as the run has it."""
+    if kind == "extxyz":
+        kinds = (type(one).__name__ for one in first.constraints)
+        lost = dict.fromkeys(name for name in kinds if name != FixAtoms.__name__)
+        if lost:
+            warnings.warn(
+                f"{target} is without the constraint {', '.join(lost)}, for which "
+                "extxyz has no place; start from the .traj file, which has it",
+                UserWarning,
+                stacklevel=3,
+            )
+    elif is_turned(standard_rotation(first)):
+        warnings.warn(
+            f"{target} holds lengths and angles of the cell, which readers put with a "
+            "along x and b in the xy plane: positions and velocities are turned with "
+            "it. Take --format extxyz for the orientation of the run",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _stride_fs(trajectory: Any) -> float:
@@ -96,8 +128,15 @@ def _write_extxyz(frames: Iterator[Atoms], path: Path, stride_fs: float) -> None
 def _extxyz_frame(atoms: Atoms, time_fs: float) -> str:
     """Return a frame as text; `atoms` are changed."""
     atoms.info["time_fs"] = time_fs
+    # What a .traj holds beside these are tags, charges and magnetic moments: numbers.
+    known = {*COLUMNS, "numbers"}
+    columns = [*COLUMNS, *(name for name in atoms.arrays if name not in known)]
     atoms.set_masses(atoms.get_masses())  # else a column that is not there
-    columns = ["symbols", "positions", "momenta", "masses"]
+    fixed = [one.index for one in atoms.constraints if type(one) is FixAtoms]
+    atoms.set_constraint()
+    if fixed:  # in one constraint: ASE 3.24 looks at no second one
+        atoms.set_constraint(FixAtoms(np.unique(np.concatenate(fixed))))
+        columns.append("move_mask")
     text = StringIO()
     write(text, atoms, format="extxyz", columns=columns)
     return text.getvalue()
@@ -120,8 +159,9 @@ def _write_mdanalysis(
         for number, atoms in enumerate(frames):
             step.frame = number
             step.time = number * stride_fs * TO_PS
-            step.positions = atoms.positions
-            step.velocities = velocities_from_atoms(atoms) / TO_PS
+            rotation = standard_rotation(atoms)
+            step.positions = atoms.positions @ rotation.T
+            step.velocities = velocities_from_atoms(atoms) @ rotation.T / TO_PS
             step.dimensions = atoms.cell.cellpar() if atoms.pbc.any() else None
             writer.write(universe.atoms)
 

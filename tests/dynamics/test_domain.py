@@ -40,11 +40,22 @@ def squeezed():
     return atoms
 
 
+def opened(axes):
+    atoms = water()
+    atoms.pbc = [name not in axes for name in "abc"]
+    return atoms
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (heavy, r"H of 2\.014 amu \(\d+ of \d+\) instead of 1\.008"),
         (lambda: molecule("H2O"), "an isolated system, where the training data were a"),
+        (
+            lambda: opened("c"),
+            "open along axis c, where the training data were a periodic system",
+        ),
+        (lambda: opened("ab"), "open along axes a and b, where the training data"),
         (squeezed, r"1\.3\d g/cm³ instead of 0\.99 to 1\.01"),
         (
             lambda: water() * (2, 1, 1),
@@ -55,6 +66,18 @@ def squeezed():
 def test_what_a_model_has_not_seen_is_said(header, make, said):
     with pytest.warns(OutsideTrainingWarning, match=said):
         warn_outside_training(make(), header, ())
+
+
+def test_open_axes_are_those_of_the_data_where_the_header_tells(header):
+    of_surfaces = replace(header, training=header.training | {"densities_g_cm3": []})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_outside_training(opened("c"), of_surfaces, ())
+    with pytest.warns(OutsideTrainingWarning, match="a system periodic along all axes"):
+        warn_outside_training(water(), of_surfaces, ())
+    silent = replace(header, training={})
+    with pytest.warns(OutsideTrainingWarning, match="open along axis c"):
+        warn_outside_training(opened("c"), silent, ())
 
 
 def test_a_thermostat_beyond_the_data_is_said(header):

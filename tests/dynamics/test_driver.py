@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from trajcast_ase.stride import stride
 from trajcast_ase.testing import Ballistic, HarmonicCrystal
 from trajcast_ase.thermostats.csvr import CSVR
 from trajcast_ase.thermostats.langevin import Langevin
+from trajcast_ase.trajectory import read_frames
 
 INTERVALS = (1, 2, 3, 0, -1, -4, -100)
 
@@ -322,18 +324,62 @@ def test_frames_hold_the_state_exactly(tmp_path):
 
 
 @by_either_engine
-def test_append_trajectory_writes_the_restart_frame_again(tmp_path):
+def test_append_trajectory_does_not_repeat_the_last_frame(tmp_path):
     model, atoms = crystal()
-    path = tmp_path / "a.traj"
+    path, whole = tmp_path / "a.traj", tmp_path / "whole.traj"
+    start = atoms.copy()
     for _ in range(2):
         with TrajCast(atoms, model, trajectory=path, append_trajectory=True) as dyn:
             dyn.run(3)
-    frames = read(path, ":")
-    assert len(frames) == 8
-    assert snapshot(frames[3]) == snapshot(frames[4])
+    with TrajCast(start, model, trajectory=whole) as dyn:
+        dyn.run(6)
+    assert [snapshot(one) for one in read(path, ":")] == [
+        snapshot(one) for one in read(whole, ":")
+    ]
+    assert read_frames(path).n_frames == 7
+    atoms.set_momenta(-atoms.get_momenta())
+    with TrajCast(atoms, model, trajectory=path, append_trajectory=True) as dyn:
+        dyn.run(1)
+    assert len(read(path, ":")) == 9  # the new start is no frame of the file
     with TrajCast(atoms, model, trajectory=str(path)) as dyn:
         dyn.run(1)
     assert len(read(path, ":")) == 2
+
+
+def test_append_trajectory_refuses_the_file_of_another_run(tmp_path):
+    model, atoms = crystal()
+    path = tmp_path / "a.traj"
+    with TrajCast(atoms, model, trajectory=path, loginterval=2) as dyn:
+        dyn.run(4)
+    before = path.read_bytes()
+    slower = replace(model, horizon_fs=2 * model.horizon_fs)
+    other = atoms.copy()
+    other.numbers = other.numbers[::-1] + 1
+    for given, forecaster, interval, message in (
+        (atoms, model, 3, "has a frame every 2 steps, loginterval = 3"),
+        (atoms, slower, 2, "those of this run are"),
+        (other, model, 2, "these Atoms are"),
+    ):
+        with pytest.raises(ValueError, match=f"{message}.* another name"):
+            TrajCast(
+                given,
+                forecaster,
+                trajectory=path,
+                loginterval=interval,
+                append_trajectory=True,
+            )
+    assert path.read_bytes() == before
+
+
+def test_append_trajectory_begins_a_file_without_frames(tmp_path):
+    model, atoms = crystal()
+    Trajectory(tmp_path / "opened.traj", "w").close()
+    (tmp_path / "empty.traj").touch()
+    for name in ("opened.traj", "empty.traj", "new.traj"):
+        path = tmp_path / name
+        with TrajCast(atoms, model, trajectory=path, append_trajectory=True) as dyn:
+            dyn.run(2)
+        assert read_frames(path).n_frames == 3
 
 
 def test_trajectory_is_opened_once(tmp_path):

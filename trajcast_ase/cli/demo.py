@@ -7,12 +7,21 @@ from typing import Annotated
 
 import typer
 
+SHORTEST_PS = 14.0
+"""That of trajcast_ase.demo, whose import takes longer than --help."""
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for trajectory, log, report.")] = (
         Path("trajcast-demo")
     ),
-    picoseconds: Annotated[float, typer.Option(help="Length of the run, ps.")] = 40.0,
+    picoseconds: Annotated[
+        float,
+        typer.Option(
+            min=SHORTEST_PS,
+            help=f"Length of the run, ps; a report needs at least {SHORTEST_PS:g}.",
+        ),
+    ] = 40.0,
     seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
 ) -> None:
     """Run paracetamol at 300 K with the bundled model beside reference MD."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,25 +68,34 @@ def check_append(
             raise ValueError(f"--append excludes {text}")
 
 
-def strides_done(trajectory: Path, interval: int) -> int:
+def strides_done(trajectory: Path, interval: int, horizon_fs: float) -> int:
     """Return the stride of the last frame of a trajectory.
 
     Raises
     ------
     ValueError
-        It is none of a run with this interval.
+        It is none of a run with this interval and strides of `horizon_fs`.
     """
     from ase.io import Trajectory  # noqa: PLC0415
 
+    from trajcast_ase.units import FS  # noqa: PLC0415
+
     with Trajectory(str(trajectory)) as frames:
         n_frames, settings = len(frames), frames.description or {}
-    found = settings.get("interval")
+    found, timestep = settings.get("interval"), settings.get("timestep")
+    if found is None or timestep is None:
+        raise ValueError(f"--append: {trajectory} was not written by trajcast run")
     if found != interval:
         raise ValueError(
             f"--append: {trajectory} has a frame every {found} strides; give "
             f"--interval {found}"
-            if isinstance(found, int)
-            else f"--append: {trajectory} was not written by trajcast run"
+        )
+    stride_fs = timestep / FS
+    if not math.isclose(stride_fs, horizon_fs, rel_tol=1e-6):
+        raise ValueError(
+            f"--append: {trajectory} has strides of {stride_fs:g} fs, those of this "
+            f"model are {horizon_fs:g} fs; choose another --out, with {trajectory} as "
+            "the start"
         )
     return (n_frames - 1) * interval
 

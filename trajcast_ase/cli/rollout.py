@@ -24,6 +24,7 @@ from trajcast_ase.dynamics.checkpoint import (
 from trajcast_ase.dynamics.device_leaps import EngineChoice
 from trajcast_ase.dynamics.driver import TrajCast
 from trajcast_ase.dynamics.file_marks import CheckpointError
+from trajcast_ase.dynamics.interruption import noted_signals
 from trajcast_ase.dynamics.replicas import Replicas, ThermostatMaker
 from trajcast_ase.dynamics.rollout import Checkpoints, Ending, Limits, roll_out
 from trajcast_ase.files import sole_writer
@@ -150,7 +151,8 @@ def carry_out(job: Job, console: Console) -> Ending:
     OSError
         A file cannot be written; what is on disk stays readable.
     """
-    with sole_writer(*job.files.paths(TRAJECTORY)):
+    # From before the files are opened: else an interrupt leaves some without a frame.
+    with noted_signals() as signals, sole_writer(*job.files.paths(TRAJECTORY)):
         if job.goes_on:
             dynamics = _continued(job)
             console.print(f"going on after stride {dynamics.nsteps}")
@@ -160,7 +162,7 @@ def carry_out(job: Job, console: Console) -> Ending:
             else:
                 cut_log(job.files.paths(LOG)[0], job.files.paths(TRAJECTORY)[0])
             dynamics = _one(job) if job.files.replicas is None else _many(job)
-        ending, temperatures = _run(job, dynamics, console)
+        ending, temperatures = _run(job, dynamics, signals, console)
     runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
     # Those that are lost have rested since.
     kept = [k for k, one in enumerate(runs) if one.nsteps == dynamics.nsteps]
@@ -171,7 +173,10 @@ def carry_out(job: Job, console: Console) -> Ending:
 
 
 def _run(
-    job: Job, dynamics: TrajCast | Replicas, console: Console
+    job: Job,
+    dynamics: TrajCast | Replicas,
+    signals: Sequence[int],
+    console: Console,
 ) -> tuple[Ending, Float[np.ndarray, " runs"]]:
     """Return how the run ended, and the mean temperature of each system, K."""
     runs = [dynamics] if isinstance(dynamics, TrajCast) else list(dynamics)
@@ -197,6 +202,7 @@ def _run(
                 job.steps,
                 checkpoints=Checkpoints(job.files.checkpoint, job.checkpoint_minutes),
                 limits=job.limits,
+                signals=signals,
             )
         except KeyboardInterrupt:
             console.print(f"interrupted after {dynamics.nsteps} strides")

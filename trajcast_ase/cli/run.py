@@ -166,12 +166,12 @@ def run(
     files.prepare(start, overwrite=overwrite, restart=restart, append=append)
     if append:
         start = files.paths(TRAJECTORY)[0]
-    done = strides_done(start, interval) if append else None
-    steps += done or 0
     atoms = read_structure(start)
     network = load_model(
         model, device=device, dtype=None if dtype is None else getattr(torch, dtype)
     )
+    done = strides_done(start, interval, network.horizon_fs) if append else None
+    steps += done or 0
     _take_backend(network, backend)
     schedule = ramp_of(ramp, steps * network.horizon_fs * FS)
     if schedule is not None:

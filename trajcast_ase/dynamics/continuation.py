@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
+from trajcast_ase.dynamics.appending import Earlier, earlier
 from trajcast_ase.dynamics.arguments import whole_number
 from trajcast_ase.dynamics.checkpoint import (
     RunState,
@@ -167,7 +168,7 @@ class Continuation(Readings):
         continued, intervals = outputs.rewind(run), outputs.intervals
         if outputs.trajectory is not None:
             every = intervals["trajectory"]
-            self._open_trajectory(outputs.trajectory, every, append=True)
+            self._open_trajectory(outputs.trajectory, every, before=Earlier())
         if outputs.logfile is not None:
             new = "logfile" not in continued
             self._open_log(outputs.logfile, intervals["logfile"], header=new)
@@ -180,19 +181,35 @@ class Continuation(Readings):
         self._guarding.take_over(run.guards, self.atoms, self.model, self.thermostats)
         self.nsteps, self._resumed = run.nsteps, True
 
+    def _earlier(self, path: str | os.PathLike[str], interval: int) -> Earlier:
+        """Return what frames can be appended to; ValueError for another run's file."""
+        interval = whole_number("loginterval", interval)
+        found = earlier(path, self.atoms, self.dt, interval)
+        self.comm.barrier()  # before the first process writes
+        return found
+
     def _open_trajectory(
-        self, path: str | os.PathLike[str], interval: int, *, append: bool
+        self,
+        path: str | os.PathLike[str],
+        interval: int,
+        *,
+        before: Earlier | None = None,
     ) -> None:
-        """Write a frame every `interval` steps; opened once, unlike in ASE 3.27."""
+        """Write a frame every `interval` steps, to what was there `before` if given.
+
+        Opened once, unlike in ASE 3.27.
+        """
         interval = whole_number("loginterval", interval)
         self._files["trajectory"] = Path(path)
         self._intervals["trajectory"] = interval
         self._guarding.keep_evidence_beside(Path(path))
-        writer = Trajectory(os.fspath(path), "a" if append else "w", **self._writing)
+        writer = Trajectory(os.fspath(path), "a" if before else "w", **self._writing)
         self.closelater(writer)  # type: ignore[no-untyped-call]  # ASE
         self.trajectory = writer  # as ASE names it
 
         def write() -> None:
+            if before and self.nsteps == 0 and before.holds(self.atoms):
+                return
             writer.set_description(self.todict() | {"interval": interval})
             writer.write(self.atoms)
 

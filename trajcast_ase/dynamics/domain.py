@@ -90,12 +90,36 @@ def _cells(atoms: Atoms, header: ModelHeader) -> Iterator[str]:
         yield f"{kinds[periodic]}, where the training data were {kinds[not periodic]}"
         return
     spans = header.training.get("densities_g_cm3")
+    if periodic:
+        yield from _open_axes(atoms, spans)
     if not (atoms.pbc.all() and spans):
         return
     own, low, high = density(atoms), min(spans), max(spans)
     margin = 1.0 + DENSITY_TOLERANCE
     if not low / margin <= own <= high * margin:
         yield f"{own:.3g} g/cm³ instead of {_span(low, high)}"
+
+
+def _open_axes(atoms: Atoms, densities: Sequence[float] | None) -> Iterator[str]:
+    """Tell of axes that are open in one of a system and its training data only.
+
+    Headers say whether any axis was periodic. Those that have densities have them of
+    data that were periodic along all; without a word of it, data are taken for such.
+    """
+    only_in_part = densities is not None and not densities
+    if atoms.pbc.all() and only_in_part:
+        yield (
+            "a system periodic along all axes, where the training data were open "
+            "along at least one"
+        )
+    elif not (atoms.pbc.all() or only_in_part):
+        axes = [
+            name for name, closed in zip("abc", atoms.pbc, strict=True) if not closed
+        ]
+        yield (
+            f"open along {'axis' if len(axes) == 1 else 'axes'} {' and '.join(axes)}, "
+            "where the training data were a periodic system"
+        )
 
 
 def _size(atoms: Atoms, header: ModelHeader) -> Iterator[str]:

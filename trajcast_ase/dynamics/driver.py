@@ -80,7 +80,9 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
     logfile_interval : int, optional
         Steps between rows of the log, where these are others.
     append_trajectory : bool
-        Append to an existing trajectory instead of overwriting it.
+        Append to an existing trajectory, given by name, instead of overwriting it. Its
+        last frame is not repeated where it is that of `atoms`; from others the run
+        begins with a frame of its own, and readers will take that for the next one.
     guards : sequence of Guard, or GuardMaker, optional
         What is looked at in each forecast beside finite values, which always are: the
         guards, or a function of Atoms, model and thermostats that makes them. Default:
@@ -113,7 +115,8 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
         An element that the model does not know, values that are not finite, no atoms,
         atoms closer than 0.1 Å, a `timestep` other than the horizon, zero velocities
         with a thermostat that rescales them, an empty sequence of thermostats, one
-        object twice in it, or different temperatures.
+        object twice in it, different temperatures, or a `trajectory` to append to that
+        is of other elements or states another time step or interval.
     NotImplementedError
         A constraint that a forecast cannot honour.
 
@@ -185,7 +188,8 @@ class TrajCast(Continuation, DeviceLeaps, Looks):
         writer = trajectory if given_open else None
         super().__init__(atoms, dt, writer, None, loginterval, **kwargs)
         if trajectory is not None and not given_open:
-            self._open_trajectory(trajectory, loginterval, append=append_trajectory)
+            past = self._earlier(trajectory, loginterval) if append_trajectory else None
+            self._open_trajectory(trajectory, loginterval, before=past)
         if logfile:
             self._open_log(logfile, logfile_interval or loginterval)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def roll_out(
     *,
     checkpoints: Checkpoints | None = None,
     limits: Limits = Limits(),
+    signals: Sequence[int] | None = None,
 ) -> Ending:
     """Run until `dynamics` has made `n_strides` in all, or until something ends it.
 
@@ -96,6 +98,9 @@ def roll_out(
         Counted from the beginning of the run, not from a restart.
     checkpoints : Checkpoints, optional
     limits : Limits, optional
+    signals : sequence of int, optional
+        What a :func:`noted_signals` around this call collects, which has begun before
+        the files were opened. Default: one of its own.
 
     Raises
     ------
@@ -111,13 +116,13 @@ def roll_out(
     start = time.perf_counter()
     kept = -math.inf  # the first leap is kept: a kill in the first minutes happens, too
     reason, status, leap = "", 0, 1
-    with noted_signals() as signals:
+    with noted_signals() if signals is None else nullcontext(signals) as noted:
         while True:
             began = time.perf_counter()
             dynamics.run(min(leap, n_strides - dynamics.nsteps))
             now = time.perf_counter()
             leap = _next_leap(leap, now - began)
-            reason, status = _why_to_stop(signals, now - start, limits)
+            reason, status = _why_to_stop(noted, now - start, limits)
             done = dynamics.nsteps >= n_strides or _ended_early(dynamics)
             if done or reason:
                 break
