@@ -35,6 +35,12 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "Muon, rate 0.03": {"optimizer": {"optimizer": "muon", "learning_rate": 0.03}},
     "AdamW, rate 0.1": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.1}},
     "AdamW, rate 0.02": {"optimizer": {"optimizer": "adamw", "learning_rate": 0.02}},
+    "errors by the root of the mass": {"optimizer": {"mass_weighting": 0.5}},
+    "errors by the mass": {"optimizer": {"mass_weighting": 1.0}},
+    "surroundings 9 Å, errors by the mass": {
+        "network": {"surroundings_cutoff": 9.0},
+        "optimizer": {"mass_weighting": 1.0},
+    },
     "batch of 5": {"optimizer": {"batch_size": 5}},
     "4 pairs in a row, batch of 3": {
         "optimizer": {"batch_size": 3, "consecutive_pairs": 4}
