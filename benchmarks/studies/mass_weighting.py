@@ -90,7 +90,8 @@ def page(rows: list[dict[str, Any]]) -> list[str]:
             for row in own
         ]
         sections += [f"## {system.capitalize()}", table(header, cells)]
-    return [*sections, describe_machine(rows[-1]["machine"])]
+    where = describe_machine(rows[-1]["machine"])
+    return [*sections, f"Trainings and runs on {where}."]
 
 
 def _percent(displacement: float, velocity: float) -> str:
