@@ -58,6 +58,21 @@ def test_autocorrelation_time_of_a_first_order_process(memory):
     assert autocorrelation_time(series) == pytest.approx(expected, rel=4 * spread)
 
 
+@pytest.mark.statistical
+def test_chance_correlations_of_a_short_series_do_not_cancel_its_memory():
+    """Summed to the end of a series, correlations are zero whatever the memory."""
+    rng, memory, n = np.random.default_rng(8), 0.95, 600
+    expected = 0.5 + memory / (1 - memory)
+    short = 0
+    for _ in range(100):
+        series = signal.lfilter([1.0], [1.0, -memory], rng.normal(size=n + 400))
+        try:
+            short += autocorrelation_time(series[400:]) < expected / 4
+        except ValueError:  # "the time is a guess", in one of twenty
+            continue
+    assert short <= 2  # of 100; 20 where chance is taken as that of no memory
+
+
 def test_values_that_do_not_vary_have_no_correlation_time():
     with pytest.raises(ValueError, match="10 values that do not vary"):
         autocorrelation_time(np.ones(10))

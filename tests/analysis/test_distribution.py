@@ -53,6 +53,7 @@ def test_common_area_of_equal_shifted_and_disjoint_distributions():
         (np.zeros(0), "there are no values"),
         (np.array([1.0, np.nan]), "not finite"),
         (np.ones(50), "bins from 1 to 1 eV"),
+        (np.nextafter(1.0, np.arange(50) % 3), "bins from 1 to 1 eV"),  # to rounding
         (np.arange(5.0), "5 values cannot be cut into 10 blocks"),
     ],
 )

@@ -128,9 +128,9 @@ def autocorrelation_time(values: Float[np.ndarray, " frames"]) -> float:
     correlation /= correlation[0]
     times = np.cumsum(correlation) - 0.5
     sizes = np.abs(correlation)
-    widest = (
-        np.cumsum(np.where(sizes > BY_CHANCE / np.sqrt(n_values), sizes, 0.0)) - 0.5
-    )
+    # Memory makes correlations by chance larger, too (Bartlett).
+    chance = np.sqrt((2.0 * np.cumsum(correlation**2) - 1.0) / n_values)
+    widest = np.cumsum(np.where(sizes > BY_CHANCE * chance, sizes, 0.0)) - 0.5
     lags = np.arange(n_values)
     settled = lags >= WINDOW_TIMES * np.maximum(times, widest)
     if not settled.any():  # an oscillation as long as the series

@@ -14,6 +14,9 @@ from trajcast_ase.analysis.blocks import (
     replica_average,
 )
 
+ROUNDING = 1e-12
+"""Relative; values that differ by less in each bin are equal, as rigid bonds are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
@@ -82,7 +85,8 @@ def distribution(
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"{name}: there are no values, or some are not finite")
     low, high = limits if limits is not None else (values.min(), values.max())
-    if n_bins < 2 or not low < high:  # noqa: PLR2004  one bin shows nothing
+    rounding = n_bins * ROUNDING * max(abs(low), abs(high))
+    if n_bins < 2 or not high - low > rounding:  # noqa: PLR2004  one bin shows nothing
         raise ValueError(
             f"{name}: {n_bins} bins from {low:g} to {high:g} {unit} show no "
             "distribution; give at least two bins and limits that span the values"

@@ -33,7 +33,7 @@ CM_PER_FS: float = speed_of_light * 1e2 * 1e-15
 FASTEST_CM = 2400.0
 """Of vibrations without hydrogen, such as triple bonds and CO2, cm⁻¹."""
 FASTEST_HYDROGEN_CM = 4000.0
-"""Of stretches of bonds to hydrogen, cm⁻¹."""
+"""Of stretches of bonds to hydrogen but H2 (4401) and HF (4138), cm⁻¹."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class Spectrum:
     def aliasing(self) -> str | None:
         """What the stride may fold back, in words; None where it resolves all.
 
-        Judged by the elements alone: 4000 cm⁻¹ with hydrogen, 2400 cm⁻¹ without.
+        Judged by the elements alone: 4000 cm⁻¹ with hydrogen (H2 and HF themselves are
+        faster), 2400 cm⁻¹ without.
         """
         limit = nyquist_cm(self.stride_fs)
         fastest = FASTEST_HYDROGEN_CM if "H" in self.by_element else FASTEST_CM
