@@ -100,7 +100,7 @@ def kinetic_shares(
         Leave out for isolated systems.
     conserved : "nothing", "momentum" or "both momenta", optional
         By dynamics and thermostat; default: momentum, and angular momentum too where
-        no axis is periodic.
+        no axis is periodic; nothing where some atoms are fixed.
     molecules : bool
         Add the motions of molecules; False for crystals, which have none.
     n_blocks : int
@@ -109,8 +109,8 @@ def kinetic_shares(
     Returns
     -------
     dict of str to KineticShare
-        Groups without any degree of freedom, such as the rotation of an isolated
-        molecule at rest, are left out.
+        Of the atoms that ever move: fixed ones have no degrees of freedom. Groups
+        without any, such as the rotation of an isolated molecule at rest, are left out.
 
     Raises
     ------
@@ -128,6 +128,12 @@ def kinetic_shares(
     check_per_atom(masses, positions.shape[1], "masses")
     check_per_atom(atomic_numbers, positions.shape[1], "atomic numbers")
     box = Box.of(cell, pbc)
+    moving = velocities.any(axis=(0, 2))
+    if moving.any() and not moving.all():
+        conserved = conserved or "nothing"
+        positions, velocities = positions[:, moving], velocities[:, moving]
+        masses = np.asarray(masses)[moving]
+        atomic_numbers = np.asarray(atomic_numbers)[moving]
     found = None
     if molecules:
         found = find_molecules(positions[0], atomic_numbers, cell=box.cell, pbc=box.pbc)
