@@ -69,7 +69,8 @@ def test_what_a_model_has_not_seen_is_said(header, make, said):
 
 
 def test_open_axes_are_those_of_the_data_where_the_header_tells(header):
-    of_surfaces = replace(header, training=header.training | {"densities_g_cm3": []})
+    training = header.training | {"densities_g_cm3": [], "neighbors": [1, 99]}
+    of_surfaces = replace(header, training=training)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_outside_training(opened("c"), of_surfaces, ())
@@ -111,3 +112,11 @@ def test_the_driver_warns_once():
 
 def test_density_of_water():
     assert density(water()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_water_with_a_vacuum_beside_it_is_not_what_it_was_trained_on():
+    """As many interfaces are set up: the density tells."""
+    atoms = water()
+    atoms.cell[2] *= 2.2
+    with pytest.warns(OutsideTrainingWarning, match=r"0\.45\d? g/cm³ instead of 1"):
+        warn_outside_training(atoms, read_header(find_model("water-5fs")), ())
