@@ -55,10 +55,11 @@ class ForecastLoss(nn.Module):
     @classmethod
     def of(cls, model: Forecaster, options: OptimizerConfig, data: PairDataset) -> Self:
         """Return the loss that a configuration chooses, for these training pairs."""
+        power = options.mass_weighting
         return cls(
             model,
             pairs_in_a_row=options.consecutive_pairs,
-            weights=mass_weights(data, options.mass_weighting),
+            weights=mass_weights(data, power) if power > 0.0 else None,
             sum_weight=options.residual_sum_weight,
         )
 
